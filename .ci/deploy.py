@@ -155,7 +155,7 @@ def lets_through(rules, direction, peer, port, protocol):
     """Whether rules of a NetworkPolicy admit a peer: its namespace, whether that is the policy's own, its
     labels and its address."""
     for rule in rules:
-        named = {"zerocache": 6789, "heartbeats": 6789}
+        named = {"zerocache": 6789, "heartbeats": 6789, "admin": 6790}
         ports = {
             (named.get(one["port"], one["port"]), one.get("protocol", "TCP"))
             for one in rule.get("ports", [])
@@ -193,11 +193,11 @@ def check_regions():
         }
         monitored = policy_of(files.with_components("monitoring"))["spec"]
 
-    def expect(what, spec, direction, wanted, protocol="TCP", **peer):
+    def expect(what, spec, direction, wanted, protocol="TCP", port=6789, **peer):
         peer = {"namespace": "x", "is_local": False, "labels": {}, "ip": "192.0.2.1"} | peer
         rules = spec["ingress" if direction == "from" else "egress"]
-        if lets_through(rules, direction, peer, 6789, protocol) != wanted:
-            fail("regions", f"{what}: {protocol} {direction} {peer} must be {wanted}")
+        if lets_through(rules, direction, peer, port, protocol) != wanted:
+            fail("regions", f"{what}: {protocol} {port} {direction} {peer} must be {wanted}")
 
     for name, other in (("london", "sydney"), ("sydney", "london")):
         spec = policies[name]
@@ -216,7 +216,9 @@ def check_regions():
         spec = policies["one-region"]
         expect("one-region", spec, direction, False, labels=NODE, namespace="zerocache-sydney")
     expect("multi-region", policies["multi-region"], "to", True, ip="10.65.0.9")
-    expect("monitoring", monitored, "from", True, namespace="monitoring")
+    expect("monitoring", monitored, "from", True, port=6790, namespace="monitoring")
+    expect("monitoring", monitored, "from", False, namespace="monitoring")
+    expect("monitoring", monitored, "from", False, port=6790, namespace="strangers")
     expect("one-region", policies["one-region"], "from", False, namespace="monitoring")
 
 

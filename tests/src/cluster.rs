@@ -12,6 +12,9 @@ use crate::security::Keys;
 use crate::setup::Setup;
 use crate::transport;
 
+/// A round trip on this machine is shorter, in milliseconds.
+const NEAR_MS: f64 = 50.0;
+
 /// Nodes that know each other. Indexed in the order in which they were asked for.
 #[derive(Debug)]
 pub struct Cluster {
@@ -48,6 +51,22 @@ impl Cluster {
         let cluster = Self { nodes };
         cluster.wait_until_joined();
         cluster
+    }
+
+    /// Waits until all nodes measure short round trips to each other: the first ones include the work of a start.
+    ///
+    /// # Panics
+    ///
+    /// If that does not happen within [`PATIENCE`].
+    pub fn wait_until_near(&self) {
+        until_true("short round trips", || {
+            self.nodes.iter().all(|node| {
+                let view = node.http("GET", "/v1/cluster", b"").json();
+                let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
+                let latencies = nodes.iter().filter_map(|node| node["latency_ms"].as_f64());
+                latencies.fold(0.0, f64::max) < NEAR_MS
+            })
+        });
     }
 
     /// Waits until each running node is ready and knows exactly the running nodes.

@@ -235,6 +235,19 @@ impl Net {
         self.change_rules(to, |rules| rules.dropped_sources.extend([from]));
     }
 
+    /// Drops the datagrams from one node to another; the opposite direction stays open.
+    pub fn cut_datagrams(&mut self, from: usize, to: usize) {
+        let from = self.sites[from].ip;
+        self.change_rules(to, |rules| rules.unheard.extend([from]));
+    }
+
+    /// Drops what one node sends to another one on the connections that it has opened, or opens; those of the
+    /// opposite direction stay, and so do datagrams.
+    pub fn cut_calls(&mut self, from: usize, to: usize) {
+        let from = self.sites[from].ip;
+        self.change_rules(to, |rules| rules.uncalled.extend([from]));
+    }
+
     /// Cuts a node off from all other nodes, in both directions.
     pub fn cut_node(&mut self, n: usize) {
         self.change_rules(n, |rules| rules.isolated = true);

@@ -56,15 +56,37 @@ impl Operator {
     /// If the token cannot be written.
     #[must_use]
     pub fn new(seed: SocketAddr) -> Self {
+        let mut operator = Self::anonymous(seed);
+        if let Some(keys) = Keys::of_this_run() {
+            operator.present(keys.admin());
+        }
+        operator
+    }
+
+    /// An operator who knows this address, and has no credentials.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for a token.
+    #[must_use]
+    pub fn anonymous(seed: SocketAddr) -> Self {
         let settings = vec![
             ("ZEROCACHE_SEED", seed.to_string()),
             // Without it the tool speaks mDNS to the machine's network.
             ("ZEROCACHE_DISCOVERY", "seeds".to_owned()),
         ];
-        let mut operator = Self { settings, folder: tempfile::tempdir().expect("a folder") };
-        if let Some(keys) = Keys::of_this_run() {
-            operator.present(keys.admin());
-        }
+        Self { settings, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// An operator who knows this address, with all rights that these keys give.
+    ///
+    /// # Panics
+    ///
+    /// If the token cannot be written.
+    #[must_use]
+    pub fn with_keys(seed: SocketAddr, keys: &Keys) -> Self {
+        let mut operator = Self::anonymous(seed);
+        operator.present(keys.admin());
         operator
     }
 
@@ -95,6 +117,36 @@ impl Operator {
     #[must_use]
     pub fn run(&self, args: &[&str]) -> Printed {
         self.run_with(args, b"")
+    }
+
+    /// Runs `doctor` with these arguments. Returns the findings and the exit code.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end as it should, or a finding does not say what to do.
+    #[must_use]
+    pub fn findings(&self, args: &[&str]) -> (Vec<Json>, i32) {
+        let printed = self.run(&[&["doctor", "--json"], args].concat());
+        let json = printed.json();
+        let findings = json["findings"].as_array().unwrap_or_else(|| panic!("{json}"));
+        for finding in findings {
+            let action = finding["action"].as_str().unwrap_or_default();
+            assert!(action.ends_with('.'), "{finding}");
+        }
+        (findings.clone(), printed.exit)
+    }
+
+    /// Runs `doctor`, which is to find this alone. Returns the evidence.
+    ///
+    /// # Panics
+    ///
+    /// If it finds something else, or ends otherwise.
+    #[must_use]
+    pub fn only_finding(&self, args: &[&str], (id, exit): (&str, i32)) -> String {
+        let (findings, code) = self.findings(args);
+        assert!(matches!(&findings[..], [one] if one["id"] == id), "not {id} alone: {findings:#?}");
+        assert_eq!(code, exit, "{findings:#?}");
+        findings[0]["evidence"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Starts the tool.

@@ -37,6 +37,8 @@ pub struct Setup {
     pub max_bytes: &'static str,
     /// Further flags.
     pub flags: Vec<String>,
+    /// Variables of its process.
+    pub variables: Vec<(String, String)>,
     /// The file that stands for the network namespace to start it in; none for that of the caller.
     pub namespace: Option<PathBuf>,
     /// Who may use it.
@@ -63,8 +65,8 @@ impl Setup {
         let listen = SocketAddr::new(unique_address(), 0);
         let region = region.to_owned();
         let access = Keys::of_this_run().map_or(Access::Protected, Access::Secret);
-        let flags = Vec::new();
-        Self { region, listen, max_bytes: MAX_BYTES, flags, namespace: None, access }
+        let (flags, variables) = (Vec::new(), Vec::new());
+        Self { region, listen, max_bytes: MAX_BYTES, flags, variables, namespace: None, access }
     }
 
     /// In a network namespace of its own, where it serves everybody who reaches it, unless it has a secret.
@@ -95,6 +97,13 @@ impl Setup {
         self
     }
 
+    /// With a variable of its process.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
     /// Starts the node, which finds others by the seeds alone that its flags name, if any.
     ///
     /// # Panics
@@ -113,7 +122,7 @@ impl Setup {
     /// If its flags name no discovery, or it does not report the address on which it listens.
     #[must_use]
     pub fn start_with_discovery(self) -> Node {
-        let Self { region, listen, max_bytes, flags, namespace, access } = self;
+        let Self { region, listen, max_bytes, flags, variables, namespace, access } = self;
         let named = flags.iter().any(|flag| flag == "--discovery");
         assert!(named, "without --discovery a node speaks mDNS to the machine's network");
         let wanted = flags.iter().any(|flag| flag == "--connections");
@@ -135,6 +144,7 @@ impl Setup {
             .args(["--max-bytes", max_bytes])
             .args(connections.iter().filter(|_| !wanted))
             .args(flags)
+            .envs(variables)
             .args(["--insecure"].iter().filter(|_| matches!(access, Access::Insecure)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -33,7 +33,7 @@ const ADMINS: &[&str] = &["admin"];
 const NOBODY: &[&str] = &[];
 
 /// Requests over HTTP, and the roles that may make them.
-const HTTP: [(&str, &str, &[&str]); 9] = [
+const HTTP: [(&str, &str, &[&str]); 10] = [
     ("GET", "/v1/entries/a%2Fkey", READERS),
     ("HEAD", "/v1/entries/a%2Fkey", READERS),
     ("GET", "/v1/entries/a%2Fkey?stale=true", READERS),
@@ -41,6 +41,7 @@ const HTTP: [(&str, &str, &[&str]); 9] = [
     ("DELETE", "/v1/entries/a%2Fkey", WRITERS),
     ("GET", "/v1/cluster", CONNECTED),
     ("GET", "/v1/stats", MONITORS),
+    ("GET", "/v1/config", MONITORS),
     ("GET", "/metrics", MONITORS),
     ("GET", "/ping", &["none", "read", "write", "monitor", "admin"]),
 ];

@@ -60,6 +60,9 @@ pub(crate) struct NodeView {
     pub(crate) address: SocketAddr,
     /// The round trip of the request, with its connection.
     pub(crate) took: Duration,
+    /// How far the wall clock of the node is ahead of this process's, and how uncertain that is, in milliseconds;
+    /// none if the node does not tell.
+    pub(crate) clock_ms: Option<(f64, f64)>,
     /// `/v1/cluster`.
     pub(crate) cluster: Json,
     /// `/v1/stats`, or why there is none.
@@ -87,6 +90,11 @@ impl NodeView {
         self.cluster["nodes"].as_array().into_iter().flatten()
     }
 
+    /// What the node says about another one.
+    pub(crate) fn row(&self, id: &str) -> Option<&Json> {
+        self.members().find(|row| row["id"] == id)
+    }
+
     /// A number of the node's statistics.
     pub(crate) fn stat(&self, name: &str) -> Option<f64> {
         self.stats.as_ref().ok()?[name].as_f64()
@@ -94,7 +102,7 @@ impl NodeView {
 
     /// How much a counter grew since an earlier survey; none if the node was not in it.
     pub(crate) fn growth(&self, before: &Survey, counter: &str) -> Option<f64> {
-        let before = before.nodes.iter().find(|other| other.id() == self.id())?;
+        let before = before.node(self.id())?;
         Some(self.stat(counter)? - before.stat(counter)?)
     }
 
@@ -137,6 +145,15 @@ pub(crate) struct Survey {
     pub(crate) silent: Vec<Silent>,
     /// The ways to the addresses.
     pub(crate) ways: BTreeMap<SocketAddr, BTreeSet<Way>>,
+    /// The nodes of the cluster that answered, by the addresses that were asked.
+    pub(crate) ids: BTreeMap<SocketAddr, String>,
+}
+
+impl Survey {
+    /// Returns what a node answered.
+    pub(crate) fn node(&self, id: &str) -> Option<&NodeView> {
+        self.nodes.iter().find(|node| node.id() == id)
+    }
 }
 
 /// The part of the reads that found something, in percent; none without reads. `counter` returns a counter
@@ -163,20 +180,25 @@ async fn ask(
         let response = http_request(to, request, timeout, &security).await;
         response.map_err(|failure| no_answer(to, failure))
     };
-    let started = clock::elapsed();
+    let (started, asked_ms) = (clock::elapsed(), clock::now().wall_ms);
     let view = async {
         let response = get("/v1/cluster").await?;
+        let answered_ms = clock::now().wall_ms;
         let cluster = parse_json(to, &response)?;
         if !cluster["nodes"][0]["id"].is_string() {
             return Err(Failure::new(format!("{to}: the answer is not that of a node")));
         }
         let took = clock::elapsed().saturating_sub(started);
+        // The node read its clock at some moment in between.
+        let (middle_ms, half_ms) = (asked_ms.midpoint(answered_ms), (answered_ms - asked_ms) / 2);
+        let ahead_ms = cluster["wall_ms"].as_f64().map(|wall_ms| wall_ms - middle_ms as f64);
+        let clock_ms = ahead_ms.map(|ahead_ms| (ahead_ms, half_ms as f64));
         let stats = get("/v1/stats").await.and_then(|stats| parse_json(to, &stats));
         let stats = stats.map_err(|failure| failure.line().to_owned());
         let end = response.certificate_end;
         let end = end.and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
         let certificate_end_s = end.map(|end| end.as_secs());
-        Ok(NodeView { address: to, took, cluster, stats, certificate_end_s })
+        Ok(NodeView { address: to, took, clock_ms, cluster, stats, certificate_end_s })
     };
     (to, view.await)
 }
@@ -255,7 +277,8 @@ impl<'a> Asker<'a> {
             let known: Vec<_> = view.members().skip(1).filter_map(member_address).collect();
             known.into_iter().for_each(|address| self.propose(address, Way::View));
         }
-        if self.survey.nodes.iter().all(|node| node.id() != view.id()) {
+        self.survey.ids.insert(address, view.id().to_owned());
+        if self.survey.node(view.id()).is_none() {
             self.survey.nodes.push(view);
         }
     }

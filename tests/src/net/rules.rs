@@ -7,6 +7,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::PORT;
+
 /// The addresses of nodes; the caller's lie beside them.
 const NODE_RANGES: &str = "10.0.0.0-10.0.0.255, 10.1.0.0-10.1.0.255, 10.2.0.0-10.2.0.255, \
                      10.3.0.0-10.3.0.255";
@@ -16,6 +18,10 @@ const NODE_RANGES: &str = "10.0.0.0-10.0.0.255, 10.1.0.0-10.1.0.255, 10.2.0.0-10
 pub(super) struct Rules {
     /// Packets of these do not arrive.
     pub(super) dropped_sources: BTreeSet<Ipv4Addr>,
+    /// Datagrams of these do not arrive.
+    pub(super) unheard: BTreeSet<Ipv4Addr>,
+    /// Nothing arrives on connections that these have opened.
+    pub(super) uncalled: BTreeSet<Ipv4Addr>,
     /// No packets to or from other nodes.
     pub(super) isolated: bool,
     /// No packets at all.
@@ -32,6 +38,12 @@ impl Rules {
         let (mut input, mut output) = (String::new(), String::new());
         for from in &self.dropped_sources {
             let _infallible = writeln!(input, "ip saddr {from} drop");
+        }
+        for from in &self.unheard {
+            let _infallible = writeln!(input, "ip saddr {from} meta l4proto udp drop");
+        }
+        for from in &self.uncalled {
+            let _infallible = writeln!(input, "ip saddr {from} tcp dport {PORT} drop");
         }
         if self.black_hole {
             input += "drop\n";

@@ -72,9 +72,22 @@ const STEADY_MS: u64 = 20_000;
 /// pass that is in vain, and costs one handshake.
 const KEY_MS_UNANSWERED: u64 = 60_000;
 
+/// The heartbeats between this node and one member, since it is a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeartbeatCounts {
+    /// Sent to the member.
+    pub sent: u64,
+    /// Echoes of these that were taken as signs of life.
+    pub acknowledged: u64,
+    /// Heartbeats of the member that were echoed to it.
+    pub answered: u64,
+}
+
 /// The failure detector of one member.
 #[derive(Clone, Debug, Default)]
 pub struct FailureDetector {
+    /// The heartbeats so far.
+    pub heartbeats: HeartbeatCounts,
     /// What the member gave for the datagrams to it.
     pub session: Option<Session>,
     /// The number of the last heartbeat.
@@ -95,6 +108,7 @@ impl FailureDetector {
     /// Notes that a heartbeat with this number, above all before, was sent.
     pub fn heartbeat_sent(&mut self, sequence: u64) {
         self.sequence = sequence;
+        self.heartbeats.sent += 1;
     }
 
     /// Accepts the echo of a heartbeat that was sent at `sent`. Returns false if it is none, or came before.
@@ -104,6 +118,7 @@ impl FailureDetector {
         }
         self.last_echoed = self.last_echoed.max(Some(sent));
         self.has_echoed = true;
+        self.heartbeats.acknowledged += 1;
         true
     }
 

@@ -12,7 +12,7 @@ mod view;
 pub use self::{
     candidates::{AddressSource, Candidates, DialRefusal},
     contacts::{CONTACTS_PER_REGION, ContactState, choose_contacts},
-    failure_detector::{FailureDetector, ReplayWindow},
+    failure_detector::{FailureDetector, HeartbeatCounts, ReplayWindow},
     gossip::{FORGET_MS, Gossip, GossipChanges, RENEW_EVERY_MS, ROWS_MAX},
     latency::Latency,
     placement::{Everyone, PLACEMENT, Placement},

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 
 use super::{FeedCounts, LeaseCounts, Node, RefusalCounts, RepairCounts};
 use crate::{
-    cluster::{DialRefusal, Reachability},
+    cluster::{DialRefusal, HeartbeatCounts, Reachability},
     store::Backend,
     time::Now,
     version::Incarnation,
@@ -67,6 +67,9 @@ pub struct NodeStatus {
     pub bytes_max: u64,
     /// How long ago it missed the first write that it still lacks, in milliseconds.
     pub replication_lag_ms: Option<u64>,
+    /// The heartbeats between this node and that one; `None` for the node itself, and for one that it does
+    /// not monitor.
+    pub heartbeats: Option<HeartbeatCounts>,
 }
 
 /// An address whose node refuses the observer.
@@ -104,6 +107,7 @@ impl<B: Backend> Node<B> {
             latency_us: None,
             bytes_max: own.bytes_max,
             replication_lag_ms: None,
+            heartbeats: None,
         });
         nodes.extend(view.members().map(|member| {
             NodeStatus {
@@ -120,6 +124,7 @@ impl<B: Backend> Node<B> {
                     .replication
                     .missed_since(member.info.incarnation)
                     .map(|since| now.mono.since_ms(since)),
+                heartbeats: Some(member.detector.heartbeats),
             }
         }));
         let others = gossip.others().filter(|info| view.member(info.incarnation).is_none());
@@ -134,6 +139,7 @@ impl<B: Backend> Node<B> {
             latency_us: None,
             bytes_max: info.bytes_max,
             replication_lag_ms: None,
+            heartbeats: None,
         }));
         let refusals = view.refusals();
         let refusals = refusals.map(|(address, code)| RefusedPeer { address, code });

@@ -41,6 +41,17 @@ pub mod features {
 
     /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
     pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES;
+
+    /// Each feature with its name.
+    pub const NAMES: [(u64, &str); 7] = [
+        (REPAIR, "repair"),
+        (DATAGRAMS, "datagrams"),
+        (GOSSIP, "gossip"),
+        (WATCH, "watch"),
+        (FEED, "feed"),
+        (LEASES, "leases"),
+        (SEALED_DATAGRAMS, "sealed-datagrams"),
+    ];
 }
 
 /// The most addresses that a node announces.

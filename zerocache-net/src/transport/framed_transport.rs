@@ -38,6 +38,16 @@ pub enum Connections {
 }
 
 impl Connections {
+    /// The name of the kind in configuration and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Framed => "framed",
+            #[cfg(feature = "http-fallback")]
+            Self::Http => "http",
+        }
+    }
+
     /// Whether no framed connection is attempted.
     const fn is_http_only(self) -> bool {
         match self {

@@ -55,6 +55,19 @@ pub enum Level {
     Certificates,
 }
 
+impl Level {
+    /// The name of the level in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Protected => "protected",
+            Self::Insecure => "insecure",
+            Self::Secret => "secret",
+            Self::Certificates => "certificates",
+        }
+    }
+}
+
 /// The access control of a node. Shared by reference.
 #[derive(Debug)]
 pub struct AccessControl {

@@ -6,9 +6,10 @@ use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use zerocache_core::{
     access::Operation,
+    cluster::HeartbeatCounts,
     node::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
 };
-use zerocache_net::discovery::SourceStatus;
+use zerocache_net::{clock, discovery::SourceStatus};
 
 use super::{Api, error::ApiError};
 use crate::{access::Caller, logging::VERSION};
@@ -19,6 +20,8 @@ pub(super) struct ClusterBody {
     cluster: String,
     /// The name and the version of this node's software.
     software: SoftwareBody,
+    /// The wall clock of this node, as it counts it since its start, without its correction.
+    wall_ms: u64,
     /// This node first.
     nodes: Vec<NodeBody>,
     /// Nearest first.
@@ -67,8 +70,16 @@ struct NodeBody {
     latency_ms: Option<f64>,
     bytes_max: u64,
     replication_lag_ms: Option<u64>,
+    heartbeats: Option<HeartbeatsBody>,
     /// The version of its software; known of this node alone.
     version: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct HeartbeatsBody {
+    sent: u64,
+    acknowledged: u64,
+    answered: u64,
 }
 
 #[derive(Serialize)]
@@ -95,8 +106,15 @@ impl From<NodeStatus> for NodeBody {
             latency_ms: millis(node.latency_us),
             bytes_max: node.bytes_max,
             replication_lag_ms: node.replication_lag_ms,
+            heartbeats: node.heartbeats.map(HeartbeatsBody::from),
             version: None,
         }
+    }
+}
+
+impl From<HeartbeatCounts> for HeartbeatsBody {
+    fn from(HeartbeatCounts { sent, acknowledged, answered }: HeartbeatCounts) -> Self {
+        Self { sent, acknowledged, answered }
     }
 }
 
@@ -140,6 +158,7 @@ impl ClusterBody {
         Self {
             cluster: snapshot.cluster,
             software: SOFTWARE,
+            wall_ms: clock::now().wall_ms,
             nodes,
             regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
             refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),

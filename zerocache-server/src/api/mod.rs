@@ -3,6 +3,7 @@
 
 mod cluster;
 mod compat;
+mod config;
 mod entries;
 mod error;
 #[doc(hidden)]
@@ -32,6 +33,7 @@ use zerocache_net::transport::MESSAGES_PATH;
 
 use self::error::ApiError;
 pub use self::{
+    config::ConfigBody,
     messages::{SMALL_MESSAGE_BYTES, message_bytes_max},
     metrics::LastScrape,
     page::Page,
@@ -66,6 +68,8 @@ pub struct Api {
     pub key_bytes_max: usize,
     /// Serves upgraded connections; none when upgrades are disabled.
     pub framed: Option<Arc<FramedConnections>>,
+    /// The settings that `/v1/config` shows.
+    pub config: Arc<ConfigBody>,
     /// The last text of `/metrics`.
     pub scrape: Arc<LastScrape>,
     /// The paths of entries are served.
@@ -93,16 +97,27 @@ impl Api {
 /// Returns all routes of a node, with those of its page if it has one. Every request has the [`Caller`] among
 /// its extensions.
 pub fn router(api: Api, page: Option<Arc<Page>>) -> Router {
+    let router = for_operators(page).route(MESSAGES_PATH, post(messages::post));
+    complete(router, api)
+}
+
+/// Returns the routes of a listener for operators: those of a node without entries and messages. Every request
+/// has the [`Caller`] among its extensions.
+pub fn admin_router(api: Api, page: Option<Arc<Page>>) -> Router {
+    complete(for_operators(page), Api { entries: false, compat: false, ..api })
+}
+
+/// Returns the routes that serve neither nodes nor clients.
+fn for_operators(page: Option<Arc<Page>>) -> Router<Api> {
     let router = probes()
-        .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
+        .route("/v1/config", get(config::get))
         .route("/v1/stats", get(stats::get))
         .route("/metrics", get(metrics::get));
-    let router = match page {
+    match page {
         Some(page) => router.merge(page.router().with_state(())),
         None => router,
-    };
-    complete(router, api)
+    }
 }
 
 /// Returns the routes of a listener for the Python package alone. Every request has the [`Caller`] among its

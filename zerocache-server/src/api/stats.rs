@@ -9,6 +9,7 @@ use zerocache_core::access::Operation;
 
 use super::{Api, error::ApiError};
 use crate::access::Caller;
+use crate::http;
 use crate::telemetry::{METRICS, ReadCounts, Sample, Value};
 
 /// The values of all metrics, in the order of the table.
@@ -45,6 +46,7 @@ pub(super) fn sample(api: &Api) -> Sample<'_> {
         denials: api.access.denial_counts(),
         tls_mode: api.access.security().mode() as u64,
         failed_reloads: api.access.failed_reloads(),
+        suspensions: http::suspensions(),
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),

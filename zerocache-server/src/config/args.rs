@@ -183,6 +183,11 @@ pub struct Args {
     #[arg(long, help_heading = SECURITY)]
     pub insecure: bool,
 
+    /// Further address for operators: health, metrics, the page and administration, without entries; encrypted
+    /// like the port, with the same roles [default: these paths are on the port alone]
+    #[arg(long, value_name = "IP:PORT", help_heading = NETWORK, value_parser = listen)]
+    pub admin_listen: Option<SocketAddr>,
+
     /// Page for people, at /page/ on the port: on or off [default: on]
     #[arg(long, value_name = "MODE", help_heading = LIFECYCLE)]
     pub page: Option<PageMode>,

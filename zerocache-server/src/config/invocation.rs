@@ -272,6 +272,7 @@ fn resolve(args: Args, secret: Option<Source>) -> Result<(ServerConfig, LogConfi
     config.snapshot = args.snapshot;
     config.compat = args.compat;
     config.compat_listen = args.compat_listen;
+    config.admin_listen = args.admin_listen;
     config.insecure = args.insecure;
     config.secret = secret;
     config.tls_files = TlsFiles { cert: args.tls_cert, key: args.tls_key, ca: args.tls_ca };

@@ -89,6 +89,9 @@ pub struct ServerConfig {
     /// The address of a further listener, without TLS and for callers of this host, that serves the paths of
     /// `compat` alone; they are not served elsewhere then. Must be an IPv4 loopback address.
     pub compat_listen: Option<SocketAddr>,
+    /// The address of a further listener for operators, which serves health, metrics, the page and the paths for
+    /// administration, and neither entries nor messages. `None`: they are on the port of the node alone.
+    pub admin_listen: Option<SocketAddr>,
     /// Whether everybody may do everything. If not, and there are no credentials either, callers of other
     /// hosts are refused.
     pub insecure: bool,
@@ -165,6 +168,7 @@ impl ServerConfig {
             snapshot: None,
             compat: None,
             compat_listen: None,
+            admin_listen: None,
             insecure: false,
             secret: None,
             tls_files: TlsFiles::default(),

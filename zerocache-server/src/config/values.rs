@@ -20,6 +20,16 @@ pub enum Compat {
     ZerocachePy,
 }
 
+impl Compat {
+    /// The name of the protocol in configuration and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ZerocachePy => "zerocache-py",
+        }
+    }
+}
+
 impl FromStr for Compat {
     type Err = String;
 

@@ -165,6 +165,12 @@ impl NodeDriver {
         self.node.lock().config().info.addresses.clone()
     }
 
+    /// Returns the [features](zerocache_core::wire::features) that the node offers.
+    #[must_use]
+    pub fn features(&self) -> u64 {
+        self.node.lock().config().features
+    }
+
     /// Returns the reader of entries.
     #[must_use]
     pub fn reader(&self) -> &EntryReader {

@@ -36,4 +36,5 @@ pub use body::{BodyBudget, BodyError, read_body};
 pub use fd_limit::fit_connections;
 pub use guard::{Service, SyncHandler};
 pub use limits::{BodyLimits, HttpLimits};
+pub use suspension::count as suspensions;
 pub use upgrade::{Upgrade, upgraded};

@@ -42,7 +42,7 @@ pub(super) fn may_have_been_queued() -> bool {
 }
 
 /// Checks the clock. Returns the number of suspensions so far.
-pub(super) fn count() -> u64 {
+pub fn count() -> u64 {
     let mut detector = DETECTOR.lock();
     detector.check(clock::coarse().as_millis());
     detector.suspensions

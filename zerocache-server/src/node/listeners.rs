@@ -1,8 +1,9 @@
-//! The listeners of a node: that of nodes and clients, and that of Python clients where it is another one.
+//! The listeners of a node: that of nodes and clients, and those of Python clients and of operators where they are
+//! others.
 
 use std::{
     io,
-    net::{IpAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     sync::Arc,
 };
 
@@ -15,7 +16,7 @@ use zerocache_net::{discovery::PythonRecord, transport::Connections};
 
 use crate::{
     access::AccessControl,
-    api::{self, Api, Page},
+    api::{self, Api, ConfigBody, Page},
     config::ServerConfig,
     driver::NodeDriver,
     framed::{FrameLimits, FramedConnections},
@@ -26,17 +27,25 @@ use crate::{
 /// Most connections of Python clients, which are all on this host.
 const PYTHON_CONNECTIONS_MAX: usize = 1_024;
 
+/// Most connections of operators: probes, scrapes, and the viewers of the page.
+const ADMIN_CONNECTIONS_MAX: usize = 256;
+
 /// The bound sockets of a node.
 pub(super) struct Sockets {
     pub(super) nodes: TcpListener,
     python: Option<TcpListener>,
+    admin: Option<TcpListener>,
 }
 
 impl Sockets {
     pub(super) fn bind(config: &ServerConfig) -> Result<Self, BindError> {
         let nodes = http::bind(&config.listen_addresses())?;
-        let python = config.compat_listen.map(|listen| http::bind(&[listen])).transpose()?;
-        Ok(Self { nodes, python })
+        let further = |listen: Option<SocketAddr>| listen.map(|at| http::bind(&[at])).transpose();
+        let (python, admin) = (further(config.compat_listen)?, further(config.admin_listen)?);
+        if let Some(address) = admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
+            tracing::info!(%address, "operators are served on an address of their own too");
+        }
+        Ok(Self { nodes, python, admin })
     }
 
     /// Returns how Python clients find the node.
@@ -58,6 +67,7 @@ impl Sockets {
 pub(super) struct Listeners {
     nodes: Listener,
     python: Option<Listener>,
+    admin: Option<Listener>,
     framed: Arc<FramedConnections>,
     page: Option<RunningPage>,
 }
@@ -105,9 +115,12 @@ impl Listeners {
         sockets: Sockets,
         driver: &Arc<NodeDriver>,
         access: &Arc<AccessControl>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let mut limits = HttpLimits::for_config(config);
         limits.connections_max = http::fit_connections(limits.connections_max);
+        let (tls, listen) = (access.security().mode().as_str(), sockets.nodes.local_addr()?);
+        let offered = (limits.connections_max, driver.features());
+        let settings = Arc::new(ConfigBody::new(config, tls, listen, offered));
         let counters = Arc::new(ServerCounters::default());
         let message_bytes_max = api::message_bytes_max(config.value_bytes_max());
         let mut message_limits = limits.bodies.clone();
@@ -133,6 +146,7 @@ impl Listeners {
             counters: Arc::clone(&counters),
             value_bytes_max: config.value_bytes_max(),
             key_bytes_max: config.max_key_bytes,
+            config: settings,
             scrape: Arc::default(),
             entries: true,
             compat: config.compat.is_some() && sockets.python.is_none(),
@@ -147,6 +161,12 @@ impl Listeners {
             Listener::start(socket, service, access, limits, Arc::clone(&counters))
         });
         let page = config.page.then(|| Page::new(api.clone()));
+        let admin = sockets.admin.map(|socket| {
+            let service = Service::from(api::admin_router(api.clone(), page.clone()));
+            let connections_max = limits.connections_max.min(ADMIN_CONNECTIONS_MAX);
+            let limits = HttpLimits { connections_max, ..limits.clone() };
+            Listener::start(socket, service, Arc::clone(access), limits, Arc::clone(&counters))
+        });
         let router = api::router(api.clone(), page.clone());
         let service = Service::from(router).with_fast_path(api::sync_handler(api));
         let nodes = Listener::start(sockets.nodes, service, Arc::clone(access), limits, counters);
@@ -154,23 +174,22 @@ impl Listeners {
             let running = Arc::clone(&page);
             RunningPage { page, task: tokio::spawn(async move { running.run().await }) }
         });
-        Self { nodes, python, framed, page }
+        Ok(Self { nodes, python, admin, framed, page })
     }
 
     /// Closes the listeners, and their connections after the last responses.
     pub(super) async fn close(&mut self) -> Result<ShutdownSummary, JoinError> {
-        let python = async {
-            match &mut self.python {
-                Some(python) => python.close().await.map(|summary| summary.connections_cut),
-                None => Ok(0),
-            }
-        };
         // Otherwise the streams of viewers would delay the end.
         if let Some(running) = &self.page {
             running.page.close();
         }
-        let (nodes, python, ()) = tokio::join!(self.nodes.close(), python, self.framed.close());
-        Ok(ShutdownSummary { connections_cut: nodes?.connections_cut + python? })
+        let (nodes, python, admin, ()) = tokio::join!(
+            self.nodes.close(),
+            close(&mut self.python),
+            close(&mut self.admin),
+            self.framed.close()
+        );
+        Ok(ShutdownSummary { connections_cut: nodes?.connections_cut + python? + admin? })
     }
 
     /// Cuts everything.
@@ -179,8 +198,17 @@ impl Listeners {
         if let Some(running) = &self.page {
             running.task.abort();
         }
-        for listener in [Some(&self.nodes), self.python.as_ref()].into_iter().flatten() {
+        let others = [self.python.as_ref(), self.admin.as_ref()];
+        for listener in others.into_iter().flatten().chain([&self.nodes]) {
             listener.task.abort();
         }
+    }
+}
+
+/// Closes a listener, if there is one. Returns how many connections were cut.
+async fn close(listener: &mut Option<Listener>) -> Result<usize, JoinError> {
+    match listener {
+        Some(listener) => Ok(listener.close().await?.connections_cut),
+        None => Ok(0),
     }
 }

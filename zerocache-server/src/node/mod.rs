@@ -154,7 +154,7 @@ impl RunningNode {
             datagrams: datagrams.clone(),
             discovery: Some(Arc::clone(&discovery)),
         });
-        let listeners = Listeners::start(&config, sockets, &driver, &access);
+        let listeners = Listeners::start(&config, sockets, &driver, &access)?;
         let drain = config.drain;
         let mut node = Self {
             driver,

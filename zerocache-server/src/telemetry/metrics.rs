@@ -103,6 +103,8 @@ pub struct Sample<'a> {
     pub tls_mode: u64,
     /// Changes of credentials and access files that could not be used.
     pub failed_reloads: u64,
+    /// Times that the process was suspended.
+    pub suspensions: u64,
     /// Outcomes of reads.
     pub reads: ReadCounts,
     /// Contents of the store.

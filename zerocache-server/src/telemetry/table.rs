@@ -312,6 +312,11 @@ pub const METRICS: &[Metric] = &[
         server!(refused_after_suspend),
     )
     .series("requests_rejected", "reason", "suspended"),
+    counter(
+        "suspensions",
+        "Times that the process was suspended for more than 2 s.",
+        read!(suspensions),
+    ),
     counter("panics", "Request handlers that panicked.", server!(panics)),
     counter("heartbeats_sent", "Heartbeat datagrams sent.", read!(datagrams.heartbeats_sent))
         .series("heartbeats", "event", "sent"),

@@ -1,4 +1,4 @@
-//! Checks of the nodes together: who sees whom, and in what they differ.
+//! Checks of the nodes together: who sees whom.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +7,6 @@ use crate::survey::{NodeView, Silence, Way, member_address};
 
 /// The longest time that a node may lack writes, in milliseconds.
 const LAG_MS_MAX: u64 = 60_000;
-
-/// The longest round trip inside one region, in milliseconds.
-const LOCAL_LATENCY_MS_MAX: f64 = 100.0;
 
 /// A member that does not answer.
 pub(super) fn node_silent(evidence: &Evidence) -> Vec<Finding> {
@@ -25,29 +22,51 @@ pub(super) fn node_silent(evidence: &Evidence) -> Vec<Finding> {
         .collect()
 }
 
-/// Nodes that answer and do not reach another one that answers: the labels of both. With `is_mutual`, each pair
-/// once that do not reach each other; else those of which the other one reaches the first.
-fn lost(evidence: &Evidence, is_mutual: bool) -> Vec<(String, String)> {
-    let nodes: BTreeMap<_, _> =
-        evidence.survey.nodes.iter().map(|node| (node.id(), node)).collect();
-    let mut lost = BTreeSet::new();
-    for node in nodes.values() {
-        let rows = node.members().filter(|row| row["state"] == "unreachable");
-        lost.extend(rows.filter_map(|row| Some((node.id(), row["id"].as_str()?))));
+/// Whether a node does not reach another one that answers: it says so, or has not known that one for as long as
+/// the nodes were watched.
+fn misses(evidence: &Evidence, node: &NodeView, other: &NodeView) -> bool {
+    let before = |id: &str| evidence.before.node(id);
+    match node.row(other.id()) {
+        Some(row) => row["state"] == "unreachable",
+        None => {
+            let lacked = before(node.id()).is_some_and(|node| node.row(other.id()).is_none());
+            lacked && before(other.id()).is_some()
+        }
     }
-    let wanted = lost.iter().filter(|(one, other)| {
-        let loses_back = lost.contains(&(*other, *one));
-        loses_back == is_mutual && (!is_mutual || one < other)
-    });
-    let label = |id: &str| nodes.get(id).map(|node| node.label());
-    wanted.filter_map(|(one, other)| Some((label(one)?, label(other)?))).collect()
+}
+
+/// Returns why a node is refused by another one, if it is.
+fn refusal(node: &NodeView, other: &NodeView) -> String {
+    let address = member_address(other.own()).map(|address| address.to_string());
+    let refused = node.cluster["refused"].as_array().into_iter().flatten();
+    let mut codes = refused.filter(|refused| refused["address"].as_str() == address.as_deref());
+    let code = codes.find_map(|refused| refused["code"].as_str());
+    code.map(|code| format!(" (refused: {code})")).unwrap_or_default()
+}
+
+/// The pairs of nodes that answer, of which the first does not reach the second: those that do not reach each
+/// other, each once, or those of which the second reaches the first.
+fn lost(evidence: &Evidence, is_mutual: bool) -> Vec<(&NodeView, &NodeView)> {
+    // One that leaves is forgotten by the others while it still answers.
+    let nodes = || evidence.survey.nodes.iter().filter(|node| node.own()["state"] != "leaving");
+    let mut lost = Vec::new();
+    for one in nodes() {
+        for other in nodes().filter(|other| other.id() != one.id()) {
+            if misses(evidence, one, other) && misses(evidence, other, one) == is_mutual {
+                lost.push((one, other));
+            }
+        }
+    }
+    lost.retain(|(one, other)| !is_mutual || one.id() < other.id());
+    lost
 }
 
 /// One node reaches another one, and not the other way round.
 pub(super) fn reach_asymmetric(evidence: &Evidence) -> Vec<Finding> {
-    let action = "Look for a firewall or a route that works in one direction only, and at --address of the node that is not reached.";
-    let finding = |(one, other)| {
-        let text = format!("{one} does not reach {other}, which reaches it");
+    let action = "Look for a firewall or a route that works in one direction only, at --address of the node that is not reached, and at the certificate of the one that does not reach it.";
+    let finding = |(one, other): (&NodeView, &NodeView)| {
+        let (why, one, other) = (refusal(one, other), one.label(), other.label());
+        let text = format!("{one} does not reach {other}{why}, which reaches it");
         Finding::error("reach-asymmetric", text, action)
     };
     lost(evidence, false).into_iter().map(finding).collect()
@@ -55,10 +74,11 @@ pub(super) fn reach_asymmetric(evidence: &Evidence) -> Vec<Finding> {
 
 /// Two nodes answer, and do not reach each other.
 pub(super) fn reach_lost(evidence: &Evidence) -> Vec<Finding> {
-    let action =
-        "Look at the network between the two: writes of one come to the other by repair only.";
-    let finding = |(one, other)| {
-        Finding::error("reach-lost", format!("{one} and {other} do not reach each other"), action)
+    let action = "Look at the network between the two, and whether the discovery of one names the other: writes of one come to the other by repair, if at all.";
+    let finding = |(one, other): (&NodeView, &NodeView)| {
+        let why = refusal(one, other) + &refusal(other, one);
+        let text = format!("{} and {} do not reach each other{why}", one.label(), other.label());
+        Finding::error("reach-lost", text, action)
     };
     lost(evidence, true).into_iter().map(finding).collect()
 }
@@ -95,25 +115,6 @@ pub(super) fn address_conflict(evidence: &Evidence) -> Vec<Finding> {
     findings
 }
 
-/// Nodes of one region that are far from each other.
-pub(super) fn time_to_peer(evidence: &Evidence) -> Vec<Finding> {
-    let action =
-        "Make two regions of it: nodes of one region are asked in turn, however far they are.";
-    let mut findings = Vec::new();
-    for node in &evidence.survey.nodes {
-        for row in node.members().skip(1).filter(|row| row["region"] == node.region()) {
-            let latency_ms = row["latency_ms"].as_f64().unwrap_or_default();
-            if latency_ms > LOCAL_LATENCY_MS_MAX {
-                let other = member_address(row).map(|address| address.to_string());
-                let other = other.unwrap_or_default();
-                let text = format!("{} is {latency_ms:.0} ms away from {other}", node.label());
-                findings.push(Finding::warning("time-to-peer", text, action));
-            }
-        }
-    }
-    findings
-}
-
 /// A node that lacks writes for long.
 pub(super) fn behind(evidence: &Evidence) -> Vec<Finding> {
     let action = "Look at the network to that node, and at its memory: repair has not completed.";
@@ -134,51 +135,4 @@ pub(super) fn behind(evidence: &Evidence) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// Returns the values of nodes, if they differ.
-fn differing(evidence: &Evidence, value: impl Fn(&NodeView) -> Option<String>) -> Option<String> {
-    let mut groups = BTreeMap::<String, Vec<String>>::new();
-    for node in &evidence.survey.nodes {
-        if let Some(value) = value(node) {
-            groups.entry(value).or_default().push(node.label());
-        }
-    }
-    let texts = groups.iter().map(|(value, nodes)| format!("{value} at {}", nodes.join(", ")));
-    (groups.len() > 1).then(|| texts.collect::<Vec<_>>().join("; "))
-}
-
-/// Nodes with software of different versions.
-pub(super) fn versions_mixed(evidence: &Evidence) -> Vec<Finding> {
-    let action = "Finish the upgrade, or undo it.";
-    let version = |node: &NodeView| node.own()["version"].as_str().map(str::to_owned);
-    let differ = differing(evidence, version);
-    differ.map(|text| Finding::warning("versions-mixed", text, action)).into_iter().collect()
-}
-
-/// Nodes with different memory.
-pub(super) fn budgets_differ(evidence: &Evidence) -> Vec<Finding> {
-    let action = "Give all nodes the same --max-bytes and --max-entries: each holds every entry, and the smallest evicts first.";
-    let budget = |node: &NodeView| {
-        let entries = node.stats.as_ref().ok().map(|stats| stats["entries_max"].as_u64());
-        let bytes = node.own()["bytes_max"].as_u64()?;
-        Some(match entries.flatten() {
-            Some(entries) => format!("{bytes} B and {entries} entries"),
-            None => format!("{bytes} B"),
-        })
-    };
-    let differ = differing(evidence, budget);
-    differ.map(|text| Finding::warning("budgets-differ", text, action)).into_iter().collect()
-}
-
-/// Nodes of which some require TLS and others do not.
-pub(super) fn tls_mixed(evidence: &Evidence) -> Vec<Finding> {
-    let action =
-        "Give all nodes the same --tls when the change from one mode to another is complete.";
-    let mode = |node: &NodeView| {
-        let mode = node.stat("tls_mode")?;
-        Some(format!("TLS mode {mode:.0}"))
-    };
-    let differ = differing(evidence, mode);
-    differ.map(|text| Finding::warning("tls-mixed", text, action)).into_iter().collect()
 }

@@ -1,30 +1,31 @@
 //! `doctor`: looks for known misfortunes, each with a stable id, the evidence, and what to do.
 
 mod cluster;
+mod evidence;
+mod links;
+mod load;
 mod nodes;
 mod paths;
+mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use serde_json::json;
-use zerocache_core::wire::{Envelope, Hello, Request, RequestMessage, cluster_id};
-use zerocache_net::{clock, security::SecurityConfig, transport::refuses_frames};
+use zerocache_net::security::SecurityConfig;
 
+use self::evidence::{Evidence, collect};
 use crate::{
     args::DoctorArgs,
     context::Context,
     exit::{Exit, print_document},
     failure::Failure,
     print, say,
-    survey::{self, Questions, Survey},
 };
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
-    /// Something could not be looked at.
+    /// Something could not be looked at, or may be on its way.
     Note,
     Warning,
     Error,
@@ -62,23 +63,13 @@ impl Finding {
         Self { id, verdict: Verdict::Error, evidence, action }
     }
 
+    pub(super) fn note(id: &'static str, evidence: String, action: &'static str) -> Self {
+        Self { id, verdict: Verdict::Note, evidence, action }
+    }
+
     pub(super) fn warning(id: &'static str, evidence: String, action: &'static str) -> Self {
         Self { id, verdict: Verdict::Warning, evidence, action }
     }
-}
-
-/// What the checks look at.
-pub(super) struct Evidence {
-    /// All nodes, at the end of the time in which they are watched.
-    pub(super) survey: Survey,
-    /// The same nodes at its beginning.
-    pub(super) before: Survey,
-    /// The nodes that are reached over HTTP only.
-    pub(super) http_only: Vec<String>,
-    /// The region in which the client stands, if it was stated.
-    pub(super) region: Option<String>,
-    /// How many days a certificate has left where it is a warning, and where an error.
-    pub(super) days: (f64, f64),
 }
 
 /// The days that a certificate has left where it is a warning, and where an error. Those that nodes make for
@@ -96,6 +87,7 @@ const CHECKS: &[Check] = &[
     ("dns-partial", paths::dns_partial),
     ("name-silent", paths::name_silent),
     ("node-source-silent", paths::node_source_silent),
+    ("mdns-silent", links::mdns_silent),
     ("clusters-mixed", paths::clusters_mixed),
     ("credentials-denied", paths::credentials_denied),
     ("framed-refused", paths::framed_refused),
@@ -103,16 +95,23 @@ const CHECKS: &[Check] = &[
     ("node-silent", cluster::node_silent),
     ("reach-asymmetric", cluster::reach_asymmetric),
     ("reach-lost", cluster::reach_lost),
+    ("udp-blocked", links::udp_blocked),
     ("address-conflict", cluster::address_conflict),
-    ("time-to-peer", cluster::time_to_peer),
+    ("time-to-peer", links::time_to_peer),
     ("behind", cluster::behind),
-    ("versions-mixed", cluster::versions_mixed),
-    ("budgets-differ", cluster::budgets_differ),
-    ("tls-mixed", cluster::tls_mixed),
+    ("versions-mixed", settings::versions_mixed),
+    ("features-mixed", settings::features_mixed),
+    ("budgets-differ", settings::budgets_differ),
+    ("limits-differ", settings::limits_differ),
+    ("tls-mixed", settings::tls_mixed),
+    ("open", settings::open),
     ("clock", nodes::clock),
     ("tls-expiry", nodes::tls_expiry),
-    ("evicting", nodes::evicting),
     ("retention-short", nodes::retention_short),
+    ("evicting", load::evicting),
+    ("queues", load::queues),
+    ("files-limit", load::files_limit),
+    ("paused", load::paused),
     ("not-looked-at", nodes::not_looked_at),
 ];
 
@@ -147,34 +146,4 @@ pub(crate) fn doctor(context: &Context, args: &DoctorArgs) -> Result<Exit, Failu
         say(&format!("{checks} checks at {nodes} nodes, {} findings", findings.len()));
     }
     Ok(exit)
-}
-
-/// Asks all nodes twice, and dials each.
-async fn collect(context: &Context, watch: Duration) -> Result<Evidence, Failure> {
-    let (before, survey) = survey::twice(context, watch).await?;
-    let mut dials = Questions::new();
-    for node in &survey.nodes {
-        let (hello, label, address) = (hello(context.cluster()), node.label(), node.address);
-        let (timeout, security) = (context.global.timeout, context.security.clone());
-        dials.ask(async move {
-            // A node that does not answer any more is found by another check.
-            let refused = refuses_frames(address, hello, timeout, &security).await;
-            refused.is_ok_and(|refused| refused).then_some(label)
-        });
-    }
-    let mut http_only = Vec::new();
-    while let Some(label) = dials.next().await {
-        http_only.extend(label);
-    }
-    http_only.sort_unstable();
-    let region = context.global.variable("ZEROCACHE_REGION");
-    let days = certificate_days(&context.credentials);
-    Ok(Evidence { survey, before, http_only, region, days })
-}
-
-/// The introduction of a client.
-fn hello(cluster: &str) -> RequestMessage {
-    let hello = Hello::of_client(cluster, "tool", clock::now().wall_ms);
-    let envelope = Envelope { cluster: cluster_id(cluster), ..Envelope::default() };
-    RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
 }

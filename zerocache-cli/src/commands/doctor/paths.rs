@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Evidence, Finding};
-use crate::survey::{Name, Silence, Silent, Way, member_address};
+use crate::survey::{Name, NodeView, Silence, Silent, Way, member_address};
 
 /// The addresses that nodes announce, as all nodes know them.
 fn announced(evidence: &Evidence) -> BTreeSet<SocketAddr> {
@@ -53,9 +53,9 @@ pub(super) fn dns_virtual_ip(evidence: &Evidence) -> Vec<Finding> {
     found.map(finding).collect()
 }
 
-/// A name of many addresses, at some of which nobody answers.
+/// A name of many addresses, at some of which nobody answers, or which lacks nodes.
 pub(super) fn dns_partial(evidence: &Evidence) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings: Vec<_> = nodes_without_name(evidence).into_iter().collect();
     for (name, addresses) in dns_names(evidence) {
         let silent = addresses.iter().filter(|address| {
             silent(evidence, **address).is_some_and(|silent| silent.silence == Silence::NoAnswer)
@@ -68,6 +68,30 @@ pub(super) fn dns_partial(evidence: &Evidence) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Nodes of a region, others of which have a DNS name.
+fn nodes_without_name(evidence: &Evidence) -> Option<Finding> {
+    if !dns_virtual_ip(evidence).is_empty() {
+        // Of those behind one address only one is seen.
+        return None;
+    }
+    let ids = &evidence.survey.ids;
+    let addresses = dns_names(evidence).flat_map(|(_, addresses)| addresses);
+    let named: BTreeSet<_> = addresses.filter_map(|address| ids.get(address)).collect();
+    let survey = &evidence.survey;
+    let regions: BTreeSet<_> =
+        named.iter().filter_map(|id| Some(survey.node(id)?.region())).collect();
+    let is_unnamed = |node: &&NodeView| {
+        // One that has just started is in no name yet.
+        let is_known = evidence.before.node(node.id()).is_some();
+        is_known && regions.contains(node.region()) && !named.contains(&node.id().to_owned())
+    };
+    let unnamed: Vec<_> = survey.nodes.iter().filter(is_unnamed).map(NodeView::label).collect();
+    let names: Vec<_> = dns_names(evidence).map(|(name, _)| name.name.as_str()).collect();
+    let text = format!("{} without the address of {}", names.join(", "), unnamed.join(", "));
+    let action = "Let the name have the addresses of all nodes of its region (publishNotReadyAddresses, at most 256 records), or wait until its cache has expired.";
+    (!unnamed.is_empty()).then(|| Finding::warning("dns-partial", text, action))
 }
 
 /// A seed or name at which no node answers.
@@ -139,11 +163,17 @@ pub(super) fn credentials_denied(evidence: &Evidence) -> Vec<Finding> {
 
 /// A node that is reached over HTTP only.
 pub(super) fn framed_refused(evidence: &Evidence) -> Vec<Finding> {
-    let finding = |label: &String| {
-        let action = "Let the proxy in between pass on the header Upgrade, or dial the node itself; the node may have --connections http.";
-        Finding::warning("framed-refused", format!("{label} refuses framed connections"), action)
+    let action = "Let the proxy in between pass on the headers Upgrade and Connection, or dial the node itself.";
+    // Its own setting is no misfortune.
+    let refuses = |node: &&NodeView| {
+        let is_chosen = evidence.setting(node, "connections").is_some_and(|kind| kind == "http");
+        evidence.http_only.contains(node.id()) && !is_chosen
     };
-    evidence.http_only.iter().map(finding).collect()
+    let finding = |node: &NodeView| {
+        let text = format!("{} at {} refuses framed connections", node.label(), node.address);
+        Finding::warning("framed-refused", text, action)
+    };
+    evidence.survey.nodes.iter().filter(refuses).map(finding).collect()
 }
 
 /// The client's region, in which there is no node.

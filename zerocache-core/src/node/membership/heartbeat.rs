@@ -167,6 +167,9 @@ impl Membership {
             Err(rejection) => return counts.reject(rejection),
         };
         counts.heartbeats_answered += 1;
+        if let Some(member) = self.view.member_mut(heartbeat.from) {
+            member.detector.heartbeats.answered += 1;
+        }
         let content = &heartbeat.content;
         let bytes_max = if is_verified { CONTENT_BYTES_MAX } else { content.len() };
         let content = self.receive_gossip(cx, (heartbeat.from, is_verified), content, bytes_max);

@@ -62,6 +62,7 @@ fn view(count: u64, regions: u64) -> ClusterStatus {
         latency_us: (n > 0).then_some(1_000 + n),
         bytes_max: 1,
         replication_lag_ms: (n == 2).then_some(2_500),
+        heartbeats: None,
     };
     ClusterStatus {
         cluster: "c".into(),
