@@ -188,7 +188,8 @@ fn scoped_caller_purges_its_own_namespaces_alone() {
     let grant = Grant::scoped(Role::Write, prefixes.into());
     let permits = |target, hold_ms| grant.permits(Operation::of(&purge(target, hold_ms))).is_ok();
     let own = || PurgeTarget::Namespace("shop".into());
-    let function = |namespace: &str| PurgeTarget::Function { namespace: namespace.into(), id: [1; 16] };
+    let function =
+        |namespace: &str| PurgeTarget::Function { namespace: namespace.into(), id: [1; 16] };
     assert!(permits(own(), 0) && permits(function("shop"), 0));
     assert!(!permits(own(), 1_000), "what is held up has any key");
     assert!(!permits(function(""), 0) && !permits(function("shops"), 0));
