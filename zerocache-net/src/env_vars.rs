@@ -22,6 +22,7 @@ pub enum ReadBy {
 pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_ACCESS", ReadBy::Nodes),
     ("ZEROCACHE_ADDRESS", ReadBy::Nodes),
+    ("ZEROCACHE_ADMIN_LISTEN", ReadBy::Nodes),
     ("ZEROCACHE_ALLOWED_HOST", ReadBy::Nodes),
     ("ZEROCACHE_CI_BOUNDED", ReadBy::Tests),
     ("ZEROCACHE_CLUSTER", ReadBy::Both),

@@ -360,14 +360,35 @@ fn writes_of_other_keys_keep_few_keys_out() {
     // 10,000 writes per second.
     let shelves = Shelves::new(1 << 20);
     let hash = |n: u64| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes());
-    let min_stamp =
-        |hash: u64| shelves.with_recent_writes(hash, |writes| writes.min_stamp(hash, at(5_000)));
+    let min_stamp = |hash: u64| {
+        shelves.with_recent_writes(hash, |writes| writes.min_version(hash, at(5_000)).stamp())
+    };
     for n in 0..50_000 {
         let hash = hash(n);
-        shelves.with_recent_writes(hash, |writes| writes.record(hash, 1_000, at(n / 10)));
+        shelves.with_recent_writes(hash, |writes| writes.record(hash, version(1_000), at(n / 10)));
     }
     let kept_out = (50_000..60_000).filter(|n| min_stamp(hash(*n)) > 0).count();
     assert!(kept_out < 200, "{kept_out} of 10000");
     // All writes of the last five seconds are remembered.
     assert!((10..50_000).all(|n| min_stamp(hash(n)) == 1_000));
+}
+
+#[test]
+fn value_with_the_stamp_of_an_own_write_is_not_served_if_it_is_older() {
+    let (near, claim) = small();
+    let reading = || near.begin_fill(at(1)).expect("a node is followed");
+    let first = reading();
+    let own = Version::new(5, Incarnation(2));
+    // Two nodes gave the same stamp.
+    read(&near, b"k", b"old", 5, at(1));
+    near.end_write(b"k", Some(own), at(2));
+    assert_eq!(get(&near, b"k", at(3)), None);
+    near.insert(first, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), at(3));
+    assert_eq!(get(&near, b"k", at(3)), None, "nor from a read that began before");
+    let metadata = Metadata::default();
+    let written = Fill { version: own, ..fill(b"own", 5, LIFE_MS, &metadata) };
+    near.insert(reading(), b"k", &written, at(3));
+    // The node tells of it, and not by whom it is.
+    claim.rules().apply_changes(at(3), false, &[(near_hash(b"k"), 5)], at(4));
+    assert_eq!(get(&near, b"k", at(5)).as_deref(), Some(&b"own"[..]));
 }

@@ -15,7 +15,7 @@ use crate::{
     key::KeyHash,
     metadata::{EntryKind, Metadata},
     time::Instant,
-    version::Version,
+    version::{Incarnation, Version},
     wire::KeyChange,
 };
 
@@ -217,13 +217,12 @@ impl<S: NearStorage> NearRules<S> {
             if epoch != self.storage.epoch() {
                 return FillOutcome::Late;
             }
-            let stamp = item.version().stamp();
             let is_newer = |known: &S::Item| {
                 known.times().epoch == epoch
                     && known.version() > item.version()
                     && known.key() == item.key()
             };
-            let is_outdated = recent_writes.min_stamp(hash, now) > stamp
+            let is_outdated = recent_writes.min_version(hash, now) > item.version()
                 && !self.is_broken(ClientVariant::RecentWritesForgotten);
             if is_outdated || self.storage.with_item(hash, is_newer) == Some(true) {
                 return FillOutcome::Outdated;
@@ -248,7 +247,7 @@ impl<S: NearStorage> NearRules<S> {
         }
         match version {
             _ if self.is_broken(ClientVariant::OwnNearWritesIgnored) => {}
-            Some(version) => self.remove_older(near_hash(key), version.stamp(), now),
+            Some(version) => self.remove_older(near_hash(key), version, now),
             None => self.remove(near_hash(key)),
         }
     }
@@ -259,11 +258,11 @@ impl<S: NearStorage> NearRules<S> {
         }
     }
 
-    /// Removes entries of the key with this hash that are older than `stamp`, and keeps them out.
-    fn remove_older(&self, hash: u64, stamp: u64, now: Instant) {
+    /// Removes entries of the key with this hash that are older than `version`, and keeps them out.
+    fn remove_older(&self, hash: u64, version: Version, now: Instant) {
         self.storage.with_recent_writes(hash, |recent_writes| {
-            recent_writes.record(hash, stamp, now);
-            self.storage.remove_if(hash, |item| item.version().stamp() < stamp);
+            recent_writes.record(hash, version, now);
+            self.storage.remove_if(hash, |item| item.version() < version);
         });
     }
 
@@ -274,7 +273,10 @@ impl<S: NearStorage> NearRules<S> {
             self.storage.begin_epoch();
         }
         if !self.is_broken(ClientVariant::FeedRowsIgnored) {
-            changes.iter().for_each(|(hash, stamp)| self.remove_older(*hash, *stamp, now));
+            for (hash, stamp) in changes {
+                // What has the same stamp may be this write.
+                self.remove_older(*hash, Version::new(*stamp, Incarnation(0)), now);
+            }
         }
         // The feed is valid from the time of the request on, after all changes are applied.
         self.storage.set_valid_until(asked.plus_ms(FEED_VALID_MS));

@@ -2,13 +2,14 @@
 //! shelves and the threads' own caches are the same sources, compiled with Shuttle's locks and atomic numbers. The
 //! table of entries below them is as it is: it switches to no other thread.
 
-#[expect(dead_code, reason = "the models use a part of it")]
+#[expect(dead_code, clippy::duplicate_mod, reason = "the models use a part of the same source")]
 #[path = "../entry.rs"]
 mod entry;
-#[expect(dead_code, reason = "the models use a part of it")]
+#[expect(dead_code, clippy::duplicate_mod, reason = "the models use a part of the same source")]
 #[path = "../shelves.rs"]
 mod shelves;
 mod sync;
+#[expect(clippy::duplicate_mod, reason = "the same source")]
 #[path = "../thread_cache.rs"]
 mod thread_cache;
 
