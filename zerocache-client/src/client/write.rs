@@ -41,7 +41,6 @@ pub struct Write {
 }
 
 /// The progress of a write.
-#[expect(clippy::large_enum_variant, reason = "a box would cost every operation an allocation")]
 enum WriteState {
     New(Result<Prepared, Error>),
     /// Its first request was sent on the fast path.

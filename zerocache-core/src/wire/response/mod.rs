@@ -196,9 +196,7 @@ impl Response {
                 out.number(tag::NEXT, *next);
                 out.number(tag::LOST, u64::from(*lost));
                 write_changes(out, tag::CHANGES, changes);
-                if !purges.is_empty() {
-                    write_changes(out, tag::PURGES, purges);
-                }
+                write_purges(out, purges);
             }
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Found { value, metadata, version, remaining_ms } => {
@@ -351,4 +349,10 @@ fn truncated(text: &str) -> &str {
         .map(|(at, c)| at + c.len_utf8())
         .take_while(|end| *end <= TEXT_BYTES_MAX);
     &text[..cut.last().unwrap_or(0)]
+}
+
+fn write_purges(out: &mut Writer<'_>, purges: &[KeyChange]) {
+    if !purges.is_empty() {
+        write_changes(out, tag::PURGES, purges);
+    }
 }
