@@ -158,7 +158,7 @@ impl Node {
     ///
     /// If it does not answer 200.
     pub fn put(&self, key: &[u8], value: &[u8], query: &str) -> Json {
-        written(&self.http("PUT", &format!("{}?{query}", entry(key)), value))
+        self.write("PUT", &format!("{}?{query}", entry(key)), value)
     }
 
     /// Deletes a key. Returns the answer's JSON.
@@ -167,7 +167,15 @@ impl Node {
     ///
     /// If it does not answer 200.
     pub fn delete(&self, key: &[u8], query: &str) -> Json {
-        written(&self.http("DELETE", &format!("{}?{query}", entry(key)), b""))
+        self.write("DELETE", &format!("{}?{query}", entry(key)), b"")
+    }
+
+    /// Sends a write, again while the node asks to try again: as one does that has just started.
+    fn write(&self, method: &str, target: &str, body: &[u8]) -> Json {
+        let accepted = || Some(self.http(method, target, body)).filter(|one| one.status != 503);
+        let answer = until("a node that takes writes", accepted);
+        assert_eq!(answer.status, 200, "{}", answer.json());
+        answer.json()
     }
 
     /// A number of `/v1/stats`.
@@ -248,9 +256,4 @@ fn members_of(view: &Json) -> Vec<(SocketAddr, String)> {
 #[must_use]
 pub fn entry(key: &[u8]) -> String {
     format!("/v1/entries/{}", http::escaped(key))
-}
-
-fn written(answer: &Answer) -> Json {
-    assert_eq!(answer.status, 200, "{}", answer.json());
-    answer.json()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use zerocache_core::key::KeyHash;
+use zerocache_core::purge::{PurgeMode, PurgeTarget};
 use zerocache_core::store::CopyRange;
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_core::wire::{
@@ -33,7 +34,7 @@ const ADMINS: &[&str] = &["admin"];
 const NOBODY: &[&str] = &[];
 
 /// Requests over HTTP, and the roles that may make them.
-const HTTP: [(&str, &str, &[&str]); 10] = [
+const HTTP: [(&str, &str, &[&str]); 15] = [
     ("GET", "/v1/entries/a%2Fkey", READERS),
     ("HEAD", "/v1/entries/a%2Fkey", READERS),
     ("GET", "/v1/entries/a%2Fkey?stale=true", READERS),
@@ -43,6 +44,11 @@ const HTTP: [(&str, &str, &[&str]); 10] = [
     ("GET", "/v1/stats", MONITORS),
     ("GET", "/v1/config", MONITORS),
     ("GET", "/metrics", MONITORS),
+    ("GET", "/v1/admin/keys", ADMINS),
+    ("POST", "/v1/admin/undrain", ADMINS),
+    ("GET", "/v1/hot-keys", MONITORS),
+    ("POST", "/v1/tags/a/purge", WRITERS),
+    ("POST", "/v1/purge?namespace=a", WRITERS),
     ("GET", "/ping", &["none", "read", "write", "monitor", "admin"]),
 ];
 
@@ -83,7 +89,17 @@ fn messages() -> Vec<(Request, &'static [&'static str])> {
             WRITERS,
         ),
         (Request::Release { key: key("a/lease"), token, failed: false }, WRITERS),
-        (Request::Follow { since: 0 }, READERS),
+        (Request::Follow { since: 0, with_purges: true }, READERS),
+        (
+            Request::Purge {
+                target: PurgeTarget::tag("t").expect("a tag"),
+                mode: PurgeMode::Hard,
+                hold_ms: 0,
+                ack: Ack::Local,
+                replayed: None,
+            },
+            WRITERS,
+        ),
     ]
 }
 
@@ -232,7 +248,7 @@ fn token_with_prefixes_is_for_their_keys() {
     assert_eq!(status("PUT", "/v1/entries/%02%05shop1?ttl=60"), 403);
     assert_eq!(status("GET", "/v1/cluster"), 200);
     // The rows of the feed are hashes of all keys.
-    let follow = ask(&node, &keys, Some(&token), Request::Follow { since: 0 });
+    let follow = ask(&node, &keys, Some(&token), Request::Follow { since: 0, with_purges: true });
     assert_eq!(denial(&follow), Some("forbidden"));
     // A scoped caller does not speak in the name of a node, which could act for others.
     let envelope = Envelope {

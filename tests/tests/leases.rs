@@ -289,8 +289,10 @@ fn lease_of_a_dead_caller_is_handed_over_at_once_to_a_live_one() {
 fn feed_reports_changes_of_every_region() {
     let cluster = three();
     let mut follower = Framed::open(cluster[0].address());
-    let mut follow = |since: u64| match follower.ask(&compact_message(Request::Follow { since })) {
-        Response::Changes { next, lost, changes: rows } => (next, lost, rows),
+    let mut follow = |since: u64| match follower
+        .ask(&compact_message(Request::Follow { since, with_purges: true }))
+    {
+        Response::Changes { next, lost, changes: rows, .. } => (next, lost, rows),
         other => panic!("{other:?}"),
     };
     let (mut since, lost, _) = follow(0);

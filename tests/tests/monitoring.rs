@@ -48,9 +48,11 @@ fn named(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The names of all metrics that nodes have: with peers, with a seed, with certificates from files.
+/// The names of all metrics that nodes have: with peers that get a write, with a seed, with certificates from files.
 fn of_nodes() -> BTreeSet<String> {
     let cluster = Cluster::start(&["oslo", "rome"]);
+    // Its delay to the other region is measured.
+    cluster[0].put(b"a", b"value", "ttl=60&ack=all");
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
     let [ca, ca_key, cert, key] = ["ca", "ca-key", "cert", "key"].map(file);

@@ -113,11 +113,12 @@ fn lease_and_feed_of_a_revoked_token_end() {
         other => panic!("{other:?}"),
     };
     let mut follower = Framed::open_with(to, Some(&revocable.leaver()));
-    let since = match follower.ask(&compact_message(Request::Follow { since: 0 })) {
-        Response::Changes { next, .. } => next,
-        other => panic!("{other:?}"),
-    };
-    let _feed = follower.request(&compact_message(Request::Follow { since }), 0);
+    let since =
+        match follower.ask(&compact_message(Request::Follow { since: 0, with_purges: true })) {
+            Response::Changes { next, .. } => next,
+            other => panic!("{other:?}"),
+        };
+    let _feed = follower.request(&compact_message(Request::Follow { since, with_purges: true }), 0);
     until_true("the follower", || revocable.stat("feed_followers") == 1);
     let mut other = Framed::open_with(to, Some(&revocable.keys));
     let waiting = other.request(&lease(50_000), 0);

@@ -6,11 +6,19 @@
 
 mod common;
 
-use std::process::{Command, ExitCode};
+use std::{
+    hint::black_box,
+    process::{Command, ExitCode},
+};
 
 use common::{
     caches::{Cache, Ours, Quick},
     names,
+};
+use zerocache_core::{
+    key::{KeyHash, SHARDS},
+    store::HotKeys,
+    time::Instant,
 };
 
 const ENTRIES: u64 = 2_000;
@@ -18,6 +26,9 @@ const FEW: u64 = 1_000;
 const MANY: u64 = 11_000;
 
 const CACHES: [&str; 2] = ["store", "quick_cache"];
+/// Counts reads by key: one in 16 costs this. In the worst case each is of another key.
+const HOT_KEYS: &str = "hot keys";
+
 const OPERATIONS: [&str; 4] = ["hit", "miss", "put over", "put and delete"];
 
 fn main() -> ExitCode {
@@ -44,6 +55,12 @@ fn main() -> ExitCode {
                 };
                 println!("{operation:<16} {store:>12} {quick:>12}");
             }
+            let [few, many] = [FEW, MANY].map(|count| counted(HOT_KEYS, "sample", count));
+            let Some(sample) = many.zip(few).map(|(many, few)| (many - few) / (MANY - FEW)) else {
+                eprintln!("valgrind counted nothing");
+                return ExitCode::FAILURE;
+            };
+            println!("{:<16} {sample:>12} {:>12}", "hot key sample", "-");
         }
     }
     ExitCode::SUCCESS
@@ -63,7 +80,21 @@ fn counted(cache: &str, operation: &str, count: u64) -> Option<u64> {
     line.split(':').nth(1)?.trim().parse().ok()
 }
 
+/// Counts `count` reads of keys in turn, as a node counts those that it measures.
+fn sample(count: u64) {
+    let now = Instant::default();
+    let mut sketches: Vec<_> = (0..SHARDS).map(|_| HotKeys::new(now, false)).collect();
+    for name in names(2 * ENTRIES).iter().cycle().take(count as usize) {
+        let hash = KeyHash::of(name);
+        sketches[hash.shard()].record(hash, name, now);
+    }
+    black_box(&sketches);
+}
+
 fn perform(cache: &str, operation: &str, count: u64) {
+    if cache == HOT_KEYS {
+        return sample(count);
+    }
     let cache: Box<dyn Cache> = match cache {
         "store" => Box::new(Ours::without_clock(2 * ENTRIES as usize)),
         _ => Box::new(Quick::new(2 * ENTRIES as usize)),

@@ -96,6 +96,15 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["before", "contenders", "server"])]
     pub tls: bool,
 
+    /// Measures nodes with `--hot-keys hash` beside nodes with `--hot-keys off` in the same rounds: prints the
+    /// ratio of CPU per operation [workload: get; rounds: 15]
+    #[arg(long, conflicts_with_all = ["before", "tls", "contenders", "server"])]
+    pub hot_keys: bool,
+
+    /// `--hot-keys` of the nodes that are started
+    #[arg(long, hide = true, value_name = "MODE")]
+    pub hot_keys_mode: Option<String>,
+
     /// Threads of every server but Redis, which has one for commands
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     pub server_threads: usize,
@@ -147,6 +156,8 @@ pub struct Settings {
     pub server_threads: usize,
     /// The byte budget of every server: more than any workload needs.
     pub server_bytes: u64,
+    /// `--hot-keys` of nodes; none for their default.
+    pub hot_keys_mode: Option<String>,
     pub core: Option<usize>,
     pub pinned_core: Option<usize>,
     pub seed: u64,
@@ -167,6 +178,7 @@ impl Args {
         let pinned = self.pinned_core.map(|_| vec![Workload::Single]);
         let (all, rounds) = match self.before {
             Some(_) => (before::WORKLOADS.to_vec(), before::ROUNDS),
+            None if self.hot_keys => (vec![Workload::Get], before::ROUNDS),
             None if self.tls => (TLS_WORKLOADS.to_vec(), 5),
             None => (all, 5),
         };
@@ -190,6 +202,7 @@ impl Args {
             server: self.server.as_ref().map(std::fs::canonicalize).transpose()?,
             server_threads: if self.pinned_core.is_some() { 1 } else { self.server_threads },
             server_bytes: 1 << 30,
+            hot_keys_mode: self.hot_keys_mode.clone(),
             core: self.core,
             pinned_core: self.pinned_core,
             seed: self.seed,

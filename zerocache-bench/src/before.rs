@@ -1,11 +1,12 @@
-//! This program beside an older build of itself: whether an operation costs more CPU than before.
+//! This program beside an older build of itself, or beside itself with nodes that have another option: whether
+//! an operation costs more CPU.
 //!
 //! A build contains both sides, client and node. In each round each of the two is started once for
 //! each workload, with the options that both know, and measures one round of its own.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -30,17 +31,34 @@ const OVERTIME_MAX: Duration = Duration::from_secs(90);
 /// Workers of a child that starts servers and callers of its own; it gives these their own numbers.
 const WORKERS: usize = 2;
 
-/// The names of the two in tables.
-const NOW: &str = "now";
-const BEFORE: &str = "before";
+/// One of the two that are compared.
+pub struct Side {
+    /// Its name in tables.
+    name: &'static str,
+    program: PathBuf,
+    /// What its nodes get as `--hot-keys`.
+    hot_keys: Option<&'static str>,
+}
+
+/// Returns this build and an older one.
+pub fn builds(before: &Path) -> Result<[Side; 2]> {
+    let side = |name, program| Side { name, program, hot_keys: None };
+    Ok([side("now", own_executable()?), side("before", std::fs::canonicalize(before)?)])
+}
+
+/// Returns this build with nodes that count hot keys, and with nodes that do not.
+pub fn hot_key_modes() -> Result<[Side; 2]> {
+    let program = own_executable()?;
+    let side = |name| Side { name, program: program.clone(), hot_keys: Some(name) };
+    Ok([side("hash"), side("off")])
+}
 
 /// Runs both builds alternately, and returns the rows of all rounds.
-pub async fn compare(settings: &Settings, before: &Path) -> Result<Vec<Row>> {
+pub async fn compare(settings: &Settings, sides: &[Side; 2]) -> Result<Vec<Row>> {
     ensure!(
         settings.workloads.iter().all(|workload| workload.has_callers()),
-        "--before compares CPU per operation: memory and idle have no operations"
+        "CPU per operation is compared: memory and idle have no operations"
     );
-    let programs = [(NOW, own_executable()?), (BEFORE, std::fs::canonicalize(before)?)];
     let directory = tempfile::Builder::new().prefix("zerocache-bench-").tempdir()?;
     let csv = directory.path().join("rows.csv");
     let until = clock::now() + settings.time_max;
@@ -52,12 +70,13 @@ pub async fn compare(settings: &Settings, before: &Path) -> Result<Vec<Row>> {
         let mut turns: Vec<Row> = Vec::new();
         for workload in &settings.workloads {
             // Each is the first in every other round.
-            for place in 0..programs.len() {
-                let (name, program) = &programs[(place + round) % programs.len()];
-                let turn = turn(settings, *workload, program, &csv).await;
+            for place in 0..sides.len() {
+                let side = &sides[(place + round) % sides.len()];
+                let name = side.name;
+                let turn = turn(settings, *workload, side, &csv).await;
                 let turn = turn.with_context(|| format!("{name}, {}", workload.name()))?;
                 turns.extend(turn.into_iter().map(|row| {
-                    let contender = (*name).to_owned();
+                    let contender = name.to_owned();
                     Row { contender, round, ..row }
                 }));
             }
@@ -75,13 +94,16 @@ pub async fn compare(settings: &Settings, before: &Path) -> Result<Vec<Row>> {
 async fn turn(
     settings: &Settings,
     workload: Workload,
-    program: &Path,
+    side: &Side,
     csv: &Path,
 ) -> Result<Vec<Row>> {
     // Leftovers of an earlier turn are not the result of this one.
     let _none_left = std::fs::remove_file(csv);
-    let args = arguments(settings, workload, csv);
-    let mut child = Process::start(program.as_os_str(), &args, WORKERS)?;
+    let mut args = arguments(settings, workload, csv);
+    if let Some(mode) = side.hot_keys {
+        args.extend(["--hot-keys-mode".into(), mode.into()]);
+    }
+    let mut child = Process::start(side.program.as_os_str(), &args, WORKERS)?;
     let until = clock::now() + settings.workload_time_max() + OVERTIME_MAX;
     let succeeded = loop {
         if let Some(succeeded) = child.ended()? {
@@ -128,12 +150,14 @@ fn arguments(settings: &Settings, workload: Workload, csv: &Path) -> Vec<OsStrin
 }
 
 /// The comparison for people.
-pub fn text(rows: &[Row]) -> String {
-    let mut out = String::from(
-        "CPU per operation, client and node together: now / before, median over rounds\n",
+pub fn text(rows: &[Row], [first, second]: &[Side; 2]) -> String {
+    let names = [first.name, second.name];
+    let mut out = format!(
+        "CPU per operation, client and node together: {} / {}, median over rounds\n",
+        names[0], names[1]
     );
     for group in groups(rows) {
-        let (ratios, rounds) = (group.ratios(NOW, BEFORE, Row::cpu_us), group.rounds());
+        let (ratios, rounds) = (group.ratios(names[0], names[1], Row::cpu_us), group.rounds());
         let doubt = if group.inconclusive { "; every one was disturbed" } else { "" };
         let _ = write!(out, "  {} {}: ", group.workload, group.tasks);
         let Some(ratio) = Spread::of(ratios.clone()) else {
@@ -150,8 +174,8 @@ pub fn text(rows: &[Row]) -> String {
             }
         }
         let of = |name| group.figure(name, Row::cpu_us).map_or(0.0, |spread| spread.median);
-        let (now, before) = (of(NOW), of(BEFORE));
-        let _ = writeln!(out, ", {now:.2} / {before:.2} us, {rounds} rounds{doubt}");
+        let [one, other] = names.map(of);
+        let _ = writeln!(out, ", {one:.2} / {other:.2} us, {rounds} rounds{doubt}");
     }
     out
 }
@@ -196,9 +220,9 @@ mod tests {
             ..Row::new("get", 64, contender, round)
         };
         let rows: Vec<_> = (0..15)
-            .flat_map(|round| [row(NOW, round, 2.0, 2.0), row(BEFORE, round, 3.0, 2.0)])
+            .flat_map(|round| [row("hash", round, 2.0, 2.0), row("off", round, 3.0, 2.0)])
             .collect();
-        let text = text(&rows);
+        let text = text(&rows, &hot_key_modes().expect("a path"));
         assert!(text.contains("get 64: 0.800 (0.800 to 0.800 at 95 %), 4.00 / 5.00 us"), "{text}");
     }
 }

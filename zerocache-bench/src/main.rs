@@ -61,11 +61,16 @@ fn run(args: &Args) -> Result<usize> {
     let workers = if settings.pinned_core.is_some() { 1 } else { WORKERS };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    if let Some(before) = &args.before {
-        let compared = runtime.block_on(until_stopped(before::compare(&settings, before)));
+    let sides = match &args.before {
+        Some(before) => Some(before::builds(before)?),
+        None if args.hot_keys => Some(before::hot_key_modes()?),
+        None => None,
+    };
+    if let Some(sides) = sides {
+        let compared = runtime.block_on(until_stopped(before::compare(&settings, &sides)));
         runtime.shutdown_background();
         let rows = compared?;
-        print!("{}", before::text(&rows));
+        print!("{}", before::text(&rows, &sides));
         return leave_rows(args, &rows).map(|()| 0);
     }
     let mut run = Run::new(settings);

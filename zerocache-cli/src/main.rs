@@ -11,9 +11,12 @@ mod commands;
 mod context;
 mod exit;
 mod failure;
+mod histogram;
 mod instant;
 mod lifetime;
+mod progress;
 mod secrets;
+mod style;
 mod survey;
 mod table;
 mod token;
@@ -47,9 +50,14 @@ fn run(command: Command, global: Global) -> Result<Exit, Failure> {
         Command::Get(args) => commands::entries::get(&Context::new(global)?, &args),
         Command::Put(args) => commands::entries::put(&Context::new(global)?, &args),
         Command::Delete(args) => commands::entries::delete(&Context::new(global)?, &args),
+        Command::Purge(args) => commands::purge::purge(&Context::new(global)?, &args),
         Command::Check(args) => commands::check::check(global, &args),
         Command::Doctor(args) => commands::doctor::doctor(&Context::new(global)?, &args),
         Command::Top(args) => commands::top::top(&Context::new(global)?, &args),
+        Command::Drain(args) => commands::service::drain(&Context::new(global)?, &args.service),
+        Command::Undrain(args) => commands::service::undrain(&Context::new(global)?, &args.service),
+        Command::Keys(args) => commands::keys::keys(&Context::new(global)?, &args),
+        Command::Watch(args) => commands::watch::watch(&Context::new(global)?, &args),
         Command::Nodes => commands::nodes::nodes(&Context::new(global)?),
         Command::Token(TokenCommand::Show(args)) => token::show(&args, &global),
         offline => run_offline(offline, &global).map(|()| Exit::DONE),
@@ -93,6 +101,14 @@ fn to_hex(bytes: &[u8]) -> String {
         .flat_map(|byte| iter::once(digit(byte >> 4)).chain([digit(byte & 15)]))
         .flatten()
         .collect()
+}
+
+/// The bytes of hexadecimal digits.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    bytes.collect::<Option<Vec<_>>>().filter(|_| rest.is_empty())
 }
 
 /// Prints text to standard output.

@@ -24,6 +24,7 @@ use crate::{
     context::{Context, lookup, no_answer, parse_json},
     exit::Exit,
     failure::Failure,
+    histogram::Growth,
 };
 
 /// The most addresses that are asked: the thousand nodes of the largest membership that is tested, and
@@ -104,6 +105,18 @@ impl NodeView {
     pub(crate) fn growth(&self, before: &Survey, counter: &str) -> Option<f64> {
         let before = before.node(self.id())?;
         Some(self.stat(counter)? - before.stat(counter)?)
+    }
+
+    /// How much a histogram grew since an earlier survey, by its name and the value of its label.
+    pub(crate) fn histogram_growth(
+        &self,
+        before: &Survey,
+        (name, label): (&str, &str),
+    ) -> Option<Growth> {
+        let before = before.nodes.iter().find(|other| other.id() == self.id())?;
+        let histogram =
+            |node: &Self| node.stats.as_ref().ok().map(|stats| stats[name][label].clone());
+        Growth::between(&histogram(before)?, &histogram(self)?)
     }
 
     /// How long the certificate of the node is valid, in days.

@@ -1,20 +1,39 @@
 //! Tables of text, each column as wide as its widest cell.
 
+use anstyle::Style;
+
+use crate::style::styled;
+
 /// Returns the lines of a table with a heading.
 pub(crate) fn lines(heading: &[&str], rows: &[Vec<String>]) -> String {
+    styled_lines(heading, rows, |_, _| Style::new())
+}
+
+/// Returns the lines of a table with a heading, and with the codes of the style of each cell, which depends on
+/// the number of its column and on its text.
+pub(crate) fn styled_lines(
+    heading: &[&str],
+    rows: &[Vec<String>],
+    style: impl Fn(usize, &str) -> Style,
+) -> String {
     let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    let mut text = line(&mut heading.iter().copied());
+    let padded = heading.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+    let mut text = format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end());
     for row in rows {
-        text += &line(&mut row.iter().map(String::as_str));
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            let is_last = column + 1 == row.len();
+            let padded = if is_last { cell.clone() } else { format!("{cell:<width$}") };
+            match style(column, cell) {
+                plain if plain.is_plain() => padded,
+                style => styled(style, &padded),
+            }
+        });
+        text += &format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
     text
 }
@@ -43,6 +62,15 @@ pub(crate) fn span(ms: u64) -> String {
     unit.map_or_else(|| format!("{ms} ms"), |(unit_ms, unit)| format!("{} {unit}", ms / unit_ms))
 }
 
+/// Returns a duration in microseconds for people: `50µs`, `3.2ms`, `1.6s`.
+pub(crate) fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us}µs"),
+        1_000..1_000_000 => format!("{:.1}ms", us as f64 / 1e3),
+        _ => format!("{:.1}s", us as f64 / 1e6),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,9 +83,18 @@ mod tests {
     }
 
     #[test]
+    fn codes_of_styles_do_not_move_columns() {
+        let rows = [vec!["1".to_owned(), "good".to_owned(), "x".to_owned()]];
+        let style = |column, _: &str| if column == 1 { crate::style::GOOD } else { Style::new() };
+        let text = styled_lines(&["ID", "STATE", "Z"], &rows, style);
+        assert_eq!(text, "ID  STATE  Z\n1   \u{1b}[32mgood \u{1b}[0m  x\n");
+    }
+
+    #[test]
     fn numbers_have_units() {
         assert_eq!(bytes(1_023.0), "1023 B");
         assert_eq!(bytes(1.5 * 1_048_576.0), "1.5 MiB");
+        assert_eq!([50, 3_200, 1_638_400].map(micros), ["50µs", "3.2ms", "1.6s"]);
         assert_eq!(span(1_999), "1999 ms");
         assert_eq!(span(119_000), "119 s");
         assert_eq!(span(3 * 86_400_000), "3 d");

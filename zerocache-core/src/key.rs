@@ -4,7 +4,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use crate::limits::Limits;
+use crate::{limits::Limits, purge::is_reserved};
 
 /// The number of shards of the key space, for locks and for digests.
 pub const SHARDS: usize = 64;
@@ -23,6 +23,9 @@ pub enum InvalidKey {
     /// The key is `.` or `..`, which URL libraries remove even if percent-encoded.
     #[error("the keys \".\" and \"..\" are not allowed: URL libraries remove them")]
     Dots,
+    /// The key begins with the bytes of keys that only nodes write.
+    #[error("keys that begin with \"\\0zerocache\\0\" are reserved for nodes")]
+    Reserved,
     /// The key is longer than the limit.
     #[error("the key has {bytes} bytes; at most {bytes_max} are allowed")]
     TooLong {
@@ -39,6 +42,9 @@ impl Key {
     /// # Errors
     /// [`InvalidKey`] says which rule is broken.
     pub fn new(bytes: Bytes, limits: &Limits) -> Result<Self, InvalidKey> {
+        if is_reserved(&bytes) {
+            return Err(InvalidKey::Reserved);
+        }
         Self::within(bytes, limits.key_bytes_max)
     }
 
@@ -64,6 +70,11 @@ impl Key {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Wraps a key that only nodes write, as [`is_reserved`](crate::purge::is_reserved).
+    pub(crate) const fn reserved(bytes: Bytes) -> Self {
+        Self(bytes)
     }
 
     /// Returns the bytes of the key.
@@ -134,6 +145,7 @@ mod tests {
         assert_eq!(key(b".."), Err(InvalidKey::Dots));
         assert!(key(b"...").is_ok());
         assert!(key(b"\0\n/?").is_ok());
+        assert_eq!(key(b"\0zerocache\0purge"), Err(InvalidKey::Reserved));
         assert_eq!(key(b"12345"), Err(InvalidKey::TooLong { bytes: 5, bytes_max: 4 }));
     }
 

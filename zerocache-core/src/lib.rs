@@ -21,6 +21,7 @@ pub mod limits;
 pub mod metadata;
 pub mod name;
 pub mod node;
+pub mod purge;
 pub mod rendezvous;
 pub mod route;
 pub mod store;

@@ -1,7 +1,7 @@
 //! Limits on the size of an entry.
 
-/// The largest metadata of an entry in bytes: room for a few tagged fields.
-pub const METADATA_BYTES_MAX: usize = 1024;
+/// The largest metadata of an entry in bytes: room for all tags, and a few other fields.
+pub const METADATA_BYTES_MAX: usize = 4096;
 
 /// The longest key that a replica accepts from a peer, in bytes, independent of its own limit.
 ///

@@ -9,17 +9,21 @@ use alloc::{string::String, vec::Vec};
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    limits::METADATA_BYTES_MAX,
+    purge::TargetId,
     ttl::{InvalidTtl, Ttl},
     version::Version,
     wire::{
         DecodeError, Writer,
-        field::{Field, Reader},
+        field::{Field, Reader, each_field, varint},
     },
 };
 
 /// The most tags of one entry.
-pub const TAGS_MAX: usize = 16;
+pub const TAGS_MAX: usize = 64;
+
+/// The most bytes of all tags of an entry that are kept as text. Of further tags the hashes are kept: they are
+/// purged alike, but not listed.
+pub const TAG_TEXT_BYTES_MAX: usize = 1_000;
 
 /// The longest tag in bytes.
 pub const TAG_BYTES_MAX: usize = 128;
@@ -75,6 +79,7 @@ pub struct Metadata {
     /// value may be used only while the base entry has this version.
     pub base: Option<Version>,
     tags: Vec<String>,
+    hashed_tags: Vec<TargetId>,
 }
 
 /// A tag that cannot be stored.
@@ -84,8 +89,8 @@ pub enum TagError {
     /// The tag is empty, or longer than [`TAG_BYTES_MAX`].
     #[error("a tag has 1 to {TAG_BYTES_MAX} bytes")]
     Length,
-    /// There are more than [`TAGS_MAX`] tags, or together they do not fit into the metadata.
-    #[error("an entry has at most {TAGS_MAX} tags, of {METADATA_BYTES_MAX} bytes together")]
+    /// There are more than [`TAGS_MAX`] tags.
+    #[error("an entry has at most {TAGS_MAX} tags")]
     TooMany,
 }
 
@@ -97,14 +102,12 @@ mod tag {
     pub(super) const KIND: u32 = 5;
     pub(super) const TAG: u32 = 6;
     pub(super) const BASE: u32 = 7;
+    pub(super) const HASHED_TAGS: u32 = 9;
 }
 
-/// The most bytes of all fields but the tags: three durations of up to 8, two numbers of 3, and a version
-/// of 18.
-const FIXED_BYTES_MAX: usize = 60;
-
 impl Metadata {
-    /// Adds a tag. Adding the same tag again has no effect.
+    /// Adds a tag. Adding the same tag again has no effect. A tag that does not fit into
+    /// [`TAG_TEXT_BYTES_MAX`] with those before it is kept as a hash.
     ///
     /// # Errors
     /// [`TagError`] if the tag is empty, too long, or one too many.
@@ -113,22 +116,38 @@ impl Metadata {
         if name.is_empty() || name.len() > TAG_BYTES_MAX {
             return Err(TagError::Length);
         }
-        if self.tags.contains(&name) {
+        let id = TargetId::of_tag(name.as_bytes());
+        if self.tags.contains(&name) || self.hashed_tags.contains(&id) {
             return Ok(());
         }
-        let bytes: usize = self.tags.iter().map(|tag| tag.len() + 4).sum();
-        let fits = FIXED_BYTES_MAX + bytes + name.len() + 4 <= METADATA_BYTES_MAX;
-        if self.tags.len() >= TAGS_MAX || !fits {
+        if self.tags.len() + self.hashed_tags.len() >= TAGS_MAX {
             return Err(TagError::TooMany);
         }
-        self.tags.push(name);
+        let bytes: usize = self.tags.iter().map(String::len).sum();
+        if bytes + name.len() <= TAG_TEXT_BYTES_MAX {
+            self.tags.push(name);
+        } else {
+            self.hashed_tags.push(id);
+        }
         Ok(())
     }
 
-    /// Returns the tags in the order in which they were added.
+    /// Returns the tags that are kept as text, in the order in which they were added.
     #[must_use]
     pub fn tags(&self) -> &[String] {
         &self.tags
+    }
+
+    /// Returns the number of tags that are kept as hashes.
+    #[must_use]
+    pub fn hashed_tags(&self) -> usize {
+        self.hashed_tags.len()
+    }
+
+    /// Returns the identities of all tags.
+    pub fn tag_ids(&self) -> impl Iterator<Item = TargetId> {
+        let named = self.tags.iter().map(|tag| TargetId::of_tag(tag.as_bytes()));
+        named.chain(self.hashed_tags.iter().copied())
     }
 
     /// Returns how long an entry is kept after its fresh time, in milliseconds.
@@ -197,6 +216,11 @@ impl Metadata {
         if let Some(base) = self.base {
             out.bytes(tag::BASE, &base.to_bytes());
         }
+        if !self.hashed_tags.is_empty() {
+            let hashes: Vec<u8> =
+                self.hashed_tags.iter().flat_map(|id| id.0.to_le_bytes()).collect();
+            out.bytes(tag::HASHED_TAGS, &hashes);
+        }
         bytes.freeze()
     }
 
@@ -240,16 +264,51 @@ impl Metadata {
                 self.add_tag(name).map_err(|_| field.invalid())?;
             }
             tag::BASE => self.base = Some(Version::from_bytes(field.array()?)),
+            tag::HASHED_TAGS => {
+                let (hashes, rest) = field.content.as_chunks::<8>();
+                if !rest.is_empty() || self.tags.len() + hashes.len() > TAGS_MAX {
+                    return Err(field.invalid());
+                }
+                self.hashed_tags = hashes.iter().copied().map(target_id).collect();
+            }
             _ => {}
         }
         Ok(())
     }
 }
 
+fn target_id(bytes: [u8; 8]) -> TargetId {
+    TargetId(u64::from_le_bytes(bytes))
+}
+
+/// Calls `take` with the identity of each tag in encoded metadata, without decoding the rest.
+pub(crate) fn each_tag_id(metadata: &[u8], mut take: impl FnMut(TargetId)) {
+    each_field(metadata, |tag, content| match tag {
+        tag::TAG => take(TargetId::of_tag(content)),
+        tag::HASHED_TAGS => {
+            content.as_chunks().0.iter().copied().map(target_id).for_each(&mut take);
+        }
+        _ => {}
+    });
+}
+
+/// Returns how long an entry with this encoded metadata is kept after its fresh time, in milliseconds.
+pub(crate) fn stale_ms_of(metadata: &[u8]) -> u64 {
+    let mut stale_ms = 0;
+    each_field(metadata, |tag, content| {
+        if matches!(tag, tag::STALE_WHILE_MS | tag::STALE_IF_ERROR_MS)
+            && let Ok((ms, _)) = varint(content)
+        {
+            stale_ms = stale_ms.max(ms.min(Ttl::MAX.as_millis()));
+        }
+    });
+    stale_ms
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::Incarnation;
+    use crate::{limits::METADATA_BYTES_MAX, version::Incarnation};
 
     fn full() -> Metadata {
         let mut metadata = Metadata {
@@ -302,26 +361,29 @@ mod tests {
         let mut metadata = Metadata::default();
         assert_eq!(metadata.add_tag(""), Err(TagError::Length));
         assert_eq!(metadata.add_tag("x".repeat(TAG_BYTES_MAX + 1)), Err(TagError::Length));
-        for n in 0..7 {
-            metadata.add_tag("x".repeat(TAG_BYTES_MAX - n)).unwrap();
+        let name = |n: usize| alloc::format!("{n:0width$}", width = TAG_BYTES_MAX);
+        for n in 0..TAGS_MAX {
+            metadata.add_tag(name(n)).unwrap();
+            metadata.add_tag(name(n)).unwrap();
         }
-        metadata.add_tag("x".repeat(TAG_BYTES_MAX)).unwrap();
-        assert_eq!(metadata.tags().len(), 7);
-        assert_eq!(metadata.add_tag("y".repeat(TAG_BYTES_MAX)), Err(TagError::TooMany));
+        assert_eq!(metadata.add_tag(name(TAGS_MAX)), Err(TagError::TooMany));
+        assert_eq!((metadata.tags().len(), metadata.hashed_tags()), (7, TAGS_MAX - 7));
+        let ids: Vec<_> = (0..TAGS_MAX).map(|n| TargetId::of_tag(name(n).as_bytes())).collect();
+        assert!(metadata.tag_ids().eq(ids.iter().copied()));
         // With the largest of all other fields.
         metadata.stale_while_ms = Ttl::MAX.as_millis();
         (metadata.stale_if_error_ms, metadata.refresh_ahead_ms) =
             (metadata.stale_while_ms, metadata.stale_while_ms);
         (metadata.encoding, metadata.kind) = (Encoding::Lz4, EntryKind::Error);
         metadata.base = Some(Version::from_bytes([0xff; 16]));
-        let tags: usize = metadata.tags().iter().map(|tag| tag.len() + 4).sum();
-        assert!(metadata.encode().len() <= FIXED_BYTES_MAX + tags);
-        assert!(metadata.encode().len() <= METADATA_BYTES_MAX);
-        let mut metadata = Metadata::default();
-        for n in 0..TAGS_MAX {
-            metadata.add_tag(alloc::format!("{n}")).unwrap();
-        }
-        assert_eq!(metadata.add_tag("one more"), Err(TagError::TooMany));
+        let encoded = metadata.encode();
+        assert!(encoded.len() <= METADATA_BYTES_MAX);
+        assert_eq!(Metadata::decode(&encoded), Ok(metadata.clone()));
+        let mut read = Vec::new();
+        each_tag_id(&encoded, |id| read.push(id));
+        assert_eq!(read, ids);
+        assert_eq!(stale_ms_of(&encoded), metadata.stale_ms());
+        assert_eq!(stale_ms_of(b"\x01\x02\xd0\x0f\x02\x05"), 2_000);
     }
 
     #[test]

@@ -2,9 +2,12 @@
 //!
 //! Reads take one lock of the store and never the lock of the node.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use zerocache_core::{
@@ -16,7 +19,12 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use crate::storage::Storage;
+use crate::{
+    hot_keys::HotKeyTracker,
+    sampling::{self, ReadSample},
+    storage::Storage,
+    telemetry::{RequestMetrics, TimedOperation},
+};
 
 /// Reads entries on behalf of all protocols.
 pub struct EntryReader {
@@ -25,6 +33,8 @@ pub struct EntryReader {
     values_are_current: AtomicBool,
     /// The time of the node's last input, on the monotonic clock in milliseconds.
     handled_ms: AtomicU64,
+    request_metrics: Arc<RequestMetrics>,
+    hot_keys: Arc<HotKeyTracker>,
 }
 
 /// The moment of one or several reads, and what the node may answer at that moment.
@@ -33,6 +43,8 @@ pub struct ReadContext {
     /// The moment of the reads.
     pub now: Now,
     policy: ReadPolicy,
+    /// The same moment, for measurements.
+    begun: Duration,
 }
 
 impl ReadContext {
@@ -52,12 +64,17 @@ impl ReadContext {
 impl EntryReader {
     /// Creates a reader of `storage`. It serves values; its misses are authoritative only after
     /// [`set_policy`](Self::set_policy).
-    pub(crate) fn new(storage: Arc<Storage>) -> Self {
+    pub(crate) fn new(
+        storage: Arc<Storage>,
+        (request_metrics, hot_keys): (Arc<RequestMetrics>, Arc<HotKeyTracker>),
+    ) -> Self {
         Self {
             storage,
             misses_are_authoritative: AtomicBool::new(false),
             values_are_current: AtomicBool::new(true),
             handled_ms: AtomicU64::new(clock::mono().as_millis()),
+            request_metrics,
+            hot_keys,
         }
     }
 
@@ -73,12 +90,13 @@ impl EntryReader {
     #[must_use]
     pub fn context(&self) -> ReadContext {
         // Not the coarse clock: its delay would be added to the remaining lifetime.
-        ReadContext { now: clock::now(), policy: self.policy() }
+        let (now, begun) = (clock::now(), clock::elapsed());
+        ReadContext { now, policy: self.policy(clock::instant(begun)), begun }
     }
 
-    fn policy(&self) -> ReadPolicy {
+    fn policy(&self, now: Instant) -> ReadPolicy {
         let handled = Instant::from_millis(self.handled_ms.load(Ordering::Relaxed));
-        if clock::mono().since_ms(handled) > PAUSE_MS_MAX {
+        if now.since_ms(handled) > PAUSE_MS_MAX {
             // The process was suspended, and the node does not know yet that it missed changes.
             return ReadPolicy::default();
         }
@@ -109,7 +127,39 @@ impl EntryReader {
         context: ReadContext,
         on_hit: impl FnOnce(EntryRef<'_>) -> R,
     ) -> Lookup<R> {
-        self.lookup(context, |storage, now| storage.read(key, now, on_hit))
+        match sampling::count_read() {
+            None => self.lookup(context, |storage, now| storage.read(key, now, on_hit)),
+            Some(sample) => self.measured_read(sample, key, context, on_hit),
+        }
+    }
+
+    /// Reads a key as [`read`](Self::read) does, and measures that.
+    #[cold]
+    #[inline(never)]
+    fn measured_read<R>(
+        &self,
+        sample: ReadSample,
+        key: &[u8],
+        context: ReadContext,
+        on_hit: impl FnOnce(EntryRef<'_>) -> R,
+    ) -> Lookup<R> {
+        let mut bytes = None;
+        let lookup = self.lookup(context, |storage, now| {
+            storage.read(key, now, |entry| {
+                bytes = Some(entry.value.len());
+                on_hit(entry)
+            })
+        });
+        if sample.is_rare() {
+            let micros = clock::elapsed().saturating_sub(context.begun).as_micros() as u64;
+            let durations = self.request_metrics.duration(TimedOperation::Get);
+            durations.record(micros, ReadSample::RARE_WEIGHT);
+            if let Some(bytes) = bytes {
+                self.request_metrics.record_out(bytes, ReadSample::RARE_WEIGHT);
+            }
+        }
+        self.hot_keys.record(key, context.now.mono);
+        lookup
     }
 
     /// Reads a key. A hit counts as a use of the entry.

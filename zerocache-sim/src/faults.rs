@@ -59,6 +59,8 @@ pub enum Fault {
     },
     /// A node shuts down, and another process joins in its place at the end of the fault.
     Shutdown(u32),
+    /// A node is drained, and undrained at the end of the fault.
+    Drain(u32),
     /// A node that was not there joins.
     Join(u32),
 }
@@ -79,6 +81,7 @@ impl Fault {
             Self::ClockJump { .. } => "clock jump",
             Self::Slow { .. } => "slow node",
             Self::Shutdown(_) => "shutdown",
+            Self::Drain(_) => "drain",
             Self::Join(_) => "join",
         }
     }
@@ -153,6 +156,9 @@ impl Targets {
 const START_US: u64 = 3 * SECOND_US;
 const SHUTDOWN_US: u64 = 3 * SECOND_US;
 
+/// Of a thousand faults of [`Profile::Drains`] so many are drains.
+const DRAINS_PERMILLE: u64 = 400;
+
 /// Draws the faults between `from_us` and `until_us`; all have ended then.
 pub fn draw(
     random: &mut Random,
@@ -206,6 +212,7 @@ fn collides(other: &PlannedFault, fault: &Fault, at_us: u64, until_us: u64) -> b
         Fault::Crash { node, .. }
         | Fault::Freeze(node)
         | Fault::Shutdown(node)
+        | Fault::Drain(node)
         | Fault::ClockJump { node, .. } => Some(*node),
         _ => None,
     };
@@ -218,6 +225,9 @@ fn collides(other: &PlannedFault, fault: &Fault, at_us: u64, until_us: u64) -> b
 fn one(random: &mut Random, profile: Profile, targets: &Targets) -> (Fault, u64) {
     let node = random.below(targets.nodes.len() as u64) as u32;
     let long_us = profile.fault_us_max();
+    if profile == Profile::Drains && random.chance(DRAINS_PERMILLE) {
+        return (Fault::Drain(node), long_us);
+    }
     match random.below(100) {
         0..15 => {
             let area = targets.area(random, false, true);

@@ -41,11 +41,13 @@ pub enum Profile {
     Strangers,
     /// As small, with clients that keep values near and follow a node's changes.
     Near,
+    /// As small, where nodes are taken out of service, and put back without an end of their process.
+    Drains,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -60,6 +62,7 @@ impl Profile {
         Self::Clients,
         Self::Strangers,
         Self::Near,
+        Self::Drains,
     ];
 
     /// The name of the profile on the command line.
@@ -80,6 +83,7 @@ impl Profile {
             Self::Clients => "clients",
             Self::Strangers => "strangers",
             Self::Near => "near",
+            Self::Drains => "drains",
         }
     }
 
@@ -101,6 +105,7 @@ impl Profile {
             | Self::Clocks
             | Self::Clients
             | Self::Strangers
+            | Self::Drains
             | Self::Near => random.between(1, 10),
             Self::Wide => random.between(4, 20),
             Self::Crowd | Self::Membership => random.between(2, 8),

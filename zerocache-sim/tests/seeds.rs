@@ -57,6 +57,11 @@ fn strangers_violate_no_rule() {
 }
 
 #[test]
+fn drained_nodes_violate_no_rule() {
+    run_all(Profile::Drains, 60);
+}
+
+#[test]
 fn full_stores_of_different_budgets_violate_no_rule() {
     run_all(Profile::Evict, 12);
 }

@@ -6,6 +6,7 @@ mod streams;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use zerocache_core::key::KeyHash;
 use zerocache_core::wire::{RefusalCode, Response};
 use zerocache_net::transport::MESSAGES_TYPE;
 use zerocache_tests::cluster::Cluster;
@@ -123,6 +124,36 @@ fn hostile_text_of_a_peer_is_shown_as_text() {
     browser.open(&page_of(&node));
     until_true("the text of the peer", || browser.text().contains(HOSTILE));
     assert_eq!((browser.count("img"), browser.count("script")), (0, 1));
+    assert_eq!(browser.script("return window.isHostile || false"), false);
+    assert_quiet(&browser);
+}
+
+#[test]
+fn hot_keys_are_shown_as_text_to_those_who_may_see_them() {
+    const TEST: &str = "hot_keys_are_shown_as_text_to_those_who_may_see_them";
+    const HOSTILE: &str = "<img src=x onerror=\"window.isHostile = true\">";
+    let Some(browser) = Browser::start(TEST) else { return };
+    let keys = Keys::new();
+    let setup = Setup::new("london").access(Access::Secret(keys.clone()));
+    let node = setup.flag("--hot-keys", "plain").start();
+    for _ in 0..400 {
+        let _miss = node.get(HOSTILE.as_bytes());
+    }
+    let hash = format!("{:032x}", { KeyHash::of(HOSTILE.as_bytes()).0 });
+    for (role, shown, hidden) in
+        [("monitor", hash.as_str(), HOSTILE), ("admin", HOSTILE, hash.as_str())]
+    {
+        browser.open(&format!("https://{}/page/login", node.address()));
+        browser.type_into("#token", &keys.token(&["--name", role, "--role", role]));
+        browser.click("button");
+        until_true("the key", || browser.text().contains(shown));
+        assert!(!browser.text().contains(hidden), "{role}: {}", browser.text());
+        assert_eq!(browser.count("img"), 0);
+        browser.script("document.getElementById('h-hot').scrollIntoView()");
+        browser.keep_picture(&format!("hot-keys-{role}.png"));
+        browser.click("#logout button");
+        until_true("the login", || browser.script("return location.pathname") == "/page/login");
+    }
     assert_eq!(browser.script("return window.isHostile || false"), false);
     assert_quiet(&browser);
 }

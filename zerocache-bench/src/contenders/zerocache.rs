@@ -52,6 +52,10 @@ impl Node {
         for arg in ["--max-bytes", &budget, "--discovery", discovery] {
             args.push(arg.into());
         }
+        if let Some(mode) = &settings.hot_keys_mode {
+            args.push("--hot-keys".into());
+            args.push(mode.into());
+        }
         if let Some(seed) = seed {
             args.push("--seed".into());
             args.push(seed.to_string().into());

@@ -1,10 +1,13 @@
-//! The arguments of get, put and delete.
+//! The arguments of get, put, delete and purge.
 
 use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use zerocache_client::Ack;
+use zerocache_client::{Ack, Version};
+use zerocache_core::{name, purge::HOLD_MS_MAX};
 use zerocache_net::units::parse_duration;
+
+use crate::from_hex;
 
 const GET_EXAMPLES: &str = "\
 The value goes to standard output as it is stored. Exit code 1: there is none.
@@ -27,6 +30,15 @@ Examples:
   zerocache delete greeting
   zerocache delete --yes orders/1 orders/2";
 
+const PURGE_EXAMPLES: &str = "\
+It costs the same however many entries it ends. Repeated with its version, it ends nothing that is newer.
+
+Examples:
+  zerocache purge file:Big.djvu
+  zerocache purge --soft --ack all --yes wiki:commons wiki:meta
+  zerocache purge --namespace shop
+  zerocache purge --everything --yes";
+
 /// How keys are written on the command line.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct KeyFormat {
@@ -43,7 +55,8 @@ impl KeyFormat {
     /// Returns the bytes of a key.
     pub(crate) fn parse(self, text: &str) -> Result<Bytes, String> {
         let bytes = if self.hex {
-            hex(text).ok_or_else(|| format!("{text:?} is no even number of hexadecimal digits"))?
+            from_hex(text)
+                .ok_or_else(|| format!("{text:?} is no even number of hexadecimal digits"))?
         } else if self.url {
             percent_decoded(text)
                 .ok_or_else(|| format!("{text:?} has a % without two hexadecimal digits"))?
@@ -119,6 +132,57 @@ pub(crate) struct DeleteArgs {
     pub(crate) yes: bool,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = PURGE_EXAMPLES)]
+pub(crate) struct PurgeArgs {
+    /// The tags
+    #[arg(value_name = "TAG", required_unless_present_any = ["everything", "namespace"])]
+    pub(crate) tags: Vec<String>,
+
+    /// The results of memoized functions of clients with this namespace; "" for those without one
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["tags", "everything"], value_parser = parse_namespace)]
+    pub(crate) namespace: Option<String>,
+
+    /// All entries of the cluster
+    #[arg(long, conflicts_with = "tags")]
+    pub(crate) everything: bool,
+
+    /// End the fresh time only: entries with stale times may be served stale
+    #[arg(long)]
+    pub(crate) soft: bool,
+
+    /// Also end what is written within this time afterwards, at most 11s
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_hold)]
+    pub(crate) hold: Duration,
+
+    /// Repeat the purge that got this version
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) replay: Option<Version>,
+
+    /// Who has it before the command ends: local, region or all
+    #[arg(long, value_name = "WHO", default_value = "region", value_parser = parse_ack)]
+    pub(crate) ack: Ack,
+
+    /// Purge everything, or more than one tag
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+fn parse_namespace(text: &str) -> Result<String, String> {
+    if !text.is_empty() {
+        name::check(text).map_err(|error| error.to_string())?;
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_hold(text: &str) -> Result<Duration, String> {
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse::<u64>().ok();
+    let within = seconds.filter(|seconds| *seconds <= HOLD_MS_MAX / 1_000);
+    within
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text:?} is not a number of seconds from 0 to 11"))
+}
+
 fn parse_ack(text: &str) -> Result<Ack, String> {
     match text {
         "local" => Ok(Ack::Local),
@@ -128,19 +192,12 @@ fn parse_ack(text: &str) -> Result<Ack, String> {
     }
 }
 
-fn hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
-    bytes.collect::<Option<Vec<_>>>().filter(|_| rest.is_empty())
-}
-
 fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((plain, after)) = rest.split_once('%') {
         decoded.extend_from_slice(plain.as_bytes());
-        decoded.extend(hex(after.get(..2)?)?);
+        decoded.extend(from_hex(after.get(..2)?)?);
         rest = after.get(2..)?;
     }
     decoded.extend_from_slice(rest.as_bytes());

@@ -3,6 +3,7 @@
 mod entries;
 mod global;
 mod operate;
+mod service;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -14,9 +15,10 @@ use zerocache_core::{
 };
 
 pub(crate) use self::{
-    entries::{DeleteArgs, GetArgs, PutArgs},
+    entries::{DeleteArgs, GetArgs, PurgeArgs, PutArgs},
     global::Global,
     operate::{CheckArgs, CheckKind, DoctorArgs, TopArgs},
+    service::{DrainArgs, KeysArgs, ServiceArgs, UndrainArgs, WatchArgs},
 };
 use crate::{failure::Failure, lifetime};
 
@@ -115,9 +117,19 @@ pub(crate) enum Command {
     Put(PutArgs),
     /// Delete keys
     Delete(DeleteArgs),
+    /// End all entries with a tag, of a namespace, or all
+    Purge(PurgeArgs),
     /// Print the members of the cluster, as all nodes see them
     #[command(alias = "status", after_help = NODES_EXAMPLES)]
     Nodes,
+    /// Print the keys that a node holds
+    Keys(KeysArgs),
+    /// Print each change of a key as it happens
+    Watch(WatchArgs),
+    /// Take a node out of service without stopping it
+    Drain(DrainArgs),
+    /// Put a drained node into service again
+    Undrain(UndrainArgs),
     /// Look for known misfortunes, and say what to do
     Doctor(DoctorArgs),
     /// Print what each node does now

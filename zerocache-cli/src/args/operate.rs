@@ -64,6 +64,7 @@ interval.
 
 Examples:
   zerocache top
+  zerocache top --hot
   zerocache top --once --json";
 
 const DOCTOR_EXAMPLES: &str = "\
@@ -80,6 +81,11 @@ pub(crate) struct TopArgs {
     /// Print one interval and end
     #[arg(long)]
     pub(crate) once: bool,
+
+    /// Show the keys that are read most, too: their hashes, and their names where nodes keep them
+    /// (--hot-keys plain) and the caller has the role admin
+    #[arg(long)]
+    pub(crate) hot: bool,
 
     /// How long an interval is
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = super::global::parse_timeout)]

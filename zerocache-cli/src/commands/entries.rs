@@ -19,7 +19,9 @@ use crate::{
     context::{Context, no_answer, refusal},
     exit::{Exit, print_document},
     failure::Failure,
-    print_line, say, to_hex,
+    print_line,
+    progress::Progress,
+    say, to_hex,
 };
 
 /// A value that was found.
@@ -31,7 +33,7 @@ struct Found {
 }
 
 /// The outcome of a write, as a node states it.
-struct Outcome {
+pub(super) struct Outcome {
     key: Bytes,
     status: String,
     replicas: u64,
@@ -40,7 +42,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn new(key: Bytes, written: &Written) -> Self {
+    pub(super) fn new(key: Bytes, written: &Written) -> Self {
         Self {
             key,
             status: written.status.as_str().to_owned(),
@@ -50,7 +52,7 @@ impl Outcome {
         }
     }
 
-    fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         match self.status.as_str() {
             status if status == Status::Stored.as_str() => Exit::DONE,
             status if status == Status::Unknown.as_str() => Exit::UNKNOWN,
@@ -58,19 +60,22 @@ impl Outcome {
         }
     }
 
-    fn to_line(&self) -> String {
+    pub(super) fn to_line(&self) -> String {
         let version = self.version.as_deref().unwrap_or("-");
         format!("{} {}/{} {version}", self.status, self.replicas, self.replicas_wanted)
     }
 
-    fn to_json(&self) -> Json {
+    pub(super) fn to_json(&self) -> Json {
         let mut json = json!({
             "status": self.status,
             "replicas": self.replicas,
             "replicas_wanted": self.replicas_wanted,
             "version": self.version,
         });
-        describe_key(&mut json, &self.key);
+        // A purge has no key.
+        if !self.key.is_empty() {
+            describe_key(&mut json, &self.key);
+        }
         json
     }
 }
@@ -176,10 +181,12 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
     }
     let keys: Result<Vec<_>, _> = args.keys.iter().map(|key| args.format.parse(key)).collect();
     let keys = keys.map_err(Failure::usage)?;
+    let progress = Progress::new(context, "deleting", keys.len() as u64);
     let outcomes: Vec<Outcome> = match &context.global.node {
         Some(node) => {
             let mut outcomes = Vec::new();
             for key in keys {
+                progress.advance(1);
                 let target = format!("/v1/entries/{}?ack={}", escaped_bytes(&key), ack(args.ack));
                 let request = (Method::DELETE, target.as_str(), Bytes::new());
                 outcomes.push(context.runtime.block_on(write_at(context, node, key, request))?);
@@ -190,12 +197,14 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
             let client = context.client()?;
             let mut outcomes = Vec::new();
             for key in keys {
+                progress.advance(1);
                 let written = client.delete(&key).ack(args.ack).wait();
                 outcomes.push(Outcome::new(key, &written?));
             }
             outcomes
         }
     };
+    drop(progress);
     let exit = outcomes.iter().map(Outcome::exit).max().unwrap_or(Exit::DONE);
     if context.global.json {
         let keys: Vec<_> = outcomes.iter().map(Outcome::to_json).collect();
@@ -251,7 +260,7 @@ async fn get_at(context: &Context, node: &HostPort, key: &[u8]) -> Result<Option
     }
 }
 
-async fn write_at(
+pub(super) async fn write_at(
     context: &Context,
     node: &HostPort,
     key: Bytes,
@@ -292,7 +301,7 @@ fn read_input() -> Result<Bytes, Failure> {
     Ok(value.into())
 }
 
-fn ack(ack: Ack) -> &'static str {
+pub(super) fn ack(ack: Ack) -> &'static str {
     match ack {
         Ack::Region => "region",
         Ack::All => "all",
@@ -302,7 +311,7 @@ fn ack(ack: Ack) -> &'static str {
 }
 
 /// Adds a key to a document: as text, if it is text, and in hexadecimal digits.
-fn describe_key(json: &mut Json, key: &[u8]) {
+pub(super) fn describe_key(json: &mut Json, key: &[u8]) {
     json["key"] = std::str::from_utf8(key).ok().into();
     json["key_hex"] = to_hex(key).into();
 }
@@ -317,7 +326,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Bytes as they stand in a URL: everything but unreserved characters escaped.
-fn escaped_bytes(bytes: &[u8]) -> String {
+pub(super) fn escaped_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(byte) {

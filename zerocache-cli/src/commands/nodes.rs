@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anstyle::Style;
 use serde_json::{Value as Json, json};
 
 use crate::{
     context::Context,
     exit::{Exit, print_document},
     failure::Failure,
-    print, say,
+    say, style,
     survey::{self, NodeView, Survey, hit_percent, member_address},
     table,
 };
@@ -114,11 +115,22 @@ pub(crate) fn nodes(context: &Context) -> Result<Exit, Failure> {
         "VERSION", "UPTIME", "SEEN-BY",
     ];
     let rows: Vec<_> = members.iter().map(to_row).collect();
-    print(&table::lines(&HEADING, &rows))?;
+    style::print(&table::styled_lines(&HEADING, &rows, cell_style))?;
     if !context.global.quiet {
         notes(&survey, &members).iter().for_each(|note| say(note));
     }
     Ok(exit)
+}
+
+/// The style of a cell: states, and by how many a node is seen.
+fn cell_style(column: usize, text: &str) -> Style {
+    match (column, text) {
+        (4, "in-sync") => style::GOOD,
+        (4, "warming" | "leaving") => style::ODD,
+        (4, _) => style::BAD,
+        (11, seen) if seen.split_once('/').is_some_and(|(by, of)| by != of) => style::BAD,
+        _ => Style::new(),
+    }
 }
 
 /// What does not fit into the table.

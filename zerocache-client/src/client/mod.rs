@@ -22,6 +22,7 @@ mod many;
 mod near_read;
 mod offline;
 mod prepared;
+mod purge;
 mod reads;
 mod report;
 mod running;
@@ -56,6 +57,7 @@ pub(crate) use self::{
     instances::generation,
     leases::{LeaseReply, LeaseTerms, LeaseToken},
     local_state::LocalState,
+    purge::PurgeRequest,
     running::Running,
 };
 pub use self::{

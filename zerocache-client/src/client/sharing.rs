@@ -146,7 +146,7 @@ mod tests {
         let near = &one.near.as_ref().expect("is on").near;
         let claim = near.claim().expect("nobody follows");
         let now = zerocache_net::clock::mono();
-        claim.rules().apply_changes(now, false, &[], now);
+        claim.rules().apply_changes(now, false, (&[], &[]), now);
         let begun = near.begin_fill(now).expect("is followed");
         let version =
             zerocache_core::version::Version::new(1 << 16, zerocache_core::version::Incarnation(1));

@@ -41,7 +41,6 @@ pub struct Write {
 }
 
 /// The progress of a write.
-#[expect(clippy::large_enum_variant, reason = "a box would cost every operation an allocation")]
 enum WriteState {
     New(Result<Prepared, Error>),
     /// Its first request was sent on the fast path.
@@ -108,8 +107,8 @@ impl Write {
         self.set(&WriteOption::stale_if_error(time))
     }
 
-    /// Names groups to which the entry belongs: at most 16 tags of 1 to 128 bytes each, about 1,000 bytes
-    /// together. They are stored with it. A tag that is not allowed makes the write fail with
+    /// Names groups to which the entry belongs: at most 64 tags of 1 to 128 bytes each. They are
+    /// stored with it, and [`invalidate_tag`](ZerocacheClient::invalidate_tag) ends all entries of one. A tag that is not allowed makes the write fail with
     /// [`Error::InvalidTag`].
     pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
         self.set(&WriteOption::tags(tags))

@@ -16,6 +16,7 @@ use super::near;
 use super::options::Options;
 use super::origin::Blocking;
 use super::peek::Peek;
+use super::purge::Purge;
 use super::report::{CallOutcome, CallReport, ExplainCall};
 use super::rule::{Errors, Policy, Sharing};
 use super::run::{Mode, Run, Steps, start};
@@ -190,6 +191,16 @@ impl<F: Future> Call<F> {
     /// When no node answers, or the call has no key.
     pub fn invalidate(self) -> Invalidate {
         Invalidate::new(self.call)
+    }
+
+    /// Removes all results of this function, whatever its arguments, of the client's namespace from the cache in
+    /// all regions. No key is listed; the arguments of this call do not matter.
+    ///
+    /// # Errors
+    ///
+    /// When no node answers, or the call has no key.
+    pub fn invalidate_all(self) -> Purge {
+        self.call.purge_function()
     }
 
     /// Computes the value without the cache.

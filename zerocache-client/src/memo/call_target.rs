@@ -4,9 +4,13 @@ use bytes::Bytes;
 
 use super::args::Args;
 use super::key::CallKey;
+use super::purge::Purge;
 use super::site::Site;
 use super::target::Target;
 use crate::ZerocacheClient;
+use crate::codec::CodecError;
+use crate::error::Error;
+use zerocache_core::purge::PurgeTarget;
 
 /// The identity of a call: its client and key.
 #[derive(Clone)]
@@ -38,6 +42,16 @@ impl CallTarget {
             Some(explicit) => explicit.client.clone(),
             None => self.target.resolve(),
         }
+    }
+
+    /// The purge of all results of the function.
+    pub(super) fn purge_function(&self) -> Purge {
+        let client = self.client();
+        let id = self.identity.as_ref().map(CallKey::function).ok_or_else(|| {
+            Error::from(CodecError::Encode("this call has no key of its function".to_owned()))
+        });
+        let namespace = client.namespace().to_owned();
+        Purge::new(&client, id.map(|id| PurgeTarget::Function { namespace, id }))
     }
 
     pub(super) fn key(&self, client: &ZerocacheClient) -> Option<Bytes> {

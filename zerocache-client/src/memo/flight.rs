@@ -30,8 +30,11 @@ use super::rule::SharedError;
 use super::stored::{Payload, StoredEntry};
 use super::writing::SharedWrite;
 
+mod purge;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use purge::{close_all_after_purge, invalidate_all};
 
 /// Shards of the table, so that calls of different keys do not contend for one lock.
 const SHARDS: usize = 16;

@@ -91,6 +91,10 @@ impl NearItem for NearEntry {
         self.version
     }
 
+    fn metadata(&self) -> &[u8] {
+        &self.metadata
+    }
+
     fn times(&self) -> &NearTimes {
         &self.times
     }

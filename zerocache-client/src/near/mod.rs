@@ -25,6 +25,7 @@ use std::sync::{
 
 use zerocache_core::{
     client::{FillOutcome, FillPermit, NearRules},
+    purge::TargetId,
     time::Instant,
     version::Version,
 };
@@ -131,6 +132,16 @@ impl Near {
     /// served nor kept from now on.
     pub(crate) fn end_write(&self, key: &[u8], version: Option<Version>, now: Instant) {
         self.rules.end_write(key, version, now);
+    }
+
+    /// Begins a purge by this process: entries of the target are not served any more.
+    pub(crate) fn begin_purge(&self, target: TargetId) {
+        self.rules.begin_purge(target);
+    }
+
+    /// Ends a purge by this process, with the stamp up to which it ended entries if that is known.
+    pub(crate) fn end_purge(&self, target: TargetId, stamp: Option<u64>, now: Instant) {
+        self.rules.end_purge(target, stamp, now);
     }
 
     /// Returns the right to apply a node's feed, if no one else has it.

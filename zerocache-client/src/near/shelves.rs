@@ -1,6 +1,7 @@
 //! The storage of a near cache: entries by hash, within a bound in bytes, and what the threads took from it.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{
@@ -24,7 +25,7 @@ use super::{
     NearStats,
     entry::NearEntry,
     stats::Counts,
-    sync::{AtomicU64, Mutex},
+    sync::{AtomicU64, Mutex, RwLock},
     thread_cache::{self, Marks},
 };
 
@@ -76,6 +77,8 @@ pub(crate) struct Shelves {
     epoch: AtomicU64,
     /// The end of the feed's validity, in milliseconds of the monotonic clock; 0 while no node is followed.
     valid_until_ms: AtomicU64,
+    /// The highest stamp of a purge. Locked by fills, and exclusively by purges.
+    latest_purge: RwLock<u64>,
     counts: Counts,
 }
 
@@ -106,6 +109,7 @@ impl Shelves {
             marks: Marks::default(),
             epoch: AtomicU64::new(next_epoch()),
             valid_until_ms: AtomicU64::new(0),
+            latest_purge: RwLock::new(0),
             counts: Counts::default(),
         }
     }
@@ -207,5 +211,26 @@ impl NearStorage for Shelves {
         if removed.is_some() {
             self.counts.invalidated.fetch_add(1, Relaxed);
         }
+    }
+
+    fn remove_all(&self, condition: impl Fn(&Self::Item) -> bool) {
+        let removed = Cell::new(0);
+        self.storage.retain(|_, entry| {
+            let is_removed = condition(entry);
+            removed.set(removed.get() + u64::from(is_removed));
+            !is_removed
+        });
+        self.marks.change_all();
+        self.counts.invalidated.fetch_add(removed.get(), Relaxed);
+    }
+
+    fn filling<R>(&self, act: impl FnOnce(u64) -> R) -> R {
+        act(*self.latest_purge.read())
+    }
+
+    fn purging(&self, stamp: u64, act: impl FnOnce()) {
+        let mut latest = self.latest_purge.write();
+        *latest = stamp.max(*latest);
+        act();
     }
 }

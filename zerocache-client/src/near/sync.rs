@@ -5,4 +5,4 @@ pub(super) use std::{
     thread_local,
 };
 
-pub(super) use parking_lot::Mutex;
+pub(super) use parking_lot::{Mutex, RwLock};

@@ -24,7 +24,7 @@ fn version(stamp: u64) -> Version {
 fn followed(bytes_max: u64) -> (Arc<Near>, FeedClaim) {
     let near = Arc::new(Near::new(bytes_max));
     let claim = near.claim().expect("nobody else follows");
-    claim.rules().apply_changes(at(0), true, &[], at(0));
+    claim.rules().apply_changes(at(0), true, (&[], &[]), at(0));
     (near, claim)
 }
 
@@ -54,14 +54,14 @@ fn nothing_is_kept_or_served_while_no_node_is_followed() {
     let claim = near.claim().expect("nobody else follows");
     assert!(near.claim().is_none(), "one follows at a time");
     assert!(near.begin_fill(at(0)).is_none(), "no change has arrived yet");
-    claim.rules().apply_changes(at(0), true, &[], at(1));
+    claim.rules().apply_changes(at(0), true, (&[], &[]), at(1));
     read(&near, b"k", b"v", 1, at(1));
     assert_eq!(get(&near, b"k", at(2)).as_deref(), Some(&b"v"[..]));
     drop(claim);
     assert_eq!(get(&near, b"k", at(3)), None);
     // The next one that follows a node begins with an empty cache.
     let claim = near.claim().expect("the other claim is dropped");
-    claim.rules().apply_changes(at(4), true, &[], at(4));
+    claim.rules().apply_changes(at(4), true, (&[], &[]), at(4));
     assert_eq!(get(&near, b"k", at(5)), None);
     assert_eq!(near.stats().entries, 0);
 }
@@ -73,7 +73,12 @@ fn silent_node_ends_the_validity_of_the_feed() {
     assert!(get(&near, b"k", at(FEED_VALID_MS - 1)).is_some());
     assert!(get(&near, b"k", at(FEED_VALID_MS)).is_none(), "the feed is too old");
     // A slow response is valid from the time of its request on.
-    claim.rules().apply_changes(at(FEED_VALID_MS - 500), false, &[], at(FEED_VALID_MS + 1_000));
+    claim.rules().apply_changes(
+        at(FEED_VALID_MS - 500),
+        false,
+        (&[], &[]),
+        at(FEED_VALID_MS + 1_000),
+    );
     assert!(get(&near, b"k", at(FEED_VALID_MS + 1_000)).is_some());
     assert!(get(&near, b"k", at(2 * FEED_VALID_MS - 500)).is_none());
 }
@@ -86,7 +91,7 @@ fn change_removes_older_entries_of_its_key_only() {
     claim.rules().apply_changes(
         at(1),
         false,
-        &[(near_hash(b"old"), 6), (near_hash(b"same"), 5)],
+        (&[(near_hash(b"old"), 6), (near_hash(b"same"), 5)], &[]),
         at(2),
     );
     assert_eq!(get(&near, b"old", at(3)), None);
@@ -96,10 +101,43 @@ fn change_removes_older_entries_of_its_key_only() {
 }
 
 #[test]
+fn purge_removes_entries_of_its_target_and_keeps_older_ones_out() {
+    let (near, claim) = small();
+    let tagged = |tag: &str| {
+        let mut metadata = Metadata::default();
+        metadata.add_tag(tag).expect("a tag");
+        metadata
+    };
+    let read_with = |key: &[u8], metadata: &Metadata, stamp: u64, now: Instant| {
+        let fill = fill(b"v", stamp, LIFE_MS, metadata);
+        near.insert(near.begin_fill(now).expect("a node is followed"), key, &fill, now);
+    };
+    read_with(b"a", &tagged("t"), 5, at(1));
+    read_with(b"b", &tagged("u"), 5, at(1));
+    read_with(b"c", &tagged("t"), 9, at(1));
+    let purge = [(TargetId::of_tag(b"t").0, 8)];
+    claim.rules().apply_changes(at(1), false, (&[], &purge), at(2));
+    let hits = [b"a", b"b", b"c"].map(|key| get(&near, key, at(3)).is_some());
+    assert_eq!(hits, [false, true, true]);
+    assert_eq!((near.stats().invalidated, near.stats().cleared), (1, 0));
+    // From a node that lags.
+    read_with(b"a", &tagged("t"), 8, at(4));
+    assert_eq!(get(&near, b"a", at(5)), None);
+    read_with(b"a", &tagged("t"), 9, at(6));
+    assert!(get(&near, b"a", at(7)).is_some());
+    // This process purges.
+    near.begin_purge(TargetId::EVERYTHING);
+    assert!([b"a", b"b", b"c"].iter().all(|key| get(&near, *key, at(8)).is_none()));
+    near.end_purge(TargetId::EVERYTHING, Some(20), at(8));
+    read_with(b"b", &tagged("u"), 20, at(9));
+    assert_eq!(get(&near, b"b", at(10)), None);
+}
+
+#[test]
 fn older_value_that_arrives_after_a_change_is_not_kept() {
     let (near, claim) = small();
     let permit = near.begin_fill(at(1)).expect("a node is followed");
-    claim.rules().apply_changes(at(1), false, &[(near_hash(b"k"), 6)], at(2));
+    claim.rules().apply_changes(at(1), false, (&[(near_hash(b"k"), 6)], &[]), at(2));
     near.insert(permit, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), at(3));
     assert_eq!(get(&near, b"k", at(3)), None);
     // A lagging node returns it repeatedly.
@@ -115,9 +153,9 @@ fn older_value_that_arrives_after_a_change_is_not_kept() {
 fn result_that_took_longer_than_writes_are_remembered_is_not_kept() {
     let (near, claim) = small();
     let permit = near.begin_fill(at(1)).expect("a node is followed");
-    claim.rules().apply_changes(at(1), false, &[(near_hash(b"k"), 6)], at(2));
+    claim.rules().apply_changes(at(1), false, (&[(near_hash(b"k"), 6)], &[]), at(2));
     let now = at(2 + RECENT_WRITE_MS + 1);
-    claim.rules().apply_changes(now, false, &[], now);
+    claim.rules().apply_changes(now, false, (&[], &[]), now);
     // A client may have a timeout this long, and a maximum age above it.
     near.insert(permit, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), now);
     assert!(near.with((near_hash(b"k"), b"k"), LIFE_MS, now, |_| ()).is_none());
@@ -129,7 +167,7 @@ fn values_are_kept_while_many_other_keys_are_written() {
     // 10,000 writes per second.
     for ms in (0..5_000_u64).step_by(5) {
         let changes = (0..50).map(|n| (near_hash(format!("{ms} {n}").as_bytes()), 1_000 + ms));
-        claim.rules().apply_changes(at(ms), false, &changes.collect::<Vec<_>>(), at(ms));
+        claim.rules().apply_changes(at(ms), false, (&changes.collect::<Vec<_>>(), &[]), at(ms));
     }
     let now = at(4_999);
     let kept = (0..1_000_u32).filter(|n| {
@@ -146,7 +184,7 @@ fn value_read_across_a_gap_of_the_feed_is_not_kept() {
     let (near, claim) = small();
     read(&near, b"a", b"v", 1, at(1));
     let permit = near.begin_fill(at(1)).expect("a node is followed");
-    claim.rules().apply_changes(at(1), true, &[], at(2));
+    claim.rules().apply_changes(at(1), true, (&[], &[]), at(2));
     near.insert(permit, b"b", &fill(b"v", 1, LIFE_MS, &Metadata::default()), at(3));
     assert_eq!((get(&near, b"a", at(4)), get(&near, b"b", at(4))), (None, None));
     assert_eq!(near.stats().cleared, 1);
@@ -173,7 +211,7 @@ fn age_and_fresh_time_limit_serving() {
     put(b"error", 1_000, &error);
     put(b"long", LIFE_MS, &Metadata::default());
     let served = |now: u64| {
-        claim.rules().apply_changes(at(now), false, &[], at(now));
+        claim.rules().apply_changes(at(now), false, (&[], &[]), at(now));
         let keys: [&[u8]; 6] = [b"short", b"stale", b"nearly stale", b"ahead", b"error", b"long"];
         keys.map(|key| get(&near, key, at(now)).is_some())
     };
@@ -223,13 +261,13 @@ fn thread_cache_drops_entries_that_the_storage_drops() {
     near.end_write(b"k", None, at(2));
     assert_eq!(seen(6), None, "written");
     old();
-    claim.rules().apply_changes(at(1), true, &[], at(2));
+    claim.rules().apply_changes(at(1), true, (&[], &[]), at(2));
     assert_eq!(seen(7), None, "emptied");
     old();
     // The storage has let it go, which no thread hears of, but a write does not miss it.
     near.rules.storage().evict(near_hash(b"k"));
     assert!(seen(8).is_some());
-    claim.rules().apply_changes(at(1), false, &[(near_hash(b"k"), 6)], at(9));
+    claim.rules().apply_changes(at(1), false, (&[(near_hash(b"k"), 6)], &[]), at(9));
     assert_eq!(seen(9), None, "written elsewhere");
 }
 
@@ -294,7 +332,7 @@ fn no_thread_reads_a_value_older_than_an_applied_change() {
                 claim.rules().apply_changes(
                     at(1),
                     false,
-                    &[(near_hash(&key(n)), stamp + 1)],
+                    (&[(near_hash(&key(n)), stamp + 1)], &[]),
                     at(1),
                 );
                 applied[n as usize].store(stamp + 1, Ordering::Release);
@@ -327,7 +365,7 @@ fn scan_does_not_evict_entries_in_use() {
     for n in 0..100_000_u32 {
         read(&near, format!("cold {n}").as_bytes(), &value, 1, at(10));
     }
-    claim.rules().apply_changes(at(20), false, &[], at(20));
+    claim.rules().apply_changes(at(20), false, (&[], &[]), at(20));
     let entry = hot.iter().filter(|key| get(&near, key.as_bytes(), at(20)).is_some()).count();
     assert!(entry >= 950, "{entry} of 1000 keys survive a scan of 100000");
 }
@@ -360,14 +398,35 @@ fn writes_of_other_keys_keep_few_keys_out() {
     // 10,000 writes per second.
     let shelves = Shelves::new(1 << 20);
     let hash = |n: u64| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes());
-    let min_stamp =
-        |hash: u64| shelves.with_recent_writes(hash, |writes| writes.min_stamp(hash, at(5_000)));
+    let min_stamp = |hash: u64| {
+        shelves.with_recent_writes(hash, |writes| writes.min_version(hash, at(5_000)).stamp())
+    };
     for n in 0..50_000 {
         let hash = hash(n);
-        shelves.with_recent_writes(hash, |writes| writes.record(hash, 1_000, at(n / 10)));
+        shelves.with_recent_writes(hash, |writes| writes.record(hash, version(1_000), at(n / 10)));
     }
     let kept_out = (50_000..60_000).filter(|n| min_stamp(hash(*n)) > 0).count();
     assert!(kept_out < 200, "{kept_out} of 10000");
     // All writes of the last five seconds are remembered.
     assert!((10..50_000).all(|n| min_stamp(hash(n)) == 1_000));
+}
+
+#[test]
+fn value_with_the_stamp_of_an_own_write_is_not_served_if_it_is_older() {
+    let (near, claim) = small();
+    let reading = || near.begin_fill(at(1)).expect("a node is followed");
+    let first = reading();
+    let own = Version::new(5, Incarnation(2));
+    // Two nodes gave the same stamp.
+    read(&near, b"k", b"old", 5, at(1));
+    near.end_write(b"k", Some(own), at(2));
+    assert_eq!(get(&near, b"k", at(3)), None);
+    near.insert(first, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), at(3));
+    assert_eq!(get(&near, b"k", at(3)), None, "nor from a read that began before");
+    let metadata = Metadata::default();
+    let written = Fill { version: own, ..fill(b"own", 5, LIFE_MS, &metadata) };
+    near.insert(reading(), b"k", &written, at(3));
+    // The node tells of it, and not by whom it is.
+    claim.rules().apply_changes(at(3), false, (&[(near_hash(b"k"), 5)], &[]), at(4));
+    assert_eq!(get(&near, b"k", at(5)).as_deref(), Some(&b"own"[..]));
 }

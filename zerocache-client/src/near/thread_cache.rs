@@ -57,6 +57,13 @@ impl Marks {
     pub(super) fn change(&self, hash: u64) {
         self.0[mark_of(hash)].fetch_add(1, Release);
     }
+
+    /// Changes all marks, after entries of any keys have changed.
+    pub(super) fn change_all(&self) {
+        for mark in &self.0 {
+            mark.fetch_add(1, Release);
+        }
+    }
 }
 
 #[inline]

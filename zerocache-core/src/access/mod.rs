@@ -17,6 +17,7 @@ use core::{fmt, str::FromStr};
 
 use crate::{
     name::{self, NAME_BYTES_MAX},
+    purge::{PurgeTarget, is_memoized},
     wire::{RefusalCode, Request, RequestMessage},
 };
 
@@ -129,8 +130,7 @@ impl Prefix {
             Self::Text(text) => key.starts_with(text.as_bytes()),
             Self::Memo(namespace) => {
                 let Some(([scheme, length], rest)) = key.split_first_chunk() else { return false };
-                let is_scheme = matches!(scheme, 0x01..=0x1f | 0xf8..=0xff);
-                is_scheme
+                is_memoized(*scheme)
                     && usize::from(*length) == namespace.len()
                     && rest.starts_with(namespace.as_bytes())
             }
@@ -237,12 +237,21 @@ pub enum Operation<'a> {
     Read(&'a [u8]),
     /// Writes, deletes or computes the value of a key.
     Write(&'a [u8]),
+    /// Ends the entries of a target.
+    Purge {
+        /// The entries to end.
+        target: &'a PurgeTarget,
+        /// Later writes are judged for a while, too.
+        is_held: bool,
+    },
     /// Follows the changes of all keys: their hashes, which a dictionary finds.
     Follow,
     /// Reads versions of keys, as repair does.
     Inspect,
     /// Reads metrics and statistics.
     Monitor,
+    /// Lists keys: those that the grant is for.
+    List,
     /// Operates the node.
     Administer,
 }
@@ -259,6 +268,7 @@ impl<'a> Operation<'a> {
             | Request::Delete { key, .. }
             | Request::Lease { key, .. }
             | Request::Release { key, .. } => Self::Write(key.as_bytes()),
+            Request::Purge { target, hold_ms, .. } => Self::Purge { target, is_held: *hold_ms > 0 },
             Request::Follow { .. } => Self::Follow,
             Request::Digests { .. } | Request::BucketVersions(_) | Request::KeyVersions(_) => {
                 Self::Inspect
@@ -321,12 +331,16 @@ impl Grant {
             Operation::Join => role.includes(Role::Node),
             Operation::Read(key) => role.includes(Role::Read) && self.covers(key),
             Operation::Write(key) => role.includes(Role::Write) && self.covers(key),
+            Operation::Purge { target, is_held } => {
+                role.includes(Role::Write) && self.covers_target(target, is_held)
+            }
             Operation::Follow => role.includes(Role::Read) && !self.is_scoped(),
             Operation::Inspect => {
                 role.includes(Role::Node) || (role.includes(Role::Admin) && !self.is_scoped())
             }
             Operation::Monitor => role.includes(Role::Monitor),
-            Operation::Administer => role.includes(Role::Admin),
+            Operation::List => role.includes(Role::Admin),
+            Operation::Administer => role.includes(Role::Admin) && !self.is_scoped(),
         };
         match is_permitted {
             true => Ok(()),
@@ -347,7 +361,26 @@ impl Grant {
         }
     }
 
-    fn covers(&self, key: &[u8]) -> bool {
+    /// Whether a purge ends entries of covered keys alone. Entries with a tag may have any key, and what is
+    /// held up too.
+    fn covers_target(&self, target: &PurgeTarget, is_held: bool) -> bool {
+        match (&self.prefixes, target) {
+            (None, _) => true,
+            (
+                Some(prefixes),
+                PurgeTarget::Namespace(of) | PurgeTarget::Function { namespace: of, .. },
+            ) => {
+                let is_covered =
+                    |prefix: &Prefix| matches!(prefix, Prefix::Memo(own) if **own == **of);
+                !is_held && prefixes.iter().any(is_covered)
+            }
+            (Some(_), PurgeTarget::Everything | PurgeTarget::Tag(_)) => false,
+        }
+    }
+
+    /// Returns whether the grant is for `key`, whatever it permits.
+    #[must_use]
+    pub fn covers(&self, key: &[u8]) -> bool {
         match &self.prefixes {
             None => true,
             Some(prefixes) => prefixes.iter().any(|prefix| prefix.covers(key)),

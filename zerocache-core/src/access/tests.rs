@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     key::Key,
+    purge::{PurgeMode, PurgeTarget},
     store::CopyRange,
     ttl::Ttl,
     version::{Incarnation, Version},
@@ -163,7 +164,8 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::Watch { view: 0 }, CONNECTED),
         (lease, WRITERS),
         (Request::Release { key: key(), token, failed: false }, WRITERS),
-        (Request::Follow { since: 0 }, READERS),
+        (Request::Follow { since: 0, with_purges: true }, READERS),
+        (purge(PurgeTarget::Everything, 0), WRITERS),
         (Request::Gossip(Bytes::new()), NODES),
         (
             Request::Digests { window, resolution: Resolution::Blocks, last_sync_ms: None },
@@ -174,6 +176,25 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::Fetch(Vec::new()), NODES),
         (Request::Copy { first_shard: 0, last_shard: 1, range: CopyRange::default() }, NODES),
     ]
+}
+
+fn purge(target: PurgeTarget, hold_ms: u64) -> Request {
+    Request::Purge { target, mode: PurgeMode::Hard, hold_ms, ack: Ack::Local, replayed: None }
+}
+
+#[test]
+fn scoped_caller_purges_its_own_namespaces_alone() {
+    let prefixes = ["orders/", "memo:shop"].map(|prefix| prefix.parse().expect("a prefix"));
+    let grant = Grant::scoped(Role::Write, prefixes.into());
+    let permits = |target, hold_ms| grant.permits(Operation::of(&purge(target, hold_ms))).is_ok();
+    let own = || PurgeTarget::Namespace("shop".into());
+    let function =
+        |namespace: &str| PurgeTarget::Function { namespace: namespace.into(), id: [1; 16] };
+    assert!(permits(own(), 0) && permits(function("shop"), 0));
+    assert!(!permits(own(), 1_000), "what is held up has any key");
+    assert!(!permits(function(""), 0) && !permits(function("shops"), 0));
+    assert!(!permits(PurgeTarget::Everything, 0));
+    assert!(!permits(PurgeTarget::tag("orders/1").expect("a tag"), 0));
 }
 
 #[test]
@@ -212,6 +233,10 @@ fn scoped_grant_permits_its_keys_only() {
     assert_eq!(grant.permits(Operation::Connect), Ok(()));
     let admin = Grant::scoped(Role::Admin, prefixes());
     assert_eq!(admin.permits(Operation::Inspect), Err(Denial::Forbidden));
+    assert_eq!(admin.permits(Operation::Administer), Err(Denial::Forbidden));
+    assert_eq!(admin.permits(Operation::List), Ok(()));
+    assert!(admin.covers(b"a/1") && !admin.covers(b"c/1"));
+    assert_eq!(grant.permits(Operation::List), Err(Denial::Forbidden));
 }
 
 #[test]

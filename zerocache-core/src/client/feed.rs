@@ -92,7 +92,7 @@ impl FeedFollower {
     /// The next request, to be sent at `now` with [`FOLLOW_TIMEOUT_MS`].
     pub fn ask(&mut self, now: Instant) -> Request {
         self.asked = now;
-        Request::Follow { since: self.since }
+        Request::Follow { since: self.since, with_purges: true }
     }
 
     /// Applies the response to the last request to the near cache, into which there have been so many `lookups`.
@@ -106,14 +106,16 @@ impl FeedFollower {
         near: &NearRules<S>,
         now: Instant,
     ) -> Result<(), FeedEnd> {
-        let (next, lost, changes) = match result {
-            Ok(Response::Changes { next, lost, changes }) => (*next, *lost, changes),
+        let (next, lost, changes, purges) = match result {
+            Ok(Response::Changes { next, lost, changes, purges }) => {
+                (*next, *lost, changes, purges)
+            }
             Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::Forbidden => {
                 return Err(FeedEnd::Forbidden);
             }
             _ => return Err(FeedEnd::Failed),
         };
-        near.apply_changes(self.asked, lost, changes, now);
+        near.apply_changes(self.asked, lost, (changes, purges), now);
         self.since = next;
         let lookups = lookups();
         if lookups != self.lookups {

@@ -14,8 +14,9 @@ use super::{
 use crate::{
     key::KeyHash,
     metadata::{EntryKind, Metadata},
+    purge::TargetId,
     time::Instant,
-    version::Version,
+    version::{Incarnation, Version},
     wire::KeyChange,
 };
 
@@ -73,6 +74,8 @@ pub trait NearItem {
     fn key(&self) -> &[u8];
     /// The version.
     fn version(&self) -> Version;
+    /// The writer's metadata, encoded.
+    fn metadata(&self) -> &[u8];
     /// What decides when it may be served.
     fn times(&self) -> &NearTimes;
 }
@@ -107,6 +110,15 @@ pub trait NearStorage {
 
     /// Removes the entry of this hash if `condition` holds for it.
     fn remove_if(&self, hash: u64, condition: impl FnOnce(&Self::Item) -> bool);
+
+    /// Removes all entries for which `condition` holds.
+    fn remove_all(&self, condition: impl Fn(&Self::Item) -> bool);
+
+    /// Runs `act` with the highest stamp of a purge. No purge is applied meanwhile.
+    fn filling<R>(&self, act: impl FnOnce(u64) -> R) -> R;
+
+    /// Raises the highest stamp of a purge, and runs `act` while nothing is filled in.
+    fn purging(&self, stamp: u64, act: impl FnOnce());
 }
 
 /// What became of an entry that was to be kept.
@@ -212,25 +224,79 @@ impl<S: NearStorage> NearRules<S> {
         if now.since_ms(started) >= RECENT_WRITE_MS {
             return FillOutcome::Late;
         }
-        let hash = near_hash(item.key());
-        self.storage.with_recent_writes(hash, |recent_writes| {
-            if epoch != self.storage.epoch() {
-                return FillOutcome::Late;
-            }
-            let stamp = item.version().stamp();
-            let is_newer = |known: &S::Item| {
-                known.times().epoch == epoch
-                    && known.version() > item.version()
-                    && known.key() == item.key()
-            };
-            let is_outdated = recent_writes.min_stamp(hash, now) > stamp
-                && !self.is_broken(ClientVariant::RecentWritesForgotten);
-            if is_outdated || self.storage.with_item(hash, is_newer) == Some(true) {
+        self.storage.filling(|latest_purge| {
+            if item.version().stamp() <= latest_purge && self.is_purged(&item, now) {
                 return FillOutcome::Outdated;
             }
-            self.storage.insert(hash, item);
-            FillOutcome::Kept
+            let hash = near_hash(item.key());
+            self.storage.with_recent_writes(hash, |recent_writes| {
+                if epoch != self.storage.epoch() {
+                    return FillOutcome::Late;
+                }
+                let is_newer = |known: &S::Item| {
+                    known.times().epoch == epoch
+                        && known.version() > item.version()
+                        && known.key() == item.key()
+                };
+                let is_outdated = recent_writes.min_version(hash, now) > item.version()
+                    && !self.is_broken(ClientVariant::RecentWritesForgotten);
+                if is_outdated || self.storage.with_item(hash, is_newer) == Some(true) {
+                    return FillOutcome::Outdated;
+                }
+                self.storage.insert(hash, item);
+                FillOutcome::Kept
+            })
         })
+    }
+
+    /// Whether a recent purge ended the entry.
+    fn is_purged(&self, item: &S::Item, now: Instant) -> bool {
+        let mut is_purged = false;
+        TargetId::each(item.key(), item.metadata(), |target| {
+            let min = |writes: &mut RecentWrites| writes.min_version(target.0, now);
+            is_purged |= self.storage.with_recent_writes(target.0, min) >= item.version();
+        });
+        is_purged
+    }
+
+    /// Removes the entries of purged targets up to these stamps, and keeps them out.
+    fn apply_purges(&self, purges: &[KeyChange], now: Instant) {
+        let Some(latest) = purges.iter().map(|(_, stamp)| *stamp).max() else { return };
+        self.storage.purging(latest, || {
+            for (target, stamp) in purges {
+                let below = Version::new(*stamp, Incarnation(u64::MAX));
+                let record = |writes: &mut RecentWrites| writes.record(*target, below, now);
+                self.storage.with_recent_writes(*target, record);
+            }
+            self.remove_purged(purges);
+        });
+    }
+
+    fn remove_purged(&self, purges: &[KeyChange]) {
+        self.storage.remove_all(|item| {
+            let (mut is_purged, stamp) = (false, item.version().stamp());
+            TargetId::each(item.key(), item.metadata(), |target| {
+                is_purged |= purges.iter().any(|(id, below)| target.0 == *id && stamp <= *below);
+            });
+            is_purged
+        });
+    }
+
+    /// Begins a purge by this process: entries of the target are not served any more.
+    pub fn begin_purge(&self, target: TargetId) {
+        if self.storage.valid_until() > Instant::default() {
+            self.remove_purged(&[(target.0, u64::MAX)]);
+        }
+    }
+
+    /// Ends a purge by this process, with the stamp up to which it ended entries if that is known.
+    pub fn end_purge(&self, target: TargetId, stamp: Option<u64>, now: Instant) {
+        if self.storage.valid_until() > Instant::default() {
+            match stamp {
+                Some(stamp) => self.apply_purges(&[(target.0, stamp)], now),
+                None => self.begin_purge(target),
+            }
+        }
     }
 
     /// Begins a write of `key` by this process: the previous value is not served any more.
@@ -248,7 +314,7 @@ impl<S: NearStorage> NearRules<S> {
         }
         match version {
             _ if self.is_broken(ClientVariant::OwnNearWritesIgnored) => {}
-            Some(version) => self.remove_older(near_hash(key), version.stamp(), now),
+            Some(version) => self.remove_older(near_hash(key), version, now),
             None => self.remove(near_hash(key)),
         }
     }
@@ -259,22 +325,32 @@ impl<S: NearStorage> NearRules<S> {
         }
     }
 
-    /// Removes entries of the key with this hash that are older than `stamp`, and keeps them out.
-    fn remove_older(&self, hash: u64, stamp: u64, now: Instant) {
+    /// Removes entries of the key with this hash that are older than `version`, and keeps them out.
+    fn remove_older(&self, hash: u64, version: Version, now: Instant) {
         self.storage.with_recent_writes(hash, |recent_writes| {
-            recent_writes.record(hash, stamp, now);
-            self.storage.remove_if(hash, |item| item.version().stamp() < stamp);
+            recent_writes.record(hash, version, now);
+            self.storage.remove_if(hash, |item| item.version() < version);
         });
     }
 
     /// Applies changes from the response to a request that was sent at `asked`. With `lost`, earlier changes
     /// may be missing. Only one caller at a time may do this.
-    pub fn apply_changes(&self, asked: Instant, lost: bool, changes: &[KeyChange], now: Instant) {
+    pub fn apply_changes(
+        &self,
+        asked: Instant,
+        lost: bool,
+        (changes, purges): (&[KeyChange], &[KeyChange]),
+        now: Instant,
+    ) {
         if lost && !self.is_broken(ClientVariant::FeedGapsIgnored) {
             self.storage.begin_epoch();
         }
         if !self.is_broken(ClientVariant::FeedRowsIgnored) {
-            changes.iter().for_each(|(hash, stamp)| self.remove_older(*hash, *stamp, now));
+            for (hash, stamp) in changes {
+                // What has the same stamp may be this write.
+                self.remove_older(*hash, Version::new(*stamp, Incarnation(0)), now);
+            }
+            self.apply_purges(purges, now);
         }
         // The feed is valid from the time of the request on, after all changes are applied.
         self.storage.set_valid_until(asked.plus_ms(FEED_VALID_MS));

@@ -128,6 +128,12 @@ impl Gossip {
         self.rows.get(&id).is_some_and(|row| !row.gone)
     }
 
+    /// Returns the region of a node, also of one that existed.
+    #[must_use]
+    pub fn region(&self, id: Incarnation) -> Option<&str> {
+        self.rows.get(&id).map(|row| row.info.region.as_str())
+    }
+
     /// Returns how long ago any node last heard from a node, in milliseconds.
     #[must_use]
     pub fn age_ms(&self, id: Incarnation, now: Instant) -> Option<u64> {
@@ -244,6 +250,15 @@ impl Gossip {
         self.digest = self.digest.wrapping_sub(hash(id));
         self.digests.remove(&id);
         self.spread(id, SENDS_NEW, true);
+    }
+
+    /// Takes back that this node marked itself as gone: its row is renewed, which wins over what was said of it.
+    pub fn revive(&mut self, now: Instant) {
+        let Some(row) = self.rows.get_mut(&self.own).filter(|row| row.gone) else { return };
+        row.gone = false;
+        self.digest = self.digest.wrapping_add(hash(self.own));
+        self.renew(now);
+        self.spread(self.own, SENDS_NEW, false);
     }
 
     /// Chooses the nodes that get gossip with the next heartbeat: a few while there are rumours or differing

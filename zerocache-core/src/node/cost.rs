@@ -44,6 +44,7 @@ impl Cost {
             | Request::Goodbye
             | Request::Watch { .. }
             | Request::Release { .. }
+            | Request::Purge { .. }
             | Request::Delete { .. } => (0, 0),
             Request::Hello(_) => (HELLO, 0),
             Request::Get { .. } | Request::Lease { .. } => (VALUE, 0),

@@ -11,12 +11,13 @@ use alloc::{
 use super::{ConnectionId, Effect, RequestId, local::Local, quota::Quota};
 use crate::{
     key::KeyHash,
+    purge::TargetId,
     time::{Instant, Now},
     version::Version,
     wire::{CHANGES_MAX, KeyChange, RefusalCode, Response},
 };
 
-/// The most changes that are kept: 1 MiB.
+/// The most changes that are kept: 1.5 MiB.
 const KEPT_MAX: usize = 65_536;
 
 /// The most followers; more are refused.
@@ -48,10 +49,18 @@ pub struct FeedCounts {
     pub gaps: u64,
 }
 
+/// A recorded change of a key, or a purge of a target.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    row: KeyChange,
+    is_purge: bool,
+}
+
 /// A caller that follows.
 #[derive(Clone, Copy, Debug)]
 struct Follower {
     since: u64,
+    with_purges: bool,
     until: Instant,
     connection: ConnectionId,
 }
@@ -59,7 +68,7 @@ struct Follower {
 /// The recorded changes, and the followers.
 #[derive(Debug)]
 pub(super) struct Feed {
-    changes: VecDeque<KeyChange>,
+    changes: VecDeque<Change>,
     /// The number of the first change.
     first: u64,
     followers: BTreeMap<RequestId, Follower>,
@@ -101,8 +110,17 @@ impl Feed {
         FeedCounts { followers: self.followers.len() as u64, ..self.counts }
     }
 
-    /// Records a change.
+    /// Records the change of a key.
     pub(super) fn note(&mut self, key: KeyHash, version: Version) {
+        self.record(Change { row: (key.short(), version.stamp()), is_purge: false });
+    }
+
+    /// Records a purge: entries of the target below `version` ended.
+    pub(super) fn note_purge(&mut self, target: TargetId, version: Version) {
+        self.record(Change { row: (target.0, version.stamp()), is_purge: true });
+    }
+
+    fn record(&mut self, change: Change) {
         if !self.is_on {
             return;
         }
@@ -110,7 +128,7 @@ impl Feed {
             self.changes.pop_front();
             self.first += 1;
         }
-        self.changes.push_back((key.short(), version.stamp()));
+        self.changes.push_back(change);
         self.counts.changes += 1;
         self.has_news = true;
     }
@@ -129,20 +147,28 @@ impl Feed {
         self.first + self.changes.len() as u64
     }
 
-    /// The changes from number `since` on; `None` if there are none.
-    fn news(&mut self, since: u64) -> Option<Response> {
+    /// The changes from number `since` on; `None` if there are none. To a follower that does not know purges, one
+    /// is a gap.
+    fn news(&mut self, since: u64, with_purges: bool) -> Option<Response> {
         let end = self.end();
         if since == end {
             return None;
         }
         if since < self.first || since > end {
             self.counts.gaps += 1;
-            return Some(Response::Changes { next: end, lost: true, changes: Vec::new() });
+            return Some(gap(end));
         }
         let skipped = usize::try_from(since - self.first).unwrap_or(usize::MAX);
-        let changes: Vec<_> =
-            self.changes.iter().skip(skipped).take(CHANGES_MAX).copied().collect();
-        Some(Response::Changes { next: since + changes.len() as u64, lost: false, changes })
+        let (mut changes, mut purges) = (Vec::new(), Vec::new());
+        for Change { row, is_purge } in self.changes.iter().skip(skipped).take(CHANGES_MAX) {
+            if *is_purge { &mut purges } else { &mut changes }.push(*row);
+        }
+        if !with_purges && !purges.is_empty() {
+            self.counts.gaps += 1;
+            return Some(gap(end));
+        }
+        let next = since + (changes.len() + purges.len()) as u64;
+        Some(Response::Changes { next, lost: false, changes, purges })
     }
 
     /// Stops recording if no one has asked for a while.
@@ -160,7 +186,7 @@ impl Feed {
         &mut self,
         (now, local): (Now, &mut Local),
         (id, connection): (RequestId, ConnectionId),
-        (since, timeout_ms): (u64, u64),
+        (since, with_purges, timeout_ms): (u64, bool, u64),
         out: &mut Vec<Effect>,
     ) {
         let refusal = if local.is_leaving() {
@@ -181,7 +207,7 @@ impl Feed {
         let until = now.mono.plus_ms(most_ms.min(WAIT_MS_MAX).saturating_sub(MARGIN_MS));
         self.has_news |= since != self.end();
         self.quota.charge(connection, 1);
-        self.followers.insert(id, Follower { since, until, connection });
+        self.followers.insert(id, Follower { since, with_purges, until, connection });
         self.next = Some(self.next.map_or(until, |next| next.min(until)));
     }
 
@@ -209,8 +235,8 @@ impl Feed {
 
     fn answer_due(&mut self, now: Instant, is_batch: bool, is_due: bool, out: &mut Vec<Effect>) {
         for (id, follower) in core::mem::take(&mut self.followers) {
-            let Follower { since, until, connection } = follower;
-            let news = if is_batch { self.news(since) } else { None };
+            let Follower { since, with_purges, until, connection } = follower;
+            let news = if is_batch { self.news(since, with_purges) } else { None };
             let is_over = until <= now.plus_ms(TOGETHER_MS) && is_due;
             match news.or_else(|| is_over.then(|| no_changes(since))) {
                 Some(response) => {
@@ -253,5 +279,10 @@ impl Feed {
 }
 
 fn no_changes(since: u64) -> Response {
-    Response::Changes { next: since, lost: false, changes: Vec::new() }
+    Response::Changes { next: since, lost: false, changes: Vec::new(), purges: Vec::new() }
+}
+
+/// The response to a follower that has to start over.
+fn gap(next: u64) -> Response {
+    Response::Changes { next, lost: true, changes: Vec::new(), purges: Vec::new() }
 }

@@ -155,6 +155,10 @@ pub enum Input {
     RestoredItems(Vec<StoredItem>),
     /// All items of the earlier process have been passed in, or none can be used.
     RestoreComplete(Option<PersistedState>),
+    /// The node is to serve no more until [`Input::Undrain`]: it is leaving, but keeps running.
+    Drain,
+    /// The node is to serve again, after [`Input::Drain`].
+    Undrain,
     /// The process is shutting down.
     Shutdown,
 }
@@ -267,6 +271,9 @@ pub enum Event {
         /// The number of entries.
         entries: u64,
     },
+    /// A member of an earlier release does not judge entries by purges: it passes them on, and serves what they
+    /// ended.
+    PurgesIgnored(NodeInfo),
     /// Writes for a peer were abandoned.
     WritesAbandoned {
         /// The peer.

@@ -39,6 +39,7 @@ pub use self::{
     quota::RefusalCounts,
     reads::{Identity, ReadPolicy, read},
     repair::{PersistedState, RepairCounts},
+    replication::{DELAY_REGIONS_MAX, DELAYS_MS, DelayCounts},
     status::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
     writes::{Write, WriteOp, WriteScope},
 };
@@ -52,11 +53,12 @@ use self::{
 };
 use crate::{
     call::CallResult,
+    cluster::Member,
     entry::Record,
     store::{Backend, Store},
     time::{Instant, Now},
     version::Incarnation,
-    wire::{RefusalCode, Response},
+    wire::{RefusalCode, Response, features},
 };
 
 /// The most expired entries and old tombstones that one tick drops: half a millisecond at worst. While there
@@ -69,6 +71,14 @@ pub const PAUSE_MS_MAX: u64 = 2_000;
 /// How often expired entries are swept, in milliseconds.
 const SWEEP_EVERY_MS: u64 = 250;
 
+/// The most entries that a step of the sweep of purged entries looks at: less than a millisecond even if all of
+/// them are dropped.
+const PURGE_SWEEP_MAX: usize = 512;
+
+/// The pause between two of these steps, in milliseconds: a million entries take 8 seconds, and a few percent
+/// of a core.
+const PURGE_SWEEP_EVERY_MS: u64 = 4;
+
 /// A node.
 pub struct Node<B: Backend> {
     local: Local,
@@ -78,6 +88,7 @@ pub struct Node<B: Backend> {
     replication: Replication,
     repair: Repair,
     next_sweep: Instant,
+    next_purge_sweep: Instant,
 }
 
 /// The parts of a node, borrowed separately, with the context that they work in.
@@ -100,6 +111,7 @@ impl<B: Backend> Node<B> {
             replication: Replication::default(),
             repair: Repair::new(local.id(), now.mono),
             next_sweep: now.mono,
+            next_purge_sweep: now.mono,
             local,
         }
     }
@@ -170,6 +182,8 @@ impl<B: Backend> Node<B> {
                 repair.restore_complete(&mut cx, state);
             }
             Input::Tick => self.tick(now, out),
+            Input::Drain => self.drain(now, out),
+            Input::Undrain => self.undrain(now, out),
             Input::Shutdown => self.shut_down(now, out),
         }
     }
@@ -180,7 +194,7 @@ impl<B: Backend> Node<B> {
         if self.repair.is_scanning() {
             return self.local.readiness.last_active();
         }
-        let wake = self.local.wake().min(self.next_sweep);
+        let wake = self.local.wake().min(self.next_sweep).min(self.next_purge_sweep);
         self.replication.flush_at().map_or(wake, |at| at.min(wake))
     }
 
@@ -190,6 +204,11 @@ impl<B: Backend> Node<B> {
         if self.next_sweep <= now.mono {
             let is_swept = self.replica.store.sweep(now, SWEEP_MAX) < SWEEP_MAX;
             self.next_sweep = if is_swept { now.mono.plus_ms(SWEEP_EVERY_MS) } else { now.mono };
+        }
+        if self.next_purge_sweep <= now.mono {
+            let has_more = self.replica.store.sweep_purged(now, PURGE_SWEEP_MAX);
+            let pause_ms = if has_more { PURGE_SWEEP_EVERY_MS } else { SWEEP_EVERY_MS };
+            self.next_purge_sweep = now.mono.plus_ms(pause_ms);
         }
         if !self.local.take_tick(now.mono) {
             return;
@@ -296,6 +315,9 @@ impl<B: Backend> Node<B> {
             let view = &membership.view;
             match change {
                 MemberChange::Up(id) => {
+                    if let Some(member) = view.member(id).filter(|member| !judges_purges(member)) {
+                        cx.out.push(Effect::Event(Event::PurgesIgnored(member.info.clone())));
+                    }
                     replication.open(id);
                     repair.peer_up(cx.local, view, now, id);
                 }
@@ -324,6 +346,11 @@ impl<B: Backend> Node<B> {
             repair,
         }
     }
+}
+
+/// Whether a member judges entries by purges.
+fn judges_purges(member: &Member) -> bool {
+    member.features & features::PURGES != 0
 }
 
 /// The response to writes before the node has set its clock: it could not judge or stamp them.

@@ -13,6 +13,10 @@ use crate::{
 /// cannot reach this node: what it writes arrives by repair. A twelfth is 5 s of the usual minute.
 const INTRODUCED_DIVISOR: u64 = 12;
 
+/// For this long after it was drained a node serves its values, in milliseconds: clients have noticed by then.
+/// It gets no writes any more, so that later they may be outdated.
+const DRAIN_SERVES_MS: u64 = 10_000;
+
 /// The readiness of a node.
 #[derive(Debug)]
 pub(super) struct Readiness {
@@ -27,6 +31,8 @@ pub(super) struct Readiness {
     pub(super) misses_are_authoritative: bool,
     /// Whether the process was suspended and still lacks what it missed: its values may have been deleted.
     pub(super) was_suspended: bool,
+    /// When the node was drained, if it is: it is leaving, and does not stop.
+    drained: Option<Instant>,
 }
 
 impl Readiness {
@@ -39,6 +45,7 @@ impl Readiness {
             last_active: now,
             misses_are_authoritative: false,
             was_suspended: false,
+            drained: None,
         }
     }
 
@@ -52,18 +59,24 @@ impl Readiness {
         self.last_active
     }
 
+    /// Whether the node is leaving until it is undrained.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained.is_some()
+    }
+
     /// What reads of the store may be answered with.
     pub(super) fn read_policy(&self) -> ReadPolicy {
+        let drained_ms = self.drained.map_or(0, |at| self.last_active.since_ms(at));
         ReadPolicy {
             misses_are_authoritative: self.misses_are_authoritative,
-            values_are_current: !self.was_suspended,
+            values_are_current: !self.was_suspended && drained_ms < DRAIN_SERVES_MS,
         }
     }
 
     /// Changes the state.
     pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
         self.state = state;
-        self.was_suspended &= state == NodeState::Warming;
+        self.was_suspended &= state != NodeState::InSync;
         self.misses_are_authoritative &= state == NodeState::InSync;
         out.push(Effect::State(state));
     }
@@ -78,31 +91,62 @@ impl<B: Backend> Node<B> {
         if gap_ms <= PAUSE_MS_MAX {
             return;
         }
-        let Parts { cx, membership, repair, .. } = self.parts(now, out);
         // The silence of the members was this node's own.
-        membership.excuse_silence(gap_ms);
-        let readiness = &mut cx.local.readiness;
-        readiness.was_suspended = readiness.state != NodeState::Leaving;
-        let is_starting = readiness.state == NodeState::Warming && !repair.start().is_done();
-        if readiness.state == NodeState::Leaving || is_starting {
+        self.membership.excuse_silence(gap_ms);
+        if self.local.is_leaving() {
             return;
         }
+        self.local.readiness.was_suspended = true;
+        if self.local.readiness.state == NodeState::InSync || self.repair.start().is_done() {
+            self.warm_again(now, out);
+        }
+    }
+
+    /// Has the node warm again: it catches up with what it missed.
+    fn warm_again(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Parts { cx, membership, repair, .. } = self.parts(now, out);
         repair.catch_up_again(cx.local, &membership.view, now);
         let readiness = &mut cx.local.readiness;
         readiness.warm_since = now.mono;
         readiness.misses_are_authoritative = false;
-        if readiness.state == NodeState::InSync {
+        if readiness.state != NodeState::Warming {
             readiness.set_state(NodeState::Warming, cx.out);
         }
         // What the node lacks, it cannot report to followers either.
         cx.replica.feed.lose();
     }
 
-    /// Shuts the node down: it is not ready any more, and says goodbye.
-    pub(super) fn shut_down(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.local.is_leaving() {
+    /// Takes the node out of service, without shutting it down: it is not ready any more, and says goodbye.
+    pub(super) fn drain(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if !self.local.is_leaving() {
+            self.local.readiness.drained = Some(now.mono);
+            self.leave(now, out);
+        }
+    }
+
+    /// Puts a drained node into service again: it warms until it has what it missed.
+    pub(super) fn undrain(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.local.readiness.drained.take().is_none() {
             return;
         }
+        let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
+        // They were not continued, and what they found is old.
+        repair.abort_rounds(cx.local, &membership.view, now);
+        membership.return_from_leaving(&mut cx);
+        self.warm_again(now, out);
+        // It got no writes meanwhile, as a process that was suspended.
+        self.local.readiness.was_suspended = true;
+    }
+
+    /// Shuts the node down: it is not ready any more, and says goodbye.
+    pub(super) fn shut_down(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let was_drained = self.local.readiness.drained.take().is_some();
+        if was_drained || !self.local.is_leaving() {
+            self.leave(now, out);
+        }
+    }
+
+    fn leave(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.local.readiness.set_state(NodeState::Leaving, out);
         let Parts { mut cx, membership, .. } = self.parts(now, out);
         membership.say_goodbye(&mut cx);

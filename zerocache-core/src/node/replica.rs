@@ -10,6 +10,7 @@ use crate::{
     clock::{HybridClock, LEAD_MS_MAX},
     entry::{Change, Record},
     key::KeyHash,
+    purge::purged_by,
     store::{ApplyOutcome, Backend, Store, StoredItem},
     time::Now,
     version::{Incarnation, Version},
@@ -35,8 +36,8 @@ impl<B: Backend> Replica<B> {
         let outcome = self.store.apply(record, now);
         let is_delete = record.change == Change::Delete;
         match outcome {
-            ApplyOutcome::Applied if self.is_observed() => {
-                self.notify(record.key.hash(), record.version, is_delete);
+            ApplyOutcome::Applied | ApplyOutcome::Purged if self.is_observed() => {
+                self.notify(record, is_delete);
             }
             // The delete came after the lease was granted, whatever its version.
             ApplyOutcome::Superseded(_) if is_delete => {
@@ -53,7 +54,9 @@ impl<B: Backend> Replica<B> {
             return Receipt::Refused;
         }
         match self.apply(now, record) {
-            ApplyOutcome::Applied | ApplyOutcome::Duplicate => Receipt::Holds(record.version),
+            ApplyOutcome::Applied | ApplyOutcome::Duplicate | ApplyOutcome::Purged => {
+                Receipt::Holds(record.version)
+            }
             ApplyOutcome::Superseded(version) => Receipt::Holds(version),
             ApplyOutcome::TooOld => Receipt::Refused,
         }
@@ -67,7 +70,7 @@ impl<B: Backend> Replica<B> {
         }
         let outcome = self.store.apply_tombstone(key, version, now);
         if outcome == ApplyOutcome::Applied && self.is_observed() {
-            self.notify(key, version, false);
+            self.notify_key(key, version, false);
         }
         outcome != ApplyOutcome::TooOld
     }
@@ -82,12 +85,15 @@ impl<B: Backend> Replica<B> {
         if self.clock.observe(version, now.wall_ms).is_err() {
             return false;
         }
-        let outcome = match item {
-            StoredItem::Value(record) => self.store.import(&record, now),
-            StoredItem::Tombstone(key, version) => self.store.apply_tombstone(key, version, now),
+        let outcome = match &item {
+            StoredItem::Value(record) => self.store.import(record, now),
+            StoredItem::Tombstone(key, version) => self.store.apply_tombstone(*key, *version, now),
         };
-        if outcome == ApplyOutcome::Applied && self.is_observed() {
-            self.notify(key, version, false);
+        if matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) && self.is_observed() {
+            match &item {
+                StoredItem::Value(record) => self.notify(record, false),
+                StoredItem::Tombstone(..) => self.notify_key(key, version, false),
+            }
         }
         true
     }
@@ -123,7 +129,15 @@ impl<B: Backend> Replica<B> {
     }
 
     #[cold]
-    fn notify(&mut self, key: KeyHash, version: Version, is_delete: bool) {
+    fn notify(&mut self, record: &Record, is_delete: bool) {
+        match purged_by(record) {
+            Some((target, version)) => self.feed.note_purge(target, version),
+            None => self.notify_key(record.key.hash(), record.version, is_delete),
+        }
+    }
+
+    #[cold]
+    fn notify_key(&mut self, key: KeyHash, version: Version, is_delete: bool) {
         self.feed.note(key, version);
         self.leases.note(key, version, is_delete);
     }

@@ -5,9 +5,9 @@ use alloc::{boxed::Box, vec::Vec};
 use bytes::Bytes;
 
 use super::{
-    Caller, ClusterStatus, ConnectionId, DatagramCounts, Effect, FeedCounts, Identity, LeaseCounts,
-    Node, NodeConfig, Parts, PersistedState, ReadPolicy, RefusalCounts, RequestId, Write, WriteOp,
-    clock_unset,
+    Caller, ClusterStatus, ConnectionId, DatagramCounts, DelayCounts, Effect, FeedCounts, Identity,
+    LeaseCounts, Node, NodeConfig, Parts, PersistedState, ReadPolicy, RefusalCounts, RequestId,
+    Write, WriteOp, clock_unset,
     leases::LeaseRequest,
     read,
     repair::{Repair, serve_fetch, serve_versions},
@@ -63,7 +63,9 @@ impl<B: Backend> Node<B> {
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
         let Envelope { from, seen, timeout_ms, delay_ms, .. } = envelope;
-        if !matches!(request, Request::Put { .. } | Request::Delete { .. }) {
+        let is_write =
+            matches!(request, Request::Put { .. } | Request::Delete { .. } | Request::Purge { .. });
+        if !is_write {
             let seen = Version::new(seen, Incarnation(0));
             self.replica.note_seen(now, seen, &mut self.local.refused);
         }
@@ -76,6 +78,11 @@ impl<B: Backend> Node<B> {
             Request::Delete { key, ack } => {
                 let write = Write::new(key, WriteOp::Delete);
                 let write = Write { ack, seen, timeout_ms, delay_ms, ..write };
+                self.write(now, id, write, out);
+            }
+            Request::Purge { target, mode, hold_ms, ack, replayed } => {
+                let write = Write::purge(&target, mode, hold_ms);
+                let write = Write { ack, seen, timeout_ms, delay_ms, token: replayed, ..write };
                 self.write(now, id, write, out);
             }
             Request::Get { key } => {
@@ -96,10 +103,15 @@ impl<B: Backend> Node<B> {
             Request::Release { key, token, failed } => {
                 return Some(self.release(now, (&key, token), failed, out));
             }
-            Request::Follow { since } => {
+            Request::Follow { since, with_purges } => {
                 let Parts { cx, .. } = self.parts(now, out);
                 let (feed, local) = (&mut cx.replica.feed, cx.local);
-                feed.follow((now, local), (id, connection), (since, timeout_ms), cx.out);
+                feed.follow(
+                    (now, local),
+                    (id, connection),
+                    (since, with_purges, timeout_ms),
+                    cx.out,
+                );
             }
             Request::Watch { view } => {
                 let Parts { mut cx, membership, watchers, .. } = self.parts(now, out);
@@ -143,7 +155,8 @@ impl<B: Backend> Node<B> {
             Request::Replicate(_) if !self.local.clocks.is_set() => clock_unset(),
             Request::Replicate(batch) => {
                 let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
-                replication.receive(&mut cx, &membership.view, batch)
+                let gossip = membership.gossip();
+                replication.receive(&mut cx, &membership.view, batch, |node| gossip.region(node))
             }
             Request::Digests { window, resolution, last_sync_ms } => {
                 let (local, store) = (&self.local, &self.replica.store);
@@ -246,6 +259,13 @@ impl<B: Backend> Node<B> {
     #[must_use]
     pub fn datagram_counts(&self) -> DatagramCounts {
         self.membership.datagram_counts()
+    }
+
+    /// How long writes of other nodes took to this one, by the region in which they were made; none stands for
+    /// regions beyond [`DELAY_REGIONS_MAX`](super::DELAY_REGIONS_MAX), and for writers that this node does not
+    /// know.
+    pub fn replication_delays(&self) -> impl Iterator<Item = (Option<&str>, &DelayCounts)> {
+        self.replication.delays().by_region()
     }
 
     /// The counters of leases.

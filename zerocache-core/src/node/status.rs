@@ -41,6 +41,8 @@ pub struct ClusterStatus {
     pub tombstone_retention_ms: u64,
     /// The offset of cluster time to the node's own wall clock, in milliseconds.
     pub clock_offset_ms: i64,
+    /// Whether the node is leaving because it was drained: it does not stop, and can be undrained.
+    pub is_drained: bool,
 }
 
 /// A node as another one sees it.
@@ -65,7 +67,7 @@ pub struct NodeStatus {
     pub latency_us: Option<u64>,
     /// Its byte budget.
     pub bytes_max: u64,
-    /// How long ago it missed the first write that it still lacks, in milliseconds.
+    /// How long ago it missed the first write that it still lacks, in milliseconds; `None` while it is leaving.
     pub replication_lag_ms: Option<u64>,
     /// The heartbeats between this node and that one; `None` for the node itself, and for one that it does
     /// not monitor.
@@ -123,6 +125,7 @@ impl<B: Backend> Node<B> {
                 replication_lag_ms: self
                     .replication
                     .missed_since(member.info.incarnation)
+                    .filter(|_| member.info.state != NodeState::Leaving)
                     .map(|since| now.mono.since_ms(since)),
                 heartbeats: Some(member.detector.heartbeats),
             }
@@ -160,6 +163,7 @@ impl<B: Backend> Node<B> {
             refused: self.refusal_counts(),
             tombstone_retention_ms: self.replica.store.retention_ms(now),
             clock_offset_ms: self.local.clocks.offset_ms(),
+            is_drained: self.local.readiness.is_drained(),
         }
     }
 }

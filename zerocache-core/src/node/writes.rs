@@ -12,8 +12,9 @@ use crate::{
     entry::{Change, Record},
     key::Key,
     limits::METADATA_BYTES_MAX,
+    purge::{HOLD_MS_MAX, PurgeMode, PurgeTarget, PurgeValue},
     store::{ApplyOutcome, Backend},
-    time::{Instant, Now},
+    time::Now,
     ttl::Ttl,
     version::{Incarnation, Version},
     wire::{Ack, RefusalCode, Response, Status, Written},
@@ -51,6 +52,12 @@ pub enum WriteOp {
     },
     /// Deletes the value.
     Delete,
+    /// Ends the values of a group of keys. See [`Write::purge`].
+    Purge {
+        /// How much later than the purge a value that it ends may be stamped, in milliseconds, at most
+        /// [`HOLD_MS_MAX`].
+        hold_ms: u64,
+    },
 }
 
 /// A client's write. Every write enters the node as one, whichever interface accepted it.
@@ -71,7 +78,8 @@ pub struct Write {
     /// The delay of the request beyond its usual transit time, in milliseconds. It is subtracted from the
     /// TTL.
     pub delay_ms: u64,
-    /// The lease token to write with; without one the node assigns the version.
+    /// The lease token to write with, or the version of a purge that is repeated; without one the node assigns
+    /// the version.
     pub token: Option<Version>,
 }
 
@@ -90,6 +98,13 @@ impl Write {
             token: None,
         }
     }
+
+    /// A purge of `target`, which ends all its entries of lower versions. With a `token`, the version of an
+    /// earlier purge, it is that purge again.
+    #[must_use]
+    pub fn purge(target: &PurgeTarget, mode: PurgeMode, hold_ms: u64) -> Self {
+        Self::new(target.key(mode), WriteOp::Purge { hold_ms })
+    }
 }
 
 impl<B: Backend> Node<B> {
@@ -102,11 +117,20 @@ impl<B: Backend> Node<B> {
             return out.push(Effect::Respond { id, response });
         }
         let Write { key, op, ack, scope, timeout_ms, delay_ms, token, .. } = write;
-        let Some(version) = self.version_for(now, token) else {
+        let is_purge = matches!(op, WriteOp::Purge { .. });
+        let Some(version) = self.version_for(now, token, is_purge) else {
             let response = lost(Status::Refused, None);
             return out.push(Effect::Respond { id, response });
         };
-        let mut record = record_of(op, key, version, now.mono.minus_ms(delay_ms));
+        let mut record = self.record_of(now, (op, key, version), delay_ms);
+        if self.replica.store.is_purged(&record, now) {
+            // Computed before a purge, or within the time for which it holds.
+            if let Some(token) = token {
+                self.release(now, (&record.key, token), false, out);
+            }
+            let response = lost(Status::Superseded, Some(version));
+            return out.push(Effect::Respond { id, response });
+        }
         let status = self.store_write(now, &mut record, token.is_some());
         if token.is_some() && status != Status::Stored {
             return out.push(Effect::Respond { id, response: lost(status, token) });
@@ -144,9 +168,14 @@ impl<B: Backend> Node<B> {
     }
 
     /// The version to write with: the token, if it is valid, or a new one.
-    fn version_for(&mut self, now: Now, token: Option<Version>) -> Option<Version> {
+    fn version_for(&mut self, now: Now, token: Option<Version>, is_purge: bool) -> Option<Version> {
         match token {
             None => Some(self.replica.clock.stamp(now.wall_ms)),
+            Some(version) if is_purge => {
+                let is_kept = version > self.replica.store.retention_floor_of_all(now);
+                let refused = &mut self.local.refused;
+                (is_kept && self.replica.note_seen(now, version, refused)).then_some(version)
+            }
             Some(token) if self.accepts_token(now, token) => Some(token),
             Some(_) => None,
         }
@@ -157,6 +186,7 @@ impl<B: Backend> Node<B> {
         let mut outcome = self.replica.apply(now, record);
         let held = match outcome {
             ApplyOutcome::Superseded(held) => Some(held),
+            ApplyOutcome::Purged => None,
             // A token for this key that was stamped ahead of its time.
             ApplyOutcome::Duplicate => Some(record.version),
             // A newer record of this key, from a clock ahead, may have been forgotten.
@@ -172,7 +202,7 @@ impl<B: Backend> Node<B> {
             // Of two values written with one token the first one counts.
             ApplyOutcome::Duplicate if has_token && !self.holds(now, record) => Status::Superseded,
             ApplyOutcome::Applied | ApplyOutcome::Duplicate => Status::Stored,
-            ApplyOutcome::Superseded(_) => Status::Superseded,
+            ApplyOutcome::Superseded(_) | ApplyOutcome::Purged => Status::Superseded,
             ApplyOutcome::TooOld => Status::Refused,
         }
     }
@@ -192,6 +222,9 @@ impl<B: Backend> Node<B> {
     fn check(&self, write: &Write) -> Result<(), Response> {
         if !self.local.clocks.is_set() {
             return Err(super::clock_unset());
+        }
+        if matches!(write.op, WriteOp::Purge { .. }) {
+            return self.check_purge(write);
         }
         let limits = &self.local.config.limits;
         let key_bytes = write.key.as_bytes();
@@ -216,11 +249,52 @@ impl<B: Backend> Node<B> {
                 ));
             }
         }
+        self.check_room(write)
+    }
+
+    fn check_room(&self, write: &Write) -> Result<(), Response> {
         if write.ack != Ack::Local && self.replication.is_full() {
             let text = format!("{PENDING_MAX} writes wait for their replicas already");
             return Err(Response::refused(RefusalCode::Overloaded, text));
         }
         Ok(())
+    }
+
+    /// Returns the refusal of a purge that may not be carried out.
+    fn check_purge(&self, write: &Write) -> Result<(), Response> {
+        if PurgeTarget::of_key(write.key.as_bytes()).is_none() {
+            return Err(Response::refused(RefusalCode::BadKey, "not the key of a purge"));
+        }
+        let store = &self.replica.store;
+        if store.has_no_room_for_purges() && store.version(write.key.hash()).is_none() {
+            let text = "the purges of the last hour fill their share of the byte budget (1/64)";
+            return Err(Response::refused(RefusalCode::Overloaded, text));
+        }
+        self.check_room(write)
+    }
+
+    fn record_of(
+        &self,
+        now: Now,
+        (op, key, version): (WriteOp, Key, Version),
+        delay_ms: u64,
+    ) -> Record {
+        let sent = now.mono.minus_ms(delay_ms);
+        let change = match op {
+            WriteOp::Delete => Change::Delete,
+            WriteOp::Put { value, metadata, ttl } => {
+                Change::Put { value, metadata, expires: sent.plus_ms(ttl.as_millis()) }
+            }
+            WriteOp::Purge { hold_ms } => {
+                let hold_ms = hold_ms.min(HOLD_MS_MAX);
+                let life_ms = self.replica.store.purge_life_ms();
+                let age_ms = now.wall_ms.saturating_sub(version.wall_ms());
+                let value = PurgeValue { hold_ms, life_ms }.encode();
+                let expires = now.mono.plus_ms(life_ms.saturating_sub(age_ms));
+                Change::Put { value, metadata: Bytes::new(), expires }
+            }
+        };
+        Record { key, version, change }
     }
 }
 
@@ -242,14 +316,4 @@ fn lost(status: Status, token: Option<Version>) -> Response {
         replicas_wanted: 1,
         version: token.filter(|_| is_superseded),
     })
-}
-
-fn record_of(op: WriteOp, key: Key, version: Version, sent: Instant) -> Record {
-    let change = match op {
-        WriteOp::Delete => Change::Delete,
-        WriteOp::Put { value, metadata, ttl } => {
-            Change::Put { value, metadata, expires: sent.plus_ms(ttl.as_millis()) }
-        }
-    };
-    Record { key, version, change }
 }

@@ -25,7 +25,7 @@ pub struct Entries<P> {
     slots: Chunks<Slot>,
     log: Log<P>,
     sizes: Sizes,
-    queues: [Queue; 2],
+    queues: [Queue; Class::COUNT],
     expiries: ExpiryIndex,
 }
 
@@ -110,11 +110,11 @@ impl<P: Pages> Entries<P> {
     pub fn insert(&mut self, hash: KeyHash, entry: &NewEntry<'_>, tick: u32) {
         let expires = entry.expires;
         let index = self.add(hash, entry);
-        self.link(index, Class::Unread, tick);
+        self.link(index, Class::of_new(entry.key), tick);
         self.expiries.set(index, expires.as_millis());
     }
 
-    /// Inserts an unread entry before all others of its queue.
+    /// Inserts an unread entry before all others of its queue. The key must not be reserved.
     pub fn insert_cold(&mut self, hash: KeyHash, entry: &NewEntry<'_>, tick: u32) {
         let expires = entry.expires;
         let index = self.add(hash, entry);
@@ -200,7 +200,7 @@ impl<P: Pages> Entries<P> {
             Block::Shared(_) => self.block(entry, bits),
         };
         self.slots[index] = Slot::new(entry, block, bits);
-        self.link(index, Class::Unread, tick);
+        self.link(index, Class::of_new(entry.key), tick);
         self.expiries.set(index, entry.expires.as_millis());
     }
 
@@ -315,9 +315,9 @@ impl<P: Pages> Entries<P> {
 
     /// Panics unless table, queues, expiry index and log agree. Returns entries and bytes by class.
     #[cfg(test)]
-    pub fn check(&self) -> ([u64; 2], [u64; 2]) {
+    pub fn check(&self) -> ([u64; Class::COUNT], [u64; Class::COUNT]) {
         use alloc::collections::BTreeSet;
-        let (mut entries, mut bytes) = ([0; 2], [0; 2]);
+        let (mut entries, mut bytes) = ([0; Class::COUNT], [0; Class::COUNT]);
         for class in Class::ALL {
             let queue = &self.queues[class as usize];
             let (mut older, mut index) = (NOWHERE, queue.oldest);

@@ -85,8 +85,8 @@ impl<B: Backend> Store<B> {
     fn evict_any(&self, bound: Bound, may_spare: bool, now: Instant) -> EvictionStep {
         let first = self.class_to_evict(bound);
         let second = match first {
-            Class::Unread => Class::Read,
             Class::Read => Class::Unread,
+            _ => Class::Read,
         };
         match self.evict_from(first, may_spare, now) {
             EvictionStep::Empty => self.evict_from(second, may_spare, now),

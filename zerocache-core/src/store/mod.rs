@@ -24,10 +24,15 @@ mod digests;
 mod entries;
 mod eviction;
 mod expiry_index;
+mod hot_keys;
+mod listing;
 mod log;
 #[cfg(test)]
 mod model;
 mod outcome;
+#[cfg(test)]
+mod purge_tests;
+mod purges;
 mod shard;
 mod slot;
 mod stats;
@@ -49,6 +54,8 @@ pub(crate) use self::variant::StoreVariant as Broken;
 pub use self::{
     backend::{Backend, Lock, Pages, SingleThread},
     eviction::{Discard, EvictedEntry, EvictionListener},
+    hot_keys::{HOT_KEY_COUNTERS, HOT_KEY_NAME_BYTES_MAX, HOT_KEYS_HALVED_MS, HotKey, HotKeys},
+    listing::{InvalidCursor, KeyCursor, KeyInfo, KeyPage, KeyPageLimits},
     outcome::{ApplyOutcome, Lookup},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     stats::{Counts, Stats},
@@ -56,8 +63,9 @@ pub use self::{
     tombstones::TOMBSTONE_BYTES,
 };
 use self::{
+    purges::{Purges, Verdict},
     shard::{Probe, Shard},
-    slot::Sizes,
+    slot::{Sizes, SlotRef},
     table_hasher::TableHasher,
     tombstones::DROPPED_MAX,
     totals::Totals,
@@ -91,6 +99,7 @@ pub struct Store<B: Backend> {
     capacity: Capacity,
     retention_ms: u64,
     totals: Totals,
+    purges: Purges<B>,
     evictions: B::Evictions,
     breakage: Breakage,
 }
@@ -127,6 +136,7 @@ impl<B: Backend> Store<B> {
             capacity,
             retention_ms: RETENTION_MS,
             totals: Totals::default(),
+            purges: Purges::default(),
             evictions: B::Evictions::default(),
             breakage: Breakage::default(),
         }
@@ -151,6 +161,7 @@ impl<B: Backend> Store<B> {
     #[must_use]
     pub fn broken(mut self, variant: Option<StoreVariant>) -> Self {
         self.breakage = Breakage::new(variant);
+        self.purges.set_breakage(self.breakage);
         for index in 0..SHARDS {
             self.shard(index).with(|shard| shard.set_breakage(self.breakage));
         }
@@ -178,7 +189,8 @@ impl<B: Backend> Store<B> {
         on_hit: impl FnOnce(EntryRef<'_>) -> R,
     ) -> Lookup<R> {
         let hash = KeyHash::of(key);
-        self.shard(hash.shard()).with(|shard| match shard.probe(hash, key, now.mono) {
+        let judge = |slot: SlotRef<'_, B::Pages>| self.judge(slot);
+        self.shard(hash.shard()).with(|shard| match shard.probe((hash, key), now.mono, judge) {
             Probe::Hit(index) => Lookup::Hit(on_hit(shard.record_hit(index).entry())),
             Probe::FirstHit(index) => {
                 let tick = self.totals.next_tick();
@@ -187,11 +199,17 @@ impl<B: Backend> Store<B> {
                 Lookup::Hit(on_hit(shard.slot(index).entry()))
             }
             Probe::Expired(index) => {
-                self.change_locked(hash.shard(), shard, |shard| shard.record_miss(Some(index)));
+                shard.record_miss();
+                self.change_locked(hash.shard(), shard, |shard| shard.expire(index));
+                Lookup::Miss
+            }
+            Probe::Purged(index) => {
+                shard.record_miss();
+                self.change_locked(hash.shard(), shard, |shard| shard.purge(index));
                 Lookup::Miss
             }
             Probe::Absent => {
-                shard.record_miss(None);
+                shard.record_miss();
                 Lookup::Miss
             }
         })
@@ -206,7 +224,15 @@ impl<B: Backend> Store<B> {
     pub fn peek(&self, key: &Key, now: Now) -> Lookup {
         let hash = key.hash();
         let entry: Option<Entry> = self.shard(hash.shard()).with(|shard| {
-            shard.peek(hash, key.as_bytes(), now.mono).map(|slot| slot.entry().to_entry())
+            let slot = shard.peek(hash, key.as_bytes(), now.mono)?;
+            let mut entry = slot.entry().to_entry();
+            match self.judge(slot) {
+                Verdict::Alive => {}
+                verdict if verdict.is_dead(now.mono) => return None,
+                Verdict::Until(at) => entry.expires = entry.expires.min(at),
+                Verdict::Dead => {}
+            }
+            Some(entry)
         });
         entry.into()
     }
@@ -221,10 +247,14 @@ impl<B: Backend> Store<B> {
     /// Merging is idempotent and commutative: the same records in any order leave the same versions.
     pub fn apply(&self, record: &Record, now: Now) -> ApplyOutcome {
         let (hash, tick) = (record.key.hash(), self.totals.next_tick());
+        let is_ended = self.purges.ends(record, now);
         let outcome = self.change(hash.shard(), |shard| {
             shard.raise_tombstone_floor(self.floor_ms(now), DROPPED_MAX);
-            shard.apply(hash, record, now, tick)
+            shard.apply((hash, record), now, tick, is_ended)
         });
+        if outcome == ApplyOutcome::Applied {
+            self.note_purge(record, now);
+        }
         self.make_room(now.mono);
         outcome
     }
@@ -266,7 +296,7 @@ impl<B: Backend> Store<B> {
 
     /// Returns sizes and counters. Takes every lock once, one after the other.
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
+        let mut stats = Stats { purges: self.purges.len() as u64, ..Stats::default() };
         for index in 0..SHARDS {
             let (usage, counts) = self.shard(index).with(|shard| (shard.usage(), *shard.counts()));
             stats.entries += usage.entries.iter().sum::<u64>();

@@ -42,6 +42,9 @@ pub enum ApplyOutcome {
     Duplicate,
     /// The store holds this newer version and keeps it.
     Superseded(Version),
+    /// The record was newer than what the store knew, but a purge ended it: its version is known now, and there
+    /// is no value.
+    Purged,
     /// The key is unknown and the record older than the retention, so that it cannot be told from a deleted
     /// one. The store did not change.
     TooOld,

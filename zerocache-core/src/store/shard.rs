@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod checks;
+mod copies;
+mod purges;
 
 use super::{
     backend::Pages,
@@ -9,6 +11,7 @@ use super::{
     entries::Entries,
     eviction::{EvictedEntry, EvictionListener},
     outcome::ApplyOutcome,
+    purges::Verdict,
     slot::{Class, NewEntry, Sizes, SlotRef},
     stats::{Counts, Usage},
     table_hasher::TableHasher,
@@ -31,6 +34,8 @@ pub enum Probe {
     FirstHit(u32),
     /// An entry that has expired.
     Expired(u32),
+    /// An entry that a purge ended.
+    Purged(u32),
     /// No entry.
     Absent,
 }
@@ -77,18 +82,32 @@ impl<P: Pages> Shard<P> {
         }
     }
 
-    /// Looks up `key` for a reader. The caller records the result with [`Shard::record_hit`],
-    /// [`Shard::record_first_hit`] or [`Shard::record_miss`].
+    /// Looks up `key` for a reader. `judge` says what purges say of the entry. The caller records the result
+    /// with [`Shard::record_hit`], [`Shard::record_first_hit`] or [`Shard::record_miss`].
     #[inline]
     #[must_use]
-    pub fn probe(&self, hash: KeyHash, key: &[u8], now: Instant) -> Probe {
-        match self.entries.find(hash, key) {
-            Some(index) => match self.entries.slot(index) {
-                slot if slot.is_expired(now) => Probe::Expired(index),
-                slot if slot.class == Class::Read => Probe::Hit(index),
-                _ => Probe::FirstHit(index),
-            },
-            None => Probe::Absent,
+    pub fn probe(
+        &mut self,
+        (hash, key): (KeyHash, &[u8]),
+        now: Instant,
+        judge: impl FnOnce(SlotRef<'_, P>) -> Verdict,
+    ) -> Probe {
+        let Some(index) = self.entries.find(hash, key) else { return Probe::Absent };
+        let slot = self.entries.slot(index);
+        if slot.is_expired(now) {
+            return Probe::Expired(index);
+        }
+        let class = slot.class;
+        match judge(slot) {
+            Verdict::Alive => {}
+            verdict if verdict.is_dead(now) => return Probe::Purged(index),
+            Verdict::Until(at) => self.entries.shorten(index, at),
+            Verdict::Dead => {}
+        }
+        match class {
+            Class::Read => Probe::Hit(index),
+            Class::Unread => Probe::FirstHit(index),
+            Class::Reserved => Probe::Absent,
         }
     }
 
@@ -109,13 +128,10 @@ impl<P: Pages> Shard<P> {
         self.usage.add(Class::Read, weight);
     }
 
-    /// Counts a miss and drops the entry that was found expired.
+    /// Counts a miss.
     #[inline]
-    pub fn record_miss(&mut self, expired: Option<u32>) {
+    pub fn record_miss(&mut self) {
         self.counts.misses += 1;
-        if let Some(index) = expired {
-            self.expire(index);
-        }
     }
 
     /// Returns the entry in a slot.
@@ -129,7 +145,7 @@ impl<P: Pages> Shard<P> {
     #[must_use]
     pub fn peek(&self, hash: KeyHash, key: &[u8], now: Instant) -> Option<SlotRef<'_, P>> {
         let slot = self.entries.slot(self.entries.find(hash, key)?);
-        (!slot.is_expired(now)).then_some(slot)
+        (!slot.is_expired(now) && slot.class != Class::Reserved).then_some(slot)
     }
 
     /// Returns the known version of a key, of its value or its tombstone.
@@ -139,7 +155,15 @@ impl<P: Pages> Shard<P> {
     }
 
     /// Merges a record. The higher version wins; at equal versions the earlier expiry does.
-    pub fn apply(&mut self, hash: KeyHash, record: &Record, now: Now, tick: u32) -> ApplyOutcome {
+    ///
+    /// A value that a purge `ended` leaves a tombstone, as one that has expired.
+    pub fn apply(
+        &mut self,
+        (hash, record): (KeyHash, &Record),
+        now: Now,
+        tick: u32,
+        ended: bool,
+    ) -> ApplyOutcome {
         let index = self.entries.find_hash(hash, record.key.as_bytes());
         let known = self.version_at(index, hash);
         if let Some(outcome) = self.rejection(known, record.version) {
@@ -158,6 +182,11 @@ impl<P: Pages> Shard<P> {
         }
         self.update_digests(hash, known, record.version);
         match &record.change {
+            Change::Put { .. } if ended => {
+                self.counts.purged += 1;
+                self.replace_with_tombstone(hash, index, record.version);
+                return ApplyOutcome::Purged;
+            }
             Change::Put { value, metadata, expires } if *expires > now.mono => {
                 let key = record.key.as_bytes();
                 if self.sizes.weight_of(record.payload_bytes()) > self.weight_max {
@@ -192,36 +221,6 @@ impl<P: Pages> Shard<P> {
         self.update_digests(hash, known, version);
         self.counts.deletes += 1;
         self.replace_with_tombstone(hash, index, version);
-        ApplyOutcome::Applied
-    }
-
-    /// Stores a copied entry at the cold end of the unread class, so that it is evicted before all present
-    /// entries. An entry older than the retention is accepted, too.
-    pub fn import(&mut self, hash: KeyHash, record: &Record, now: Now, tick: u32) -> ApplyOutcome {
-        let Change::Put { value, metadata, expires } = &record.change else {
-            return self.apply_tombstone(hash, record.version);
-        };
-        let index = self.entries.find_hash(hash, record.key.as_bytes());
-        match self.version_at(index, hash) {
-            Some(known) if known > record.version => return ApplyOutcome::Superseded(known),
-            Some(known) if known == record.version => return ApplyOutcome::Duplicate,
-            known => self.update_digests(hash, known, record.version),
-        }
-        let weight = self.sizes.weight_of(record.payload_bytes());
-        if *expires <= now.mono || weight > self.weight_max {
-            self.replace_with_tombstone(hash, index, record.version);
-            return ApplyOutcome::Applied;
-        }
-        if let Some(index) = index {
-            self.remove(index);
-        }
-        let key = record.key.as_bytes();
-        let (version, expires) = (record.version, *expires);
-        let entry = NewEntry { key, metadata, value, version, expires };
-        self.counts.puts += 1;
-        self.remove_tombstone(hash);
-        self.entries.insert_cold(hash, &entry, tick);
-        self.usage.add(Class::Unread, weight);
         ApplyOutcome::Applied
     }
 
@@ -448,7 +447,8 @@ impl<P: Pages> Shard<P> {
                 self.entries.insert(hash, entry, tick);
             }
         }
-        self.usage.add(Class::Unread, self.sizes.weight_of(entry.payload_bytes()));
+        let weight = self.sizes.weight_of(entry.payload_bytes());
+        self.usage.add(Class::of_new(entry.key), weight);
     }
 
     fn replace_with_tombstone(&mut self, hash: KeyHash, index: Option<u32>, version: Version) {
@@ -463,8 +463,13 @@ impl<P: Pages> Shard<P> {
         self.usage.remove(class, weight);
     }
 
-    fn expire(&mut self, index: u32) {
+    /// Drops an entry that has expired.
+    pub fn expire(&mut self, index: u32) {
         self.counts.expired += 1;
+        self.drop_entry(index);
+    }
+
+    fn drop_entry(&mut self, index: u32) {
         let (hash, version) = (self.slot(index).hash(), self.slot(index).version);
         self.remove(index);
         self.add_tombstone(hash, version);

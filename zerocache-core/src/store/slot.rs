@@ -13,6 +13,7 @@ use crate::{
     entry::Entry,
     key::KeyHash,
     limits::{KEY_BYTES_WIRE_MAX, METADATA_BYTES_MAX},
+    purge::is_reserved,
     time::Instant,
     version::{Incarnation, Version},
 };
@@ -102,11 +103,22 @@ pub enum Class {
     Unread,
     /// Read at least once.
     Read,
+    /// Written by nodes alone: purges. Neither read nor evicted.
+    Reserved,
 }
 
 impl Class {
-    /// Both classes, in the order of eviction.
-    pub const ALL: [Self; 2] = [Self::Unread, Self::Read];
+    /// The number of classes.
+    pub const COUNT: usize = 3;
+    /// All classes.
+    pub const ALL: [Self; Self::COUNT] = [Self::Unread, Self::Read, Self::Reserved];
+
+    /// Returns the class of a new entry with this key.
+    #[inline]
+    #[must_use]
+    pub fn of_new(key: &[u8]) -> Self {
+        if is_reserved(key) { Self::Reserved } else { Self::Unread }
+    }
 }
 
 /// The fixed part of a stored entry. One cache line.

@@ -13,6 +13,8 @@ pub struct Counts {
     pub expired: u64,
     /// Entries evicted for space.
     pub evicted: u64,
+    /// Entries dropped because a purge ended them, and records that arrived after one.
+    pub purged: u64,
     /// Records that stored a value.
     pub puts: u64,
     /// Records that deleted a key.
@@ -30,6 +32,7 @@ impl Counts {
         self.misses += other.misses;
         self.expired += other.expired;
         self.evicted += other.evicted;
+        self.purged += other.purged;
         self.puts += other.puts;
         self.deletes += other.deletes;
         self.rejected_old += other.rejected_old;
@@ -46,6 +49,8 @@ pub struct Stats {
     pub bytes: u64,
     /// Tombstones held.
     pub tombstones: u64,
+    /// Targets with purges, such as tags.
+    pub purges: u64,
     /// Event counters.
     pub counts: Counts,
 }
@@ -53,10 +58,10 @@ pub struct Stats {
 /// The sizes of a shard, by class. The bounds of the store apply to their sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Entries, unread and read.
-    pub entries: [u64; 2],
-    /// Weights of the entries in bytes, unread and read.
-    pub bytes: [u64; 2],
+    /// Entries, by class.
+    pub entries: [u64; Class::COUNT],
+    /// Weights of the entries in bytes, by class.
+    pub bytes: [u64; Class::COUNT],
     /// Tombstones.
     pub tombstones: u64,
 }

@@ -15,7 +15,7 @@ use crate::{
     entry::{Change, Record},
     key::{Key, KeyHash, SHARDS},
     time::Now,
-    version::Version,
+    version::{Incarnation, Version},
 };
 
 /// The hash of a key, and the known version of the key.
@@ -43,7 +43,7 @@ pub struct CopyCursor {
 
 impl CopyCursor {
     fn of(slot: &Slot) -> Self {
-        Self { is_read: slot.class == Class::Read, tick: slot.tick }
+        Self { is_read: slot.class != Class::Unread, tick: slot.tick }
     }
 
     /// Returns a key that orders cursors from hot to cold at the current `tick`.
@@ -185,11 +185,11 @@ impl<B: Backend> Store<B> {
         })
     }
 
-    /// Returns the value or tombstone of a key. A value that has expired is a tombstone.
+    /// Returns the value or tombstone of a key. A value that has expired or was purged is a tombstone.
     #[must_use]
     pub fn item(&self, hash: KeyHash, now: Now) -> Option<StoredItem> {
         self.shard(hash.shard()).with(|shard| match shard.entry(hash) {
-            Some(slot) if !slot.is_expired(now.mono) => Some(StoredItem::Value(record(slot)?)),
+            Some(slot) if self.is_served(slot, now) => Some(StoredItem::Value(record(slot)?)),
             Some(slot) => Some(StoredItem::Tombstone(hash, slot.version)),
             None => shard.version(hash).map(|version| StoredItem::Tombstone(hash, version)),
         })
@@ -210,18 +210,26 @@ impl<B: Backend> Store<B> {
     /// retention is accepted, too. Without room for it, a tombstone remains.
     pub fn import(&self, record: &Record, now: Now) -> ApplyOutcome {
         let (hash, tick) = (record.key.hash(), self.totals.next_cold_tick());
+        let is_ended = self.purges.ends(record, now);
         let floor_ms = self.floor_ms(now);
         let outcome = self.change(hash.shard(), |shard| {
             shard.raise_tombstone_floor(floor_ms, DROPPED_MAX);
-            shard.import(hash, record, now, tick)
+            shard.import((hash, record), now, tick, is_ended)
         });
+        if outcome == ApplyOutcome::Applied {
+            self.note_purge(record, now);
+        }
         self.make_room(now.mono);
         outcome
     }
 
     /// Raises the retention floor to `second`: nothing is known about earlier seconds of versions.
     pub fn forget_before(&self, second: u64) {
-        let floor_ms = second.saturating_mul(1_000).saturating_sub(1);
+        self.raise_retention_floor(second.saturating_mul(1_000).saturating_sub(1));
+    }
+
+    /// Raises the retention floor: nothing is known about versions up to `floor_ms`.
+    pub(super) fn raise_retention_floor(&self, floor_ms: u64) {
         for index in 0..SHARDS {
             self.change(index, |shard| shard.raise_tombstone_floor(floor_ms, 0));
         }
@@ -230,6 +238,11 @@ impl<B: Backend> Store<B> {
     /// Returns the highest version whose tombstone may have been dropped, in the shard of an unknown key.
     pub fn retention_floor(&self, hash: KeyHash) -> Version {
         self.shard(hash.shard()).with(|shard| shard.retention_floor())
+    }
+
+    /// Returns a version below all records that are certainly judged: the time of the retention.
+    pub fn retention_floor_of_all(&self, now: Now) -> Version {
+        Version::new(self.floor_ms(now) << Version::COUNTER_BITS, Incarnation(0))
     }
 
     /// Removes a value of `version` or older without leaving a tombstone. Returns whether there was one.
@@ -246,6 +259,7 @@ impl<B: Backend> Store<B> {
     /// move by that much. Returns the number of corrected entries.
     pub fn restamp(&self, from_ms: u64, by_ms: i64) -> usize {
         let from = from_ms << Version::COUNTER_BITS;
+        self.purges.restamp(from, by_ms);
         (0..SHARDS).map(|index| self.change(index, |shard| shard.restamp(from, by_ms))).sum()
     }
 
@@ -265,7 +279,7 @@ impl<B: Backend> Store<B> {
                 let cursor = CopyCursor::of(slot);
                 let is_colder = |than: CopyCursor| cursor.coldness(tick) > than.coldness(tick);
                 let is_since = |since| cursor.coldness(tick).1 <= tick.wrapping_sub(since);
-                !slot.is_expired(now.mono)
+                self.is_served(*slot, now)
                     && range.colder_than.is_none_or(is_colder)
                     && range.since.is_none_or(is_since)
             };
@@ -305,7 +319,7 @@ impl<B: Backend> Store<B> {
             let mut slots: Vec<_> = shard.slots().collect();
             slots.sort_unstable_by_key(|slot| CopyCursor::of(slot).coldness(tick));
             let item = |slot: &SlotRef<'_, B::Pages>| match record(*slot)
-                .filter(|_| !slot.is_expired(now.mono))
+                .filter(|_| self.is_served(*slot, now))
             {
                 Some(record) => StoredItem::Value(record),
                 None => StoredItem::Tombstone(slot.hash(), slot.version),

@@ -14,12 +14,12 @@ const NONE: u64 = u64::MAX;
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Totals {
-    entries: [AtomicU64; 2],
-    bytes: [AtomicU64; 2],
+    entries: [AtomicU64; Class::COUNT],
+    bytes: [AtomicU64; Class::COUNT],
     tombstones: AtomicU64,
     tick: AtomicU32,
     cold_tick: AtomicU32,
-    oldest: [[AtomicU64; SHARDS]; 2],
+    oldest: [[AtomicU64; SHARDS]; Class::COUNT],
     first_expiry: [AtomicU64; SHARDS],
 }
 
@@ -32,7 +32,7 @@ impl Default for Totals {
             tombstones: AtomicU64::new(0),
             tick: AtomicU32::new(0),
             cold_tick: AtomicU32::new(u32::MAX),
-            oldest: [none(), none()],
+            oldest: core::array::from_fn(|_| none()),
             first_expiry: none(),
         }
     }
@@ -128,15 +128,15 @@ impl Totals {
     /// Panics unless the totals equal `all`.
     #[cfg(test)]
     pub fn check(&self, all: &Usage) {
-        let load = |both: &[AtomicU64; 2]| [both[0].load(Relaxed), both[1].load(Relaxed)];
+        let load = |all: &[AtomicU64; Class::COUNT]| all.each_ref().map(|one| one.load(Relaxed));
         let tombstones = self.tombstones.load(Relaxed);
         let totals = Usage { entries: load(&self.entries), bytes: load(&self.bytes), tombstones };
         assert_eq!(totals, *all);
     }
 }
 
-fn sum(both: &[AtomicU64; 2]) -> u64 {
-    both[0].load(Relaxed) + both[1].load(Relaxed)
+fn sum(all: &[AtomicU64; Class::COUNT]) -> u64 {
+    all.iter().map(|one| one.load(Relaxed)).sum()
 }
 
 fn shift(total: &AtomicU64, before: u64, after: u64) {

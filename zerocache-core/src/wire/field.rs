@@ -182,11 +182,23 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Calls `take` with tag and content of every field of `bytes`, up to the first damaged one.
+pub(crate) fn each_field<'a>(mut bytes: &'a [u8], mut take: impl FnMut(u32, &'a [u8])) {
+    while let Ok((tag, used)) = varint(bytes) {
+        let rest = &bytes[used..];
+        let Ok((length, used)) = varint(rest) else { return };
+        let split = usize::try_from(length).ok().and_then(|at| rest[used..].split_at_checked(at));
+        let Some((content, after)) = split else { return };
+        take(u32::try_from(tag).unwrap_or(u32::MAX), content);
+        bytes = after;
+    }
+}
+
 /// Decodes the varint at the start of `bytes`. Returns the number and its encoded length.
 ///
 /// # Errors
 /// If `bytes` end within the number, or the number exceeds 64 bits.
-pub(super) fn varint(bytes: &[u8]) -> Result<(u64, usize), DecodeError> {
+pub(crate) fn varint(bytes: &[u8]) -> Result<(u64, usize), DecodeError> {
     let mut n = 0u64;
     for (index, &byte) in bytes.iter().enumerate().take(10) {
         if index == 9 && byte > 1 {

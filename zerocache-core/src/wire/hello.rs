@@ -39,11 +39,14 @@ pub mod features {
     /// Accepts encrypted datagrams: format version 2. Offered by nodes that require TLS.
     pub const SEALED_DATAGRAMS: u64 = 1 << 6;
 
+    /// Judges entries by purges.
+    pub const PURGES: u64 = 1 << 7;
+
     /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
-    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES;
+    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES;
 
     /// Each feature with its name.
-    pub const NAMES: [(u64, &str); 7] = [
+    pub const NAMES: [(u64, &str); 8] = [
         (REPAIR, "repair"),
         (DATAGRAMS, "datagrams"),
         (GOSSIP, "gossip"),
@@ -51,6 +54,7 @@ pub mod features {
         (FEED, "feed"),
         (LEASES, "leases"),
         (SEALED_DATAGRAMS, "sealed-datagrams"),
+        (PURGES, "purges"),
     ];
 }
 

@@ -9,6 +9,7 @@ use super::{field::Writer, *};
 use crate::{
     entry::{Change, Record},
     key::Key,
+    purge::{PurgeMode, PurgeTarget},
     time::Instant,
     ttl::Ttl,
     version::{Incarnation, Version},
@@ -95,7 +96,22 @@ fn requests() -> Vec<Request> {
         Request::Lease { key: key("k"), lease_ms: 0, wait_ms: 0, newer_than: Some(version) },
         Request::Release { key: key("k"), token: version, failed: true },
         Request::Release { key: key("k"), token: version, failed: false },
-        Request::Follow { since: 300 },
+        Request::Follow { since: 300, with_purges: false },
+        Request::Follow { since: 300, with_purges: true },
+        Request::Purge {
+            target: PurgeTarget::Everything,
+            mode: PurgeMode::Hard,
+            hold_ms: 0,
+            ack: Ack::Region,
+            replayed: None,
+        },
+        Request::Purge {
+            target: PurgeTarget::tag("a").unwrap(),
+            mode: PurgeMode::Soft,
+            hold_ms: 1_000,
+            ack: Ack::All,
+            replayed: Some(Version::new(5 << 16, Incarnation(9))),
+        },
         Request::Delete { key: key("k"), ack: Ack::Region },
         Request::Replicate(vec![replicated(value, true), replicated(Change::Delete, false)]),
     ]
@@ -129,8 +145,13 @@ fn responses() -> Vec<Response> {
         Response::NotFound { warming: true },
         Response::LeaseGranted { token: version },
         Response::LeaseHeld,
-        Response::Changes { next: 302, lost: false, changes: vec![(1, 2), (u64::MAX, 0)] },
-        Response::Changes { next: 7, lost: true, changes: vec![] },
+        Response::Changes {
+            next: 302,
+            lost: false,
+            changes: vec![(1, 2), (u64::MAX, 0)],
+            purges: vec![(3, 4)],
+        },
+        Response::Changes { next: 7, lost: true, changes: vec![], purges: vec![] },
         Response::Written(Written {
             status: Status::Superseded,
             replicas: 2,
@@ -196,7 +217,7 @@ fn message_bytes_are_pinned() {
     assert_eq!(short(lease), "1606012a11016b2a02904e2b02b817");
     let release = Request::Release { key: key("k"), token, failed: true };
     assert_eq!(short(release), "1706012a11016b2c1001a1faf070c2000000000000000000092d0101");
-    assert_eq!(short(Request::Follow { since: 300 }), "1806012a2e02ac02");
+    assert_eq!(short(Request::Follow { since: 300, with_purges: false }), "1806012a2e02ac02");
     let fill = Request::Put {
         key: key("k"),
         value: Bytes::from_static(b"hi"),
@@ -211,7 +232,8 @@ fn message_bytes_are_pinned() {
     let leased = Response::LeaseGranted { token };
     assert_eq!(hex(leased.encode()), "16071001a1faf070c200000000000000000009");
     assert_eq!(hex(Response::LeaseHeld.encode()), "17");
-    let changes = Response::Changes { next: 301, lost: false, changes: vec![(0x0102, 0x03)] };
+    let changes =
+        Response::Changes { next: 301, lost: false, changes: vec![(0x0102, 0x03)], purges: vec![] };
     assert_eq!(hex(changes.encode()), "182902ad022a01002b1002010000000000000300000000000000");
 }
 

@@ -20,6 +20,8 @@ pub(super) struct ClusterBody {
     cluster: String,
     /// The name and the version of this node's software.
     software: SoftwareBody,
+    /// Whether this node is leaving until it is undrained.
+    drained: bool,
     /// The wall clock of this node, as it counts it since its start, without its correction.
     wall_ms: u64,
     /// This node first.
@@ -158,6 +160,7 @@ impl ClusterBody {
         Self {
             cluster: snapshot.cluster,
             software: SOFTWARE,
+            drained: snapshot.is_drained,
             wall_ms: clock::now().wall_ms,
             nodes,
             regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     body::Body,
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
 use serde::Serialize;
@@ -40,7 +40,7 @@ const VERSION: HeaderName = HeaderName::from_static("zerocache-version");
 
 /// The response to a write.
 #[derive(Serialize)]
-struct WrittenBody {
+pub(super) struct WrittenBody {
     status: &'static str,
     replicas: u32,
     replicas_wanted: u32,
@@ -51,6 +51,7 @@ pub(super) async fn handle(
     api: &Api,
     caller: &Caller,
     (method, raw_key, query): (&Method, &str, Option<&str>),
+    headers: &HeaderMap,
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     if matches!(*method, Method::GET | Method::HEAD) {
@@ -62,7 +63,8 @@ pub(super) async fn handle(
     match *method {
         Method::PUT => {
             query.allow(&query::PUT)?;
-            let (ack, metadata) = (query.ack()?, query.metadata()?);
+            let (ack, mut metadata) = (query.ack()?, query.metadata()?);
+            query::add_header_tags(&mut metadata, headers)?;
             let ttl = query.lifetime(&metadata)?;
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
             let op = WriteOp::Put { value, metadata: metadata.encode(), ttl };
@@ -115,6 +117,12 @@ fn found(entry: ReadableEntry) -> HttpResponse {
 }
 
 fn written(response: Response) -> Result<HttpResponse, ApiError> {
+    let (code, body) = written_body(response)?;
+    Ok((code, Json(body)).into_response())
+}
+
+/// Returns the status and the body of the response to a write.
+pub(super) fn written_body(response: Response) -> Result<(StatusCode, WrittenBody), ApiError> {
     match response {
         Response::Written(Written { status, replicas, replicas_wanted, version }) => {
             let code = match status {
@@ -123,8 +131,7 @@ fn written(response: Response) -> Result<HttpResponse, ApiError> {
             };
             let version = version.map(|version| version.to_string());
             let status = status.as_str();
-            Ok((code, Json(WrittenBody { status, replicas, replicas_wanted, version }))
-                .into_response())
+            Ok((code, WrittenBody { status, replicas, replicas_wanted, version }))
         }
         Response::Refused(refusal) => Err(refusal.into()),
         _ => Err(ApiError::unexpected()),

@@ -1,7 +1,7 @@
 //! Keys in URLs: percent-encoded bytes.
 
 use bytes::Bytes;
-use zerocache_core::key::Key;
+use zerocache_core::{key::Key, limits::Limits};
 
 use super::error::ApiError;
 
@@ -13,7 +13,8 @@ pub(super) fn from_path(raw: &str, bytes_max: usize) -> Result<Key, ApiError> {
     let bytes = percent_decode(raw).ok_or_else(|| {
         ApiError::bad_key("the key has a '%' that is not followed by two hexadecimal digits")
     })?;
-    Ok(Key::within(Bytes::from(bytes), bytes_max)?)
+    let limits = Limits { key_bytes_max: bytes_max, ..Limits::default() };
+    Ok(Key::new(Bytes::from(bytes), &limits)?)
 }
 
 /// Decodes percent-encoded text.

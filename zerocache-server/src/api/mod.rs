@@ -1,6 +1,7 @@
 //! The HTTP API of a node: entries for curl, messages for nodes and clients, the cluster for operators.
 //! It translates between HTTP and the core, which has the rules.
 
+mod admin;
 mod cluster;
 mod compat;
 mod config;
@@ -8,10 +9,12 @@ mod entries;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hot_keys;
 mod key;
 mod messages;
 mod metrics;
 mod page;
+mod purges;
 mod query;
 mod readable_entry;
 mod stats;
@@ -113,7 +116,9 @@ fn for_operators(page: Option<Arc<Page>>) -> Router<Api> {
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/config", get(config::get))
         .route("/v1/stats", get(stats::get))
-        .route("/metrics", get(metrics::get));
+        .route("/v1/hot-keys", get(hot_keys::get))
+        .route("/metrics", get(metrics::get))
+        .merge(admin::routes());
     match page {
         Some(page) => router.merge(page.router().with_state(())),
         None => router,
@@ -170,7 +175,11 @@ async fn by_path(
     let result = if let Err(error) = check_headers(&method, &headers) {
         Err(error)
     } else if let Some(key) = path.strip_prefix(ENTRIES_PREFIX).filter(|_| api.entries) {
-        entries::handle(&api, &caller, (&method, key, uri.query()), body).await
+        entries::handle(&api, &caller, (&method, key, uri.query()), &headers, body).await
+    } else if let Some(rest) = path.strip_prefix(purges::TAGS_PREFIX).filter(|_| api.entries) {
+        purges::of_tags(&api, &caller, (&method, rest, uri.query()), body).await
+    } else if path == purges::PURGE_PATH && api.entries {
+        purges::of_all(&api, &caller, (&method, uri.query())).await
     } else if api.compat && !path.starts_with("/v1/") {
         compat::handle(&api, &caller, (&method, path, uri.query()), body).await
     } else {
@@ -205,7 +214,8 @@ fn check_headers(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     let path = uri.path();
-    let methods = if path == MESSAGES_PATH { "POST" } else { "GET, HEAD" };
+    let takes_post = path == MESSAGES_PATH || admin::takes_post(path);
+    let methods = if takes_post { "POST" } else { "GET, HEAD" };
     ApiError::method(&method, path).allowing(methods)
 }
 

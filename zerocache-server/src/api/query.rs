@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write};
 
+use axum::http::{HeaderMap, HeaderName};
 use zerocache_core::{metadata::Metadata, ttl::Ttl, wire::Ack};
 
 use super::{error::ApiError, key};
@@ -103,6 +104,30 @@ impl<'a> Query<'a> {
             }
         }
     }
+}
+
+/// The headers with tags that CDNs know, and what separates these.
+const TAG_HEADERS: [(HeaderName, &[char]); 2] = [
+    (HeaderName::from_static("surrogate-key"), &[' ', '\t']),
+    (HeaderName::from_static("cache-tag"), &[',', ' ', '\t']),
+];
+
+/// Adds the tags in the headers of a PUT.
+pub(super) fn add_header_tags(
+    metadata: &mut Metadata,
+    headers: &HeaderMap,
+) -> Result<(), ApiError> {
+    for (name, separators) in &TAG_HEADERS {
+        for value in headers.get_all(name) {
+            let text =
+                value.to_str().map_err(|_| ApiError::bad_query(format!("{name}: not text")))?;
+            for tag in text.split(*separators).filter(|tag| !tag.is_empty()) {
+                let added = metadata.add_tag(tag);
+                added.map_err(|error| ApiError::bad_query(format!("{name}: {error}")))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns the tags of an entry in the form of the query parameter; none if it has no tags.

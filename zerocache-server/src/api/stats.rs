@@ -1,29 +1,49 @@
 //! `/v1/stats`: the metrics of this node as one JSON object.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Extension, Json, extract::State};
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use zerocache_core::access::Operation;
 
 use super::{Api, error::ApiError};
 use crate::access::Caller;
 use crate::http;
-use crate::telemetry::{METRICS, ReadCounts, Sample, Value};
+use crate::telemetry::{
+    Distribution, HISTOGRAMS, HistogramMetric, METRICS, ReadCounts, Sample, Value,
+};
 
-/// The values of all metrics, in the order of the table.
-pub(super) struct StatsBody(Vec<(&'static str, Value)>);
+/// The values of all metrics and histograms, in the order of the tables.
+pub(super) struct StatsBody {
+    values: Vec<(&'static str, Value)>,
+    histograms: Vec<(&'static str, BTreeMap<String, Distribution>)>,
+}
 
 impl Serialize for StatsBody {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().copied())
+        let fields = self.values.len() + self.histograms.len();
+        let mut map = serializer.serialize_map(Some(fields))?;
+        for (name, value) in &self.values {
+            map.serialize_entry(name, value)?;
+        }
+        for (name, series) in &self.histograms {
+            map.serialize_entry(name, series)?;
+        }
+        map.end()
     }
 }
 
 impl StatsBody {
     pub(super) fn of(sample: &Sample<'_>) -> Self {
-        Self(METRICS.iter().map(|metric| (metric.name, metric.value(sample))).collect())
+        let series = |metric: &HistogramMetric| {
+            let series = metric.series(sample).into_iter();
+            series.map(|(label, values)| (label.into_owned(), values)).collect()
+        };
+        Self {
+            values: METRICS.iter().map(|metric| (metric.name, metric.value(sample))).collect(),
+            histograms: HISTOGRAMS.iter().map(|metric| (metric.name, series(metric))).collect(),
+        }
     }
 }
 
@@ -55,6 +75,11 @@ pub(super) fn sample(api: &Api) -> Sample<'_> {
         datagrams: readings.datagrams,
         datagram_send_errors: readings.datagram_send_errors,
         watchers: readings.watchers,
+        requests: api.driver.request_metrics(),
+        writes: api.driver.request_metrics().writes(),
+        bodies: api.bodies.share(),
+        messages: api.messages.share(),
+        replication_delays: readings.replication_delays,
         response_bytes_pending: pending as u64,
     }
 }

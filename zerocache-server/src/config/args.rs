@@ -15,6 +15,7 @@ use zerocache_net::{
 
 use super::address::parse_port;
 use super::values::{Compat, LogFilter, LogFormat, PageMode};
+use crate::hot_keys::HotKeyMode;
 
 const IDENTITY: &str = "Identity";
 const NETWORK: &str = "Network";
@@ -191,6 +192,11 @@ pub struct Args {
     /// Page for people, at /page/ on the port: on or off [default: on]
     #[arg(long, value_name = "MODE", help_heading = LIFECYCLE)]
     pub page: Option<PageMode>,
+
+    /// Keys that are read most: off, hash (hashes and lengths), or plain (names too, for callers with the role
+    /// admin) [default: hash]
+    #[arg(long, value_name = "MODE", help_heading = LIFECYCLE)]
+    pub hot_keys: Option<HotKeyMode>,
 
     /// Log filter: error, warn, info, debug, trace, off, or pairs like zerocache_net=debug
     /// [default: info]

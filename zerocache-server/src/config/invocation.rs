@@ -281,6 +281,7 @@ fn resolve(args: Args, secret: Option<Source>) -> Result<(ServerConfig, LogConfi
     config.tls_server_name = args.tls_server_name;
     config.access = args.access;
     config.allowed_hosts = args.allowed_host;
+    config.hot_keys = args.hot_keys.unwrap_or_default();
     config.page = args.page.unwrap_or_default() == PageMode::On;
     config.connections = args.connections.unwrap_or_default();
     config.validate()?;

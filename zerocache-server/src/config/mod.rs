@@ -13,6 +13,7 @@ mod security;
 mod server;
 mod values;
 
+pub use crate::hot_keys::HotKeyMode;
 pub use args::Args;
 pub use invocation::{EarlyExit, Invocation};
 pub(crate) use security::COMPAT_NEEDS_LISTENER;

@@ -15,6 +15,7 @@ use super::address;
 use super::memory_limit;
 use super::security;
 use super::values::Compat;
+use crate::hot_keys::HotKeyMode;
 
 /// Default cluster.
 pub const CLUSTER_DEFAULT: &str = "zerocache";
@@ -112,6 +113,8 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// Whether the node has a page for people at `/page/`. Default: it has.
     pub page: bool,
+    /// What the node keeps of the keys that are read most. Default: hashes.
+    pub hot_keys: HotKeyMode,
     /// Connections to other nodes, and whether callers may upgrade to frames.
     pub connections: Connections,
 }
@@ -178,6 +181,7 @@ impl ServerConfig {
             access: None,
             allowed_hosts: Vec::new(),
             page: true,
+            hot_keys: HotKeyMode::default(),
             connections: Connections::default(),
         }
     }

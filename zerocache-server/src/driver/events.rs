@@ -60,6 +60,10 @@ pub(super) fn log(event: &Event) {
         Event::AddressConflict { address, node } => tracing::warn!(
             %address, peer = %node, "address conflict: two live nodes claim this address"
         ),
+        Event::PurgesIgnored(info) => tracing::warn!(
+            peer = %info.incarnation, peer_region = info.region,
+            "node of an earlier release: it passes purges on and does not obey them"
+        ),
         Event::WritesAbandoned { peer, count } => tracing::warn!(
             %peer, count, "replication to node abandoned"
         ),
@@ -106,6 +110,9 @@ pub(super) fn describe(event: &Event) -> (Severity, String) {
         }
         Event::AddressConflict { address, node } => {
             (Error, format!("two live nodes claim {address}; one is {node}"))
+        }
+        Event::PurgesIgnored(info) => {
+            (Warn, format!("{} is of an earlier release and does not obey purges", name(info)))
         }
         Event::WritesAbandoned { peer, count } => {
             (Warn, format!("replication to {peer} abandoned; repair follows (writes: {count})"))

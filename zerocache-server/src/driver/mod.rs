@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use zerocache_core::{
     node::{
-        CallId, ClusterStatus, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
-        NodeConfig, PersistedState, RequestId,
+        CallId, ClusterStatus, ConnectionId, DatagramCounts, DelayCounts, Effect, Identity, Input,
+        Node, NodeConfig, PersistedState, RequestId,
     },
     time::Now,
     wire::{NodeState, Request, RequestMessage, Response},
@@ -36,7 +36,10 @@ use zerocache_net::{
 };
 
 pub use self::reply::{FramedReply, ReplyTo};
-use self::{calls::OutboundCalls, reply::ReplyBatch};
+use self::{
+    calls::OutboundCalls,
+    reply::{Reply, ReplyBatch},
+};
 pub(crate) use self::{
     recent::{RecentEvents, Severity},
     reply::{EncodedResponse, response_header},
@@ -44,8 +47,10 @@ pub(crate) use self::{
 };
 use crate::{
     datagrams::DatagramSocket,
+    hot_keys::{HotKeyMode, HotKeyTracker},
     reads::EntryReader,
     storage::{Mutexes, Storage},
+    telemetry::RequestMetrics,
 };
 
 /// The interval at which [`NodeDriver::flush`] checks the queues.
@@ -81,6 +86,8 @@ pub struct DriverParts {
     pub datagrams: Option<Arc<DatagramSocket>>,
     /// Learns which addresses answer.
     pub discovery: Option<Arc<Discovery>>,
+    /// What is kept of the keys that are read most.
+    pub hot_keys: HotKeyMode,
 }
 
 /// The readings of a node at one moment.
@@ -96,6 +103,9 @@ pub struct NodeReadings {
     pub datagrams: DatagramCounts,
     /// Datagrams that the kernel did not accept.
     pub datagram_send_errors: u64,
+    /// How long writes of other nodes took to this one, by the region of the write; none stands for all other
+    /// regions.
+    pub replication_delays: Vec<(Option<String>, DelayCounts)>,
 }
 
 /// Drives a running node. Shared by reference.
@@ -103,12 +113,14 @@ pub struct NodeDriver {
     node: Arc<Mutex<Node<Mutexes>>>,
     storage: Arc<Storage>,
     reader: EntryReader,
+    request_metrics: Arc<RequestMetrics>,
+    hot_keys: Arc<HotKeyTracker>,
     identity: Identity,
     calls: OutboundCalls,
     datagrams: Option<Arc<DatagramSocket>>,
     discovery: Option<Arc<Discovery>>,
     /// Destinations of responses that come later.
-    pending: Mutex<HashMap<RequestId, ReplyTo>>,
+    pending: Mutex<HashMap<RequestId, Reply>>,
     next_request: AtomicU64,
     next_connection: AtomicU64,
     /// Closed connections that the node does not know of yet.
@@ -126,15 +138,28 @@ impl NodeDriver {
     /// Creates the driver of a node. Time does not pass for it until [`NodeDriver::keep_time`] runs.
     #[must_use]
     pub fn new(parts: DriverParts) -> Arc<Self> {
-        let DriverParts { node: SharedNode(node), storage, transport, datagrams, discovery } =
-            parts;
+        let DriverParts {
+            node: SharedNode(node),
+            storage,
+            transport,
+            datagrams,
+            discovery,
+            hot_keys,
+        } = parts;
+        let hot_keys = Arc::new(HotKeyTracker::new(hot_keys));
         let (identity, state) = {
             let node = node.lock();
             (node.identity().clone(), node.state())
         };
+        let request_metrics = Arc::<RequestMetrics>::default();
         Arc::new_cyclic(|this| Self {
             node,
-            reader: EntryReader::new(Arc::clone(&storage)),
+            reader: EntryReader::new(
+                Arc::clone(&storage),
+                (Arc::clone(&request_metrics), Arc::clone(&hot_keys)),
+            ),
+            hot_keys,
+            request_metrics,
             storage,
             identity,
             calls: OutboundCalls::new(transport),
@@ -177,6 +202,18 @@ impl NodeDriver {
         &self.reader
     }
 
+    /// Returns the durations of requests, and the sizes of values.
+    #[must_use]
+    pub fn request_metrics(&self) -> &RequestMetrics {
+        &self.request_metrics
+    }
+
+    /// Returns the keys that are read most.
+    #[must_use]
+    pub fn hot_keys(&self) -> &HotKeyTracker {
+        &self.hot_keys
+    }
+
     /// Returns the store.
     #[must_use]
     pub fn storage(&self) -> &Storage {
@@ -203,12 +240,16 @@ impl NodeDriver {
         let queued = node
             .queued()
             .fold((0, 0), |sum, (records, bytes)| (sum.0 + records as u64, sum.1 + bytes as u64));
+        let delays = node.replication_delays();
+        let replication_delays =
+            delays.map(|(region, counts)| (region.map(str::to_owned), counts.clone())).collect();
         NodeReadings {
             status: node.status(clock::now()),
             watchers: node.watcher_count() as u64,
             queued,
             datagrams: node.datagram_counts(),
             datagram_send_errors,
+            replication_delays,
         }
     }
 
@@ -300,7 +341,7 @@ impl NodeDriver {
     }
 
     fn perform(&self, effects: Vec<Effect>) {
-        let mut replies = ReplyBatch::default();
+        let mut replies = ReplyBatch::new(&self.request_metrics);
         for effect in effects {
             match effect {
                 Effect::Respond { id, response } => {

@@ -4,6 +4,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use zerocache_core::{
@@ -17,6 +18,8 @@ use zerocache_net::{
     clock,
     transport::framed::{Encode, Flush, FrameWriter},
 };
+
+use crate::telemetry::{RequestMetrics, TimedOperation};
 
 /// A response of at most this size, in bytes, is queued on a connection whose caller does not read: the
 /// number of outstanding requests bounds these. A larger late response is replaced by a refusal.
@@ -72,15 +75,39 @@ impl Encode for EncodedResponse<'_> {
     }
 }
 
-/// Sends responses, and flushes each connection once when it is dropped.
-#[derive(Default)]
-pub(super) struct ReplyBatch {
-    writers: Vec<Arc<FrameWriter>>,
+/// The destination of a response, and when its request was taken up, if its duration is counted.
+pub(super) struct Reply {
+    pub(super) to: ReplyTo,
+    pub(super) timer: Option<(TimedOperation, Duration)>,
 }
 
-impl ReplyBatch {
+/// Sends responses, and flushes each connection once when it is dropped.
+pub(super) struct ReplyBatch<'a> {
+    writers: Vec<Arc<FrameWriter>>,
+    request_metrics: &'a RequestMetrics,
+    /// The time of the first response that is counted: all of them are sent at once.
+    now: Option<Duration>,
+}
+
+impl<'a> ReplyBatch<'a> {
+    /// Creates a batch whose durations are counted in `request_metrics`.
+    pub(super) fn new(request_metrics: &'a RequestMetrics) -> Self {
+        Self { writers: Vec::new(), request_metrics, now: None }
+    }
+
+    /// Counts the duration of a request, and how a write ended: its response is sent now. Returns its destination.
+    fn complete(&mut self, Reply { to, timer }: Reply, response: &Response) -> ReplyTo {
+        if let Some((operation, started)) = timer {
+            let now = *self.now.get_or_insert_with(clock::elapsed);
+            let micros = now.saturating_sub(started).as_micros() as u64;
+            self.request_metrics.record(operation, micros, response);
+        }
+        to
+    }
+
     /// Sends the response to a request of another connection, or of an earlier batch.
-    pub(super) fn send(&mut self, to: ReplyTo, mut response: Response) {
+    pub(super) fn send(&mut self, reply: Reply, mut response: Response) {
+        let to = self.complete(reply, &response);
         if let ReplyTo::Connection(reply) = &to
             && response.size_hint() > LATE_BYTES_FREE
             && reply.writer.is_full()
@@ -96,12 +123,12 @@ impl ReplyBatch {
     }
 
     /// Sends the response to a request of this batch, whose reader flushes the connection.
-    pub(super) fn send_unflushed(&mut self, to: ReplyTo, response: Response) {
-        send(to, response);
+    pub(super) fn send_unflushed(&mut self, reply: Reply, response: Response) {
+        send(self.complete(reply, &response), response);
     }
 }
 
-impl Drop for ReplyBatch {
+impl Drop for ReplyBatch<'_> {
     fn drop(&mut self) {
         for writer in &self.writers {
             writer.flush();

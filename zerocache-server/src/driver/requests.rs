@@ -13,8 +13,9 @@ use zerocache_net::clock;
 
 use super::{
     NodeDriver,
-    reply::{ReplyBatch, ReplyTo},
+    reply::{Reply, ReplyBatch, ReplyTo},
 };
+use crate::telemetry::TimedOperation;
 
 /// A request that the state machine handles.
 pub(crate) enum NodeRequest {
@@ -25,6 +26,29 @@ pub(crate) enum NodeRequest {
 }
 
 impl NodeRequest {
+    /// Returns the operation under which its duration is counted, if it is.
+    fn operation(&self) -> Option<TimedOperation> {
+        match self {
+            Self::Write(Write { op: WriteOp::Put { .. }, .. }) => Some(TimedOperation::Put),
+            Self::Write(Write { op: WriteOp::Delete | WriteOp::Purge { .. }, .. }) => {
+                Some(TimedOperation::Delete)
+            }
+            Self::Message(_, _, message) => match message.request {
+                Request::Replicate(_) => Some(TimedOperation::Replicate),
+                Request::Lease { .. } => Some(TimedOperation::Lease),
+                _ => None,
+            },
+        }
+    }
+
+    /// Returns the size of the value that a client writes, if it writes one.
+    fn value_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Write(Write { op: WriteOp::Put { value, .. }, .. }) => Some(value.len()),
+            _ => None,
+        }
+    }
+
     fn into_input(self, id: RequestId) -> Input {
         match self {
             Self::Write(write) => Input::Write { id, write },
@@ -124,10 +148,17 @@ impl NodeDriver {
         let count = requests.len() as u64;
         let first = self.next_request.fetch_add(count, Ordering::Relaxed);
         let ids = || (first..first + count).map(RequestId);
-        let (requests, replies): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-        let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
+        let started = clock::elapsed();
+        let timed = |(request, to): (NodeRequest, ReplyTo)| {
+            let timer = request.operation().map(|operation| (operation, started));
+            if let Some(bytes) = request.value_bytes() {
+                self.request_metrics.record_in(bytes);
+            }
+            (request, Some(Reply { to, timer }))
+        };
+        let (requests, mut replies): (Vec<_>, Vec<_>) = requests.into_iter().map(timed).unzip();
         let mut effects = Vec::new();
-        let mut batch = ReplyBatch::default();
+        let mut batch = ReplyBatch::new(&self.request_metrics);
         {
             let mut node = self.node.lock();
             let inputs = ids().zip(requests).map(|(id, request)| request.into_input(id));

@@ -14,7 +14,7 @@ use zerocache_net::transport::framed::{MemoryBudget, MemoryReservation};
 
 use super::limits::BodyLimits;
 use super::suspension;
-use crate::telemetry::ServerCounters;
+use crate::telemetry::{MemoryShare, ServerCounters};
 
 /// The unit in which memory is counted, so that a budget above 4 GiB fits the semaphore.
 const UNIT_BYTES: usize = 1 << 10;
@@ -97,6 +97,13 @@ impl BodyBudget {
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
         (self.memory.available_permits() * UNIT_BYTES) as u64
+    }
+
+    /// Returns the memory of this budget, and what of it is charged.
+    #[must_use]
+    pub fn share(&self) -> MemoryShare {
+        let max = self.limits.memory_bytes;
+        MemoryShare { used: max.saturating_sub(self.free_bytes()), max }
     }
 
     /// Charges `bytes` until the returned permit is dropped. Returns none, and counts it, when the

@@ -153,6 +153,7 @@ impl RunningNode {
             storage,
             datagrams: datagrams.clone(),
             discovery: Some(Arc::clone(&discovery)),
+            hot_keys: config.hot_keys,
         });
         let listeners = Listeners::start(&config, sockets, &driver, &access)?;
         let drain = config.drain;

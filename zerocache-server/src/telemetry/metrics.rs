@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 use zerocache_core::{
-    node::{ClusterStatus, DatagramCounts},
+    node::{ClusterStatus, DatagramCounts, DelayCounts},
     store::{Capacity, Stats},
 };
 
-use super::ServerCounters;
+use super::{RequestMetrics, ServerCounters, WriteCounts};
 use crate::{access::DenialCounts, storage::Storage};
 
 /// The kind of a metric.
@@ -16,6 +16,8 @@ pub enum Kind {
     Counter,
     /// A current level.
     Gauge,
+    /// Counts of values between bounds, from the start of the node.
+    Histogram,
 }
 
 /// The unit of a metric.
@@ -25,6 +27,8 @@ pub enum Unit {
     Count,
     /// Bytes.
     Bytes,
+    /// Microseconds.
+    Microseconds,
     /// Milliseconds.
     Milliseconds,
 }
@@ -121,8 +125,28 @@ pub struct Sample<'a> {
     pub datagram_send_errors: u64,
     /// Clients that wait for membership changes.
     pub watchers: u64,
+    /// Durations of requests, and sizes of values.
+    pub requests: &'a RequestMetrics,
+    /// Outcomes of writes.
+    pub writes: WriteCounts,
+    /// Memory of values in transit over HTTP.
+    pub bodies: MemoryShare,
+    /// Memory of messages in transit.
+    pub messages: MemoryShare,
+    /// How long writes of other nodes took to this one, by the region of the write; none stands for all other
+    /// regions.
+    pub replication_delays: Vec<(Option<String>, DelayCounts)>,
     /// Bytes of responses on framed connections that their callers have not read.
     pub response_bytes_pending: u64,
+}
+
+/// A share of the memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryShare {
+    /// What is in use.
+    pub used: u64,
+    /// What may be.
+    pub max: u64,
 }
 
 /// Outcomes of reads on a node, over HTTP and in frames.

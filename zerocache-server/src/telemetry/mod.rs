@@ -1,14 +1,22 @@
 //! Counters of the server, and the table of metrics that `/v1/stats` and `/metrics` export.
 
 mod counters;
+mod families;
+mod histogram;
+mod histogram_table;
+mod metric_builder;
 mod metrics;
 pub(crate) mod prometheus;
+mod requests;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     counters::{Counter, Level, ServerCounters},
-    metrics::{Kind, Metric, PREFIX, ReadCounts, Sample, Unit, Value},
+    histogram::{Distribution, Histogram},
+    histogram_table::{HISTOGRAMS, HistogramMetric, Series},
+    metrics::{Kind, MemoryShare, Metric, PREFIX, ReadCounts, Sample, Unit, Value},
+    requests::{RequestMetrics, TimedOperation, WriteCounts},
     table::METRICS,
 };

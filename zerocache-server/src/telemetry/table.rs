@@ -1,37 +1,10 @@
 //! The table of metrics: each name, kind, unit and meaning stands here once. `/v1/stats` and `/metrics`
 //! export the table, and a test compares it with `docs/operation.md`.
 
-use super::metrics::{Kind, Metric, Sample, Unit, Value};
-
-type Accessor = fn(&Sample<'_>) -> Value;
-
-const fn counter(name: &'static str, help: &'static str, value: Accessor) -> Metric {
-    Metric { name, kind: Kind::Counter, unit: Unit::Count, help, family: None, label: None, value }
-}
-
-const fn gauge(name: &'static str, help: &'static str, value: Accessor) -> Metric {
-    Metric { name, kind: Kind::Gauge, unit: Unit::Count, help, family: None, label: None, value }
-}
-
-impl Metric {
-    const fn bytes(self) -> Self {
-        Self { unit: Unit::Bytes, ..self }
-    }
-
-    const fn milliseconds(self) -> Self {
-        Self { unit: Unit::Milliseconds, ..self }
-    }
-
-    /// Names its series in `/metrics`.
-    const fn in_family(self, family: &'static str) -> Self {
-        Self { family: Some(family), ..self }
-    }
-
-    /// Makes it one of several series of a family in [`FAMILIES`]; `value` is that of the family's label.
-    const fn series(self, family: &'static str, label: &'static str, value: &'static str) -> Self {
-        Self { family: Some(family), label: Some((label, value)), ..self }
-    }
-}
+use super::{
+    metric_builder::{counter, gauge},
+    metrics::{Metric, Value},
+};
 
 /// An unsigned reading.
 macro_rules! read {
@@ -93,6 +66,16 @@ pub const METRICS: &[Metric] = &[
         read!(store.counts.expired),
     ),
     counter("evicted", "Entries removed to make room.", read!(store.counts.evicted)),
+    counter(
+        "purged",
+        "Entries that a purge ended, and values that came after one.",
+        read!(store.counts.purged),
+    ),
+    gauge(
+        "purges",
+        "Tags, functions and namespaces of which purges are known.",
+        read!(store.purges),
+    ),
     counter("puts", "Values stored, including replicated ones.", read!(store.counts.puts)).series(
         "records_applied",
         "operation",
@@ -100,6 +83,16 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("deletes", "Deletes applied, including replicated ones.", read!(store.counts.deletes))
         .series("records_applied", "operation", "delete"),
+    counter("writes_stored", "Writes of clients that were stored.", read!(writes.stored))
+        .series("writes", "outcome", "stored"),
+    counter(
+        "writes_superseded",
+        "Writes of clients that lost to a newer one meanwhile.",
+        read!(writes.superseded),
+    )
+    .series("writes", "outcome", "superseded"),
+    counter("writes_refused", "Writes of clients that were refused.", read!(writes.refused))
+        .series("writes", "outcome", "refused"),
     counter(
         "rejected_old",
         "Records that lost to a newer version or were older than the retention.",
@@ -369,6 +362,18 @@ pub const METRICS: &[Metric] = &[
     )
     .bytes()
     .in_family("pending_response_bytes"),
+    gauge("body_bytes", "Bytes of values in transit over HTTP.", read!(bodies.used))
+        .bytes()
+        .series("memory_share_bytes", "share", "bodies"),
+    gauge("body_bytes_max", "Most bytes of values in transit over HTTP.", read!(bodies.max))
+        .bytes()
+        .series("memory_share_limit_bytes", "share", "bodies"),
+    gauge("message_bytes", "Bytes of large messages in transit.", read!(messages.used))
+        .bytes()
+        .series("memory_share_bytes", "share", "messages"),
+    gauge("message_bytes_max", "Most bytes of large messages in transit.", read!(messages.max))
+        .bytes()
+        .series("memory_share_limit_bytes", "share", "messages"),
     gauge("replication_queue_records", "Records that wait to be sent to other nodes.", |s| {
         Value::Unsigned(s.queued.0)
     }),
@@ -463,35 +468,4 @@ pub const METRICS: &[Metric] = &[
         read!(node.refused.over_quota),
     )
     .series("requests_rejected", "reason", "over_quota"),
-];
-
-/// Families of several series in `/metrics`, and their meaning, in one sentence.
-pub(super) const FAMILIES: &[(&str, &str)] = &[
-    (
-        "reads",
-        "Reads by their outcome; a stale value is returned over HTTP alone, as the caller allows.",
-    ),
-    ("records_applied", "Writes applied to the store, including replicated ones."),
-    ("records_rejected", "Records not applied: older than what is known, or too large to keep."),
-    ("repair_rounds", "Repair rounds that ended."),
-    ("tls_handshakes", "TLS handshakes of callers."),
-    ("auth_failures", "Requests refused because of who sent them, and how."),
-    (
-        "requests_rejected",
-        "Requests refused because of what they are, or for want of memory or time.",
-    ),
-    ("closed", "Connections and bodies ended because the other side was too slow."),
-    (
-        "heartbeats",
-        "Heartbeat datagrams sent and answered, and echoes of own ones that arrived in time.",
-    ),
-    ("datagrams_dropped", "Datagrams that were not used, or not sent."),
-    (
-        "lease_events",
-        "Leases granted and ended, and how callers that waited for one were answered.",
-    ),
-    (
-        "claims_refused",
-        "What callers stated about nodes and versions, and this node does not accept.",
-    ),
 ];

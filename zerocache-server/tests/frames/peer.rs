@@ -27,6 +27,7 @@ use zerocache_server::{
     access::{AccessControl, Caller, Connection},
     driver::{DriverParts, NodeDriver, SharedNode},
     framed::{FrameLimits, FramedConnections, FramedHandshake},
+    hot_keys::HotKeyMode,
     storage::Storage,
     telemetry::ServerCounters,
 };
@@ -77,6 +78,7 @@ pub fn node() -> Arc<FramedConnections> {
         transport: Arc::new(Nowhere),
         datagrams: None,
         discovery: None,
+        hot_keys: HotKeyMode::default(),
     });
     // There are no peers to find, so the node accepts writes.
     driver.input(Input::DiscoveryComplete);

@@ -79,7 +79,9 @@ fn after_us(planned: &PlannedFault) -> u64 {
     match fault {
         // Data that a partition held back is sent again only after about as long a time.
         Fault::Partition(_) => AFTER_US + (until_us - at_us).min(10 * SECOND_US),
-        Fault::Crash { .. } | Fault::Shutdown(_) | Fault::Join(_) => AFTER_US + START_US,
+        Fault::Crash { .. } | Fault::Shutdown(_) | Fault::Drain(_) | Fault::Join(_) => {
+            AFTER_US + START_US
+        }
         _ => AFTER_US,
     }
 }
@@ -103,7 +105,10 @@ fn weight(planned: &PlannedFault, pair: (u32, u32), datagrams: bool) -> Weight {
                 Weight::Some
             }
         }
-        Fault::Crash { node, .. } | Fault::Shutdown(node) | Fault::Join(node)
+        Fault::Crash { node, .. }
+        | Fault::Shutdown(node)
+        | Fault::Drain(node)
+        | Fault::Join(node)
             if concerns(*node) =>
         {
             Weight::Full

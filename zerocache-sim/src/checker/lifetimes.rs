@@ -81,7 +81,7 @@ impl Checker {
 
     /// Checks the bounds of a store.
     pub(crate) fn store(&mut self, host: u32, plan: &NodePlan, stats: Stats) {
-        let Stats { entries, bytes, tombstones, counts } = stats;
+        let Stats { entries, bytes, tombstones, counts, .. } = stats;
         self.makes_room |= counts.evicted + counts.rejected_too_large > 0;
         let tombstones_max =
             (plan.bytes_max / TOMBSTONE_FRACTION / TOMBSTONE_BYTES / SHARDS).max(1) * SHARDS;

@@ -55,6 +55,7 @@ impl World {
             Fault::ClockJump { node, ms } => self.hosts[node as usize].skew_ms += ms,
             Fault::Slow { node, us } => self.hosts[node as usize].slow_us = us,
             Fault::Shutdown(node) => self.shut_down(node),
+            Fault::Drain(node) => self.node_input(node, vec![Input::Drain]),
             Fault::Join(node) => self.start(node),
         }
     }
@@ -70,6 +71,7 @@ impl World {
             }
             Fault::Crash { node, .. } => self.start(node),
             Fault::Freeze(host) => self.resume_process(host),
+            Fault::Drain(node) => self.node_input(node, vec![Input::Undrain]),
             Fault::Slow { node, .. } => self.hosts[node as usize].slow_us = 0,
             // Its process may still be draining: the next one starts once it is gone.
             Fault::Shutdown(node) if self.nodes[node as usize].is_some() => {

@@ -119,7 +119,7 @@ fn networks() -> Vec<(IpAddr, IpAddr)> {
 }
 
 /// The introduction of a client.
-fn hello(cluster: &str) -> RequestMessage {
+pub(in crate::commands) fn hello(cluster: &str) -> RequestMessage {
     let hello = Hello::of_client(cluster, "tool", clock::now().wall_ms);
     let envelope = Envelope { cluster: cluster_id(cluster), ..Envelope::default() };
     RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }

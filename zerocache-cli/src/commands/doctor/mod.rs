@@ -10,16 +10,19 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use anstyle::Style;
 use serde_json::json;
 use zerocache_net::security::SecurityConfig;
 
+pub(super) use self::evidence::hello;
 use self::evidence::{Evidence, collect};
 use crate::{
     args::DoctorArgs,
     context::Context,
     exit::{Exit, print_document},
     failure::Failure,
-    print, say,
+    progress::Progress,
+    say, style,
 };
 
 /// How bad a finding is.
@@ -37,6 +40,14 @@ impl Verdict {
             Self::Note => "note",
             Self::Warning => "warning",
             Self::Error => "error",
+        }
+    }
+
+    const fn style(self) -> Style {
+        match self {
+            Self::Note => Style::new(),
+            Self::Warning => style::ODD,
+            Self::Error => style::BAD,
         }
     }
 
@@ -117,7 +128,9 @@ const CHECKS: &[Check] = &[
 
 /// Makes all checks.
 pub(crate) fn doctor(context: &Context, args: &DoctorArgs) -> Result<Exit, Failure> {
+    let progress = Progress::endless(context, "watching the nodes");
     let evidence = context.runtime.block_on(collect(context, args.watch))?;
+    drop(progress);
     let findings: Vec<_> = CHECKS.iter().flat_map(|(_, check)| check(&evidence)).collect();
     let worst = findings.iter().map(|finding| finding.verdict).max();
     let exit = worst.map_or(Exit::DONE, Verdict::exit);
@@ -138,12 +151,21 @@ pub(crate) fn doctor(context: &Context, args: &DoctorArgs) -> Result<Exit, Failu
     }
     let line = |finding: &Finding| {
         let Finding { id, verdict, evidence, action } = finding;
-        format!("{:<8} {id}: {evidence}\n         {action}\n", verdict.as_str())
+        let padded = format!("{:<8}", verdict.as_str());
+        let verdict = style::styled(verdict.style(), &padded);
+        format!("{verdict} {id}: {evidence}\n         {action}\n")
     };
-    print(&findings.iter().map(line).collect::<String>())?;
+    style::print(&findings.iter().map(line).collect::<String>())?;
     if !context.global.quiet {
         let (checks, nodes) = (CHECKS.len(), evidence.survey.nodes.len());
-        say(&format!("{checks} checks at {nodes} nodes, {} findings", findings.len()));
+        let (checks, nodes) = (counted(checks, "check"), counted(nodes, "node"));
+        say(&format!("{checks} at {nodes}, {}", counted(findings.len(), "finding")));
     }
     Ok(exit)
+}
+
+/// A number of things in words.
+fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
 }

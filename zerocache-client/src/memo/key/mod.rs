@@ -20,6 +20,7 @@ mod path;
 mod tests;
 
 use bytes::Bytes;
+use zerocache_core::purge::FUNCTION_ID_BYTES;
 
 use super::buffer::Buffer;
 use super::rule::SHAPE_LEN;
@@ -42,7 +43,7 @@ const HASHED: u8 = 0xff;
 const SHAPE_ENTRY: u8 = 0xfe;
 
 /// The offset of the arguments in the key of a client without a namespace.
-const HEAD: usize = 2 + 16;
+const HEAD: usize = 2 + FUNCTION_ID_BYTES;
 
 /// The key of a call without the client's namespace: the whole key of a client that has none, so that most
 /// clients look it up as it is.
@@ -72,6 +73,14 @@ impl CallKey {
         if self.0.len() > HEAD + ARGUMENTS_INLINE_MAX {
             hash_arguments(self.0.vec());
         }
+    }
+
+    /// Returns the id of the function.
+    pub(crate) fn function(&self) -> [u8; FUNCTION_ID_BYTES] {
+        let mut id = [0; FUNCTION_ID_BYTES];
+        // A key has a head, whatever its arguments are.
+        id.copy_from_slice(&self.0[2..HEAD]);
+        id
     }
 
     /// Returns the key as owned bytes.

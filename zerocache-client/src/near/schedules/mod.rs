@@ -2,13 +2,14 @@
 //! shelves and the threads' own caches are the same sources, compiled with Shuttle's locks and atomic numbers. The
 //! table of entries below them is as it is: it switches to no other thread.
 
-#[expect(dead_code, reason = "the models use a part of it")]
+#[expect(dead_code, clippy::duplicate_mod, reason = "the models use a part of the same source")]
 #[path = "../entry.rs"]
 mod entry;
-#[expect(dead_code, reason = "the models use a part of it")]
+#[expect(dead_code, clippy::duplicate_mod, reason = "the models use a part of the same source")]
 #[path = "../shelves.rs"]
 mod shelves;
 mod sync;
+#[expect(clippy::duplicate_mod, reason = "the same source")]
 #[path = "../thread_cache.rs"]
 mod thread_cache;
 
@@ -27,6 +28,7 @@ use shuttle::{
 use zerocache_core::{
     client::{FillPermit, NearRules, near_hash},
     metadata::Metadata,
+    purge::TargetId,
     route::Tier,
     time::Instant,
     version::{Incarnation, Version},
@@ -92,7 +94,7 @@ fn join_all<const N: usize>(threads: [JoinHandle<()>; N]) {
 /// `least`.
 fn crosses(change: fn(&NearRules<Shelves>), least: u64) {
     let rules = Arc::new(NearRules::new(Shelves::new(1 << 20)));
-    rules.apply_changes(at(1), true, &[], at(1));
+    rules.apply_changes(at(1), true, (&[], &[]), at(1));
     let permits = [(); 2].map(|()| rules.begin_fill(at(1)).expect("a node is followed"));
     rules.insert(entry(&rules, permits[0], 1), at(1));
     let applied = Arc::new(AtomicU64::new(0));
@@ -123,13 +125,25 @@ fn crosses(change: fn(&NearRules<Shelves>), least: u64) {
 #[test]
 fn change_is_not_crossed_by_fills_and_readers() {
     run(SCHEDULES, || {
-        crosses(|rules| rules.apply_changes(at(1), false, &[(near_hash(KEY), 2)], at(2)), 2);
+        crosses(|rules| rules.apply_changes(at(1), false, (&[(near_hash(KEY), 2)], &[]), at(2)), 2);
+    });
+}
+
+#[test]
+fn purge_is_not_crossed_by_fills_and_readers() {
+    run(SCHEDULES, || {
+        let purge = |rules: &NearRules<Shelves>| {
+            rules.apply_changes(at(1), false, (&[], &[(TargetId::EVERYTHING.0, 1)]), at(2));
+        };
+        crosses(purge, 2);
     });
 }
 
 #[test]
 fn gap_is_not_crossed_by_fills_and_readers() {
-    run(SCHEDULES, || crosses(|rules| rules.apply_changes(at(1), true, &[], at(2)), u64::MAX));
+    run(SCHEDULES, || {
+        crosses(|rules| rules.apply_changes(at(1), true, (&[], &[]), at(2)), u64::MAX)
+    });
 }
 
 #[test]
@@ -148,7 +162,7 @@ fn write_that_keeps_no_stamp_is_found_to_be_crossed() {
 /// the entry up.
 fn front(is_marked_first: bool) {
     let rules = NearRules::new(Shelves::new(1 << 20));
-    rules.apply_changes(at(1), true, &[], at(1));
+    rules.apply_changes(at(1), true, (&[], &[]), at(1));
     let permit = rules.begin_fill(at(1)).expect("a node is followed");
     let hash = near_hash(KEY);
     let table = Arc::new(Mutex::new(HashMap::from([(hash, entry(&rules, permit, 1))])));

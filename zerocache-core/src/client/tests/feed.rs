@@ -32,6 +32,10 @@ impl NearItem for NoItem {
         self.1
     }
 
+    fn metadata(&self) -> &[u8] {
+        b""
+    }
+
     fn times(&self) -> &NearTimes {
         &self.0
     }
@@ -67,6 +71,16 @@ impl NearStorage for Nothing {
     fn insert(&self, _: u64, _: Arc<NoItem>) {}
 
     fn remove_if(&self, _: u64, _: impl FnOnce(&Arc<NoItem>) -> bool) {}
+
+    fn remove_all(&self, _: impl Fn(&Arc<NoItem>) -> bool) {}
+
+    fn filling<R>(&self, act: impl FnOnce(u64) -> R) -> R {
+        act(0)
+    }
+
+    fn purging(&self, _: u64, act: impl FnOnce()) {
+        act();
+    }
 }
 
 fn at(ms: u64) -> Instant {
@@ -74,11 +88,11 @@ fn at(ms: u64) -> Instant {
 }
 
 fn changes(next: u64, lost: bool) -> CallResult {
-    Ok(Response::Changes { next, lost, changes: Vec::new() })
+    Ok(Response::Changes { next, lost, changes: Vec::new(), purges: Vec::new() })
 }
 
 fn since(request: &Request) -> u64 {
-    let Request::Follow { since } = request else { panic!("{request:?}") };
+    let Request::Follow { since, .. } = request else { panic!("{request:?}") };
     *since
 }
 

@@ -129,6 +129,30 @@ fn gone_node_is_gone_for_all_unless_it_objects() {
 }
 
 #[test]
+fn node_that_takes_its_goodbye_back_exists_for_all() {
+    let (mut a, mut b) = (node(1), node(2));
+    a.met(&info(2), at(0));
+    talk(&mut a, &mut b, at(1));
+    let digest = b.digest();
+    b.revive(at(50));
+    assert_eq!(b.digest(), digest, "it said no goodbye");
+    b.mark_gone(Incarnation(2), at(100));
+    assert_eq!(talk(&mut b, &mut a, at(101)).gone, [Incarnation(2)]);
+    b.revive(at(200));
+    for ms in 201..220 {
+        talk(&mut b, &mut a, at(ms));
+        // What one still says that heard the goodbye only.
+        talk(&mut a, &mut b, at(ms));
+    }
+    assert_eq!((others(&a), a.digest(), b.digest()), (vec![2], digest, digest));
+    // It is renewed again.
+    let end = at(200 + FORGET_MS);
+    b.tick(end);
+    talk(&mut b, &mut a, end);
+    assert_eq!(a.age_ms(Incarnation(2), end), Some(0));
+}
+
+#[test]
 fn garbage_changes_nothing() {
     let mut a = node(1);
     a.met(&info(2), at(0));

@@ -120,6 +120,9 @@ impl Membership {
         let before = core::mem::replace(&mut member.info.state, state);
         self.refresh(cx.local);
         if state != NodeState::Leaving {
+            if before == NodeState::Leaving {
+                self.member_returned(cx, id);
+            }
             return;
         }
         // Nodes that start now need not hear of it: nobody may be left to say later that it is gone.
@@ -128,6 +131,21 @@ impl Membership {
         if before != NodeState::Leaving {
             cx.out.push(Effect::Event(Event::MemberLeaving(member.info.clone())));
             self.note_change(MemberChange::Leaving(id));
+        }
+    }
+
+    /// Notes that a member serves again that was leaving: it was drained.
+    fn member_returned<B: Backend>(&mut self, cx: &mut Context<'_, B>, id: Incarnation) {
+        let Some(member) = self.view.member(id) else { return };
+        let (info, address) = (member.info.clone(), member.address);
+        let is_reachable = member.reach == Reachability::Reachable;
+        // Its own renewal of its row may arrive later.
+        self.met(cx, &info);
+        if is_reachable {
+            cx.out.push(Effect::Event(Event::MemberUp(info, address)));
+            self.note_change(MemberChange::Up(id));
+            self.ask_around(cx);
+            self.view.rank_regions(cx.local.region());
         }
     }
 

@@ -29,7 +29,7 @@ const PING_TIMEOUT_MS: u64 = 1_000;
 /// A change of a member that other parts of the node act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MemberChange {
-    /// The member responds, for the first time or again.
+    /// The member responds, for the first time or again, or serves again after it was leaving.
     Up(Incarnation),
     /// The member is shutting down, and takes no more writes.
     Leaving(Incarnation),
@@ -101,6 +101,18 @@ impl Membership {
             cx.local.call(CallPurpose::Goodbye, to, Request::Goodbye, timeout_ms, cx.out);
         }
         cx.local.wake_by(Some(cx.now.mono));
+    }
+
+    /// Takes a goodbye back: the node serves again, which its row says from now on. Members see it when they
+    /// ping it; those that have forgotten it hear of the row, and a handshake introduces the node to them.
+    pub(super) fn return_from_leaving<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        self.directory.gossip.revive(cx.now.mono);
+        for member in self.view.members_mut() {
+            member.needs_handshake = true;
+            member.handshakes = 0;
+            member.next_ping = member.next_ping.min(cx.now.mono);
+        }
+        wake(cx);
     }
 
     fn gossips(local: &Local) -> bool {

@@ -201,11 +201,16 @@ impl Repair {
 
     /// Restarts all rounds: versions changed, and what was found out of differences is void.
     pub(super) fn versions_changed(&mut self, local: &mut Local, view: &View, now: Now) {
+        self.abort_rounds(local, view, now);
+        self.restart_rounds(local, view, now);
+        local.readiness.misses_are_authoritative = false;
+    }
+
+    /// Aborts all rounds.
+    pub(super) fn abort_rounds(&mut self, local: &mut Local, view: &View, now: Now) {
         for (_, round) in core::mem::take(&mut self.rounds) {
             self.abort(local, view, now, round);
         }
-        self.restart_rounds(local, view, now);
-        local.readiness.misses_are_authoritative = false;
     }
 
     /// Begins a round with each partner at once.

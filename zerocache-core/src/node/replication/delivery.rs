@@ -10,7 +10,8 @@ use crate::{
     call::CallResult,
     cluster::{Member, PLACEMENT, Placement, View},
     entry::Change,
-    node::{Effect, RequestId, local::Context},
+    node::{Effect, RequestId, judges_purges, local::Context},
+    purge::is_reserved,
     store::{Backend, Broken},
     version::Incarnation,
     wire::{Receipt, RefusalCode, Response},
@@ -69,7 +70,7 @@ impl Replication {
         match outcome {
             BatchOutcome::Received(receipts) => {
                 for (item, receipt) in batch.iter().zip(receipts) {
-                    self.record_received(cx, peer, item, receipt);
+                    self.record_received(cx, view, peer, (item, receipt));
                 }
             }
             BatchOutcome::TooLarge => self.send_smaller(cx, view, peer, batch),
@@ -82,15 +83,18 @@ impl Replication {
     fn record_received<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
+        view: &View,
         peer: Incarnation,
-        item: &OutboxItem,
-        receipt: Receipt,
+        (item, receipt): (&OutboxItem, Receipt),
     ) {
         let has_write = match receipt {
             Receipt::Holds(version) => {
                 // Later writes here must win over the version that the peer holds.
                 let _too_far_ahead = cx.replica.clock.observe(version, cx.now.wall_ms);
-                version >= item.replicated.record.version
+                // A member of an earlier release has the purge and does not obey it.
+                let is_obeyed = !is_reserved(item.replicated.record.key.as_bytes())
+                    || view.member(peer).is_some_and(judges_purges);
+                is_obeyed && version >= item.replicated.record.version
             }
             Receipt::Refused => {
                 self.missed.note_refused(peer, cx.now.mono);

@@ -3,6 +3,7 @@
 //! A relay passes records that carry the relay mark to its own local peers, without the mark. Records
 //! without it are not passed on, so every write ends after two hops.
 
+mod delays;
 mod delivery;
 mod missed;
 mod outbox;
@@ -10,21 +11,23 @@ mod pending;
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-pub(super) use self::{
-    delivery::BatchOutcome,
-    pending::{PENDING_MAX, PendingWrite},
-};
+pub use self::delays::{DELAY_REGIONS_MAX, DELAYS_MS, DelayCounts};
 use self::{
+    delays::Delays,
     missed::Missed,
     outbox::{Outbox, OutboxItem, RelayRoute},
     pending::PendingWrites,
+};
+pub(super) use self::{
+    delivery::BatchOutcome,
+    pending::{PENDING_MAX, PendingWrite},
 };
 use super::{
     CallId, Effect, RequestId,
     local::{CallPurpose, Context},
 };
 use crate::{
-    cluster::{Member, PLACEMENT, Placement, Reachability, View},
+    cluster::{Member, PLACEMENT, Placement, View},
     entry::Record,
     key::{Key, KeyHash},
     rendezvous,
@@ -64,6 +67,7 @@ pub(super) struct Replication {
     flush_at: Option<Instant>,
     pending: PendingWrites,
     missed: Missed,
+    delays: Delays,
 }
 
 impl Replication {
@@ -75,6 +79,11 @@ impl Replication {
     /// The records, and their bytes, that wait for each peer; batches in flight are not counted.
     pub(super) fn queued(&self) -> impl Iterator<Item = (usize, usize)> {
         self.outboxes.values().map(Outbox::queued)
+    }
+
+    /// How long writes of other nodes took to this one.
+    pub(super) fn delays(&self) -> &Delays {
+        &self.delays
     }
 
     /// When an outbox that pauses or gathers is due.
@@ -154,15 +163,21 @@ impl Replication {
     }
 
     /// Takes in a batch from a peer, and passes on the records for which this node is the relay.
-    pub(super) fn receive<B: Backend>(
+    /// `region_of` returns the region of a writer, if it is known.
+    pub(super) fn receive<'r, B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
         view: &View,
         batch: Vec<ReplicatedRecord>,
+        region_of: impl Fn(Incarnation) -> Option<&'r str>,
     ) -> Response {
         let mut receipts = Vec::with_capacity(batch.len());
         for ReplicatedRecord { record, relay } in batch {
             let receipt = cx.replica.receive(cx.now, &record);
+            if receipt == Receipt::Holds(record.version) {
+                let region = region_of(record.version.incarnation());
+                self.delays.record(cx.now, record.version, region);
+            }
             // A record that the relay held already may not have reached its peers: the relay before
             // may have died halfway.
             if relay && receipt == Receipt::Holds(record.version) {
@@ -177,7 +192,8 @@ impl Replication {
         Response::Replicated(receipts)
     }
 
-    /// Notes that those holders of `key` miss a write that are unreachable and for which `is_missing` holds.
+    /// Notes that those holders of `key` miss a write that are unreachable or leaving and for which `is_missing`
+    /// holds. One that is leaving may return: it was drained.
     fn note_missing(
         &mut self,
         now: Now,
@@ -185,8 +201,8 @@ impl Replication {
         key: &Key,
         is_missing: impl Fn(&Member) -> bool,
     ) {
-        let silent = view.members().filter(|m| m.reach == Reachability::Unreachable);
-        for member in PLACEMENT.owners(key, silent) {
+        let left_out = view.members().filter(|member| !member.takes_writes());
+        for member in PLACEMENT.owners(key, left_out) {
             if is_missing(member) {
                 self.missed.note(member.info.incarnation, now.mono);
             }

@@ -410,9 +410,9 @@ fn one_connection_leaves_room_for_other_watchers_and_followers() {
     let Some(Response::Pong { view, .. }) = network.call(1, None, Request::Ping) else {
         panic!("silent")
     };
-    let first = network.call(1, None, Request::Follow { since: 0 });
+    let first = network.call(1, None, Request::Follow { since: 0, with_purges: false });
     let Some(Response::Changes { next: since, .. }) = first else { panic!("{first:?}") };
-    for kind in [Request::Watch { view }, Request::Follow { since }] {
+    for kind in [Request::Watch { view }, Request::Follow { since, with_purges: false }] {
         let refused = (0..16_384).filter(|_| network.call(1, None, kind.clone()).is_some()).count();
         assert!(refused >= 15_360, "{refused}");
         assert_eq!(network.call(2, None, kind.clone()), None, "another one waits");

@@ -15,13 +15,15 @@ use crate::{
 
 impl Network {
     fn follow(&mut self, n: u64, since: u64) -> RequestId {
-        self.ask(n, Request::Follow { since })
+        self.ask(n, Request::Follow { since, with_purges: false })
     }
 
     /// The response to a follower: the next number, whether there is a gap, and the changes.
     fn told(&self, id: RequestId) -> Option<(u64, bool, Vec<KeyChange>)> {
         match self.answers.get(&id)? {
-            Response::Changes { next, lost, changes: rows } => Some((*next, *lost, rows.clone())),
+            Response::Changes { next, lost, changes: rows, .. } => {
+                Some((*next, *lost, rows.clone()))
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod claims;
+mod drain;
 mod fanout;
 mod feed;
 mod gossip;
@@ -11,6 +12,7 @@ mod keys;
 mod leases;
 mod membership;
 mod network;
+mod purges;
 mod refusals;
 mod repair;
 mod starts;

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     key::{Key, KeyHash, SHARDS},
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
+    purge::{PurgeMode, PurgeTarget},
     store::CopyRange,
     time::Instant,
     ttl::Ttl,
@@ -55,6 +56,10 @@ pub(super) struct Body {
     failed: bool,
     since: u64,
     newer_than: Option<Version>,
+    target: Option<PurgeTarget>,
+    soft: bool,
+    hold_ms: u64,
+    with_purges: bool,
 }
 
 impl Body {
@@ -94,6 +99,13 @@ impl Body {
             tag::FAILED => self.failed = field.number()? != 0,
             tag::SINCE => self.since = field.number()?,
             tag::NEWER_THAN => self.newer_than = Some(Version::from_bytes(field.array()?)),
+            tag::TARGET => {
+                let target = PurgeTarget::decode(field.content);
+                self.target = Some(target.ok_or_else(|| field.invalid())?);
+            }
+            tag::SOFT => self.soft = field.number()? != 0,
+            tag::HOLD_MS => self.hold_ms = field.number()?,
+            tag::WITH_PURGES => self.with_purges = field.number()? != 0,
             _ => {}
         }
         Ok(())
@@ -130,7 +142,14 @@ impl Body {
                 token: self.token.ok_or(DecodeError::Missing(tag::TOKEN))?,
                 failed: self.failed,
             },
-            kind::FOLLOW => Request::Follow { since: self.since },
+            kind::PURGE => Request::Purge {
+                target: self.target.ok_or(DecodeError::Missing(tag::TARGET))?,
+                mode: if self.soft { PurgeMode::Soft } else { PurgeMode::Hard },
+                hold_ms: self.hold_ms,
+                ack: self.ack,
+                replayed: self.token,
+            },
+            kind::FOLLOW => Request::Follow { since: self.since, with_purges: self.with_purges },
             kind::GOSSIP => Request::Gossip(self.gossip),
             kind::DIGESTS => Request::Digests {
                 window: self.window,

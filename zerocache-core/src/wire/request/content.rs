@@ -5,6 +5,7 @@ use super::{
     tags::{kind, tag},
 };
 use crate::{
+    purge::PurgeMode,
     time::Instant,
     wire::{
         field::Writer,
@@ -27,6 +28,7 @@ impl Request {
             Self::Lease { .. } => kind::LEASE,
             Self::Release { .. } => kind::RELEASE,
             Self::Follow { .. } => kind::FOLLOW,
+            Self::Purge { .. } => kind::PURGE,
             Self::Digests { .. } => kind::DIGESTS,
             Self::BucketVersions(_) => kind::BUCKET_VERSIONS,
             Self::KeyVersions(_) => kind::KEY_VERSIONS,
@@ -50,6 +52,7 @@ impl Request {
                 records.iter().map(|one| one.record.payload_bytes() + 48).sum()
             }
             Self::Hello(hello) => hello.size_hint(),
+            Self::Purge { target, .. } => target.encode().len() + 32,
             Self::Gossip(content) => content.len(),
             Self::Get { key }
             | Self::Delete { key, .. }
@@ -107,7 +110,25 @@ impl Request {
                     out.number(tag::FAILED, 1);
                 }
             }
-            Self::Follow { since } => out.number(tag::SINCE, *since),
+            Self::Purge { target, mode, hold_ms, ack, replayed } => {
+                out.bytes(tag::TARGET, &target.encode());
+                if *mode == PurgeMode::Soft {
+                    out.number(tag::SOFT, 1);
+                }
+                if *hold_ms > 0 {
+                    out.number(tag::HOLD_MS, *hold_ms);
+                }
+                out.number(tag::ACK, ack.to_number());
+                if let Some(version) = replayed {
+                    out.bytes(tag::TOKEN, &version.to_bytes());
+                }
+            }
+            Self::Follow { since, with_purges } => {
+                out.number(tag::SINCE, *since);
+                if *with_purges {
+                    out.number(tag::WITH_PURGES, 1);
+                }
+            }
             Self::Watch { view } => out.number(tag::VIEW, *view),
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Replicate(records) => {

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     key::{Key, KeyHash},
+    purge::{PurgeMode, PurgeTarget},
     store::CopyRange,
     time::Instant,
     ttl::Ttl,
@@ -159,10 +160,25 @@ pub enum Request {
         /// The computation failed: waiting callers need not wait for the next one.
         failed: bool,
     },
+    /// Ends the values of a group of keys. See [`Write::purge`](crate::node::Write::purge).
+    Purge {
+        /// The entries to end.
+        target: PurgeTarget,
+        /// How they end.
+        mode: PurgeMode,
+        /// How much later than the purge a value that it ends may be stamped, in milliseconds.
+        hold_ms: u64,
+        /// The replicas that must have the purge before the response.
+        ack: Ack,
+        /// The version of an earlier purge, which is repeated. The node assigns one if there is none.
+        replayed: Option<Version>,
+    },
     /// Waits for changes of entries.
     Follow {
         /// The position in the feed: `next` of the last response, 0 at the beginning.
         since: u64,
+        /// The caller knows what purges are. To others the node says that it lost changes instead.
+        with_purges: bool,
     },
     /// Exchanges gossip about members where datagrams do not pass.
     Gossip(Bytes),

@@ -18,6 +18,7 @@ pub mod kind {
     pub const LEASE: u64 = 22;
     pub const RELEASE: u64 = 23;
     pub const FOLLOW: u64 = 24;
+    pub const PURGE: u64 = 25;
 }
 
 pub mod tag {
@@ -54,4 +55,8 @@ pub mod tag {
     pub const FAILED: u32 = 45;
     pub const SINCE: u32 = 46;
     pub const NEWER_THAN: u32 = 47;
+    pub const TARGET: u32 = 48;
+    pub const SOFT: u32 = 49;
+    pub const HOLD_MS: u32 = 50;
+    pub const WITH_PURGES: u32 = 51;
 }

@@ -51,6 +51,7 @@ pub(super) struct Body {
     next: u64,
     lost: bool,
     changes: Vec<KeyChange>,
+    purges: Vec<KeyChange>,
 }
 
 impl Body {
@@ -88,6 +89,7 @@ impl Body {
             tag::NEXT => self.next = field.number()?,
             tag::LOST => self.lost = field.number()? != 0,
             tag::CHANGES => self.changes = read_changes(field)?,
+            tag::PURGES => self.purges = read_changes(field)?,
             tag::ITEM if self.items.len() < ITEMS_MAX => {
                 self.items.push(FetchedItem::read(field.reader())?);
             }
@@ -126,7 +128,8 @@ impl Body {
             },
             kind::LEASE_HELD => Response::LeaseHeld,
             kind::CHANGES => {
-                Response::Changes { next: self.next, lost: self.lost, changes: self.changes }
+                let Self { next, lost, changes, purges, .. } = self;
+                Response::Changes { next, lost, changes, purges }
             }
             kind::GOSSIP => Response::Gossip(self.gossip),
             kind::REFUSED => Response::Refused(Refusal {

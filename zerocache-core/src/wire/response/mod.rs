@@ -84,6 +84,8 @@ pub enum Response {
         lost: bool,
         /// The changes, oldest first.
         changes: Vec<KeyChange>,
+        /// The purges: identities of targets, and the stamps up to which their entries ended.
+        purges: Vec<KeyChange>,
     },
     /// Gossip about members.
     Gossip(Bytes),
@@ -169,7 +171,7 @@ impl Response {
             Self::Replicated(receipts) => receipts.len() * 18,
             Self::Hello(hello) => hello.size_hint(),
             Self::Gossip(content) => content.len(),
-            Self::Changes { changes, .. } => 16 * changes.len(),
+            Self::Changes { changes, purges, .. } => 16 * (changes.len() + purges.len()),
             Self::Digests(digests) => 8 * digests.digests.len() + 24 * digests.sync_ages.len(),
             Self::Versions { versions, .. } => KEY_VERSION_BYTES * versions.len(),
             Self::Items { items, .. } => items.iter().map(|item| item.payload_bytes() + 48).sum(),
@@ -190,10 +192,11 @@ impl Response {
             }
             Self::Done | Self::LeaseHeld => {}
             Self::LeaseGranted { token } => out.bytes(tag::VERSION, &token.to_bytes()),
-            Self::Changes { next, lost, changes } => {
+            Self::Changes { next, lost, changes, purges } => {
                 out.number(tag::NEXT, *next);
                 out.number(tag::LOST, u64::from(*lost));
                 write_changes(out, tag::CHANGES, changes);
+                write_purges(out, purges);
             }
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Found { value, metadata, version, remaining_ms } => {
@@ -346,4 +349,10 @@ fn truncated(text: &str) -> &str {
         .map(|(at, c)| at + c.len_utf8())
         .take_while(|end| *end <= TEXT_BYTES_MAX);
     &text[..cut.last().unwrap_or(0)]
+}
+
+fn write_purges(out: &mut Writer<'_>, purges: &[KeyChange]) {
+    if !purges.is_empty() {
+        write_changes(out, tag::PURGES, purges);
+    }
 }

@@ -50,4 +50,5 @@ pub mod tag {
     pub const LOST: u32 = 42;
     pub const CHANGES: u32 = 43;
     pub const VALUE_BYTES_MAX: u32 = 44;
+    pub const PURGES: u32 = 45;
 }

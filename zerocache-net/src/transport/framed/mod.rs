@@ -8,6 +8,7 @@ mod calls;
 mod connection;
 mod reader;
 mod request;
+mod sync;
 #[cfg(test)]
 pub(super) mod tests;
 mod writer;

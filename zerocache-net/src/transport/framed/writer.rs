@@ -6,6 +6,8 @@
 //! Invariants: exactly one writer holds the stream at a time, and nobody holds the lock while writing; the
 //! frames of one message leave in order; a closed writer accepts nothing.
 
+// The same file also when a test includes this one.
+#[path = "writer/state.rs"]
 mod state;
 
 use std::{
@@ -16,11 +18,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use zerocache_core::wire::{Writer, frame::Header};
 
 use self::state::{WriteJob, WriteOutcome, write_all};
+use super::sync::Mutex;
 
 /// With more queued bytes than this, senders that can wait should wait.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
@@ -79,6 +81,9 @@ struct WriteState {
     is_blocked: bool,
     is_closed: bool,
     flusher: Option<Waker>,
+    /// The flusher has found the stream taken since the present write began: it may have been woken by the
+    /// stream.
+    is_flusher_late: bool,
     waiting_for_room: Vec<Waker>,
     /// The queued bytes of all writers that share the meter, and this writer's part as of its last flush.
     meter: Arc<AtomicUsize>,
@@ -129,6 +134,7 @@ impl FrameWriter {
             is_blocked: false,
             is_closed: false,
             flusher: None,
+            is_flusher_late: false,
             waiting_for_room: Vec::new(),
             meter,
             metered: 0,
@@ -256,9 +262,11 @@ impl FrameWriter {
                 state.is_blocked = true;
                 (state.writing, state.written) = (buffer, written);
                 state.stream = Some(stream);
-                // The stream does not know a flusher that was registered meanwhile.
-                let other = state.flusher.as_ref().filter(|flusher| !flusher.will_wake(&waker));
-                other.cloned().into_iter().collect()
+                // The stream does not know a flusher that was registered meanwhile, and may have woken one that
+                // found the stream taken.
+                let is_late = state.is_flusher_late;
+                let is_asleep = |flusher: &&Waker| is_late || !flusher.will_wake(&waker);
+                state.flusher.as_ref().filter(is_asleep).cloned().into_iter().collect()
             }
             WriteOutcome::Failed => state.close().1,
         };
@@ -290,7 +298,11 @@ impl FrameWriter {
         if state.is_closed {
             return Poll::Ready(false);
         }
-        if std::mem::take(&mut state.flush_wanted) { Poll::Ready(true) } else { Poll::Pending }
+        if std::mem::take(&mut state.flush_wanted) {
+            return Poll::Ready(true);
+        }
+        state.is_flusher_late = state.stream.is_none();
+        Poll::Pending
     }
 
     /// Whether so much is queued that a sender that can wait should wait.

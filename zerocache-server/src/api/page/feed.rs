@@ -11,7 +11,7 @@ use zerocache_core::time::Instant;
 use zerocache_net::clock;
 
 use super::frame::{self, Point, Reading, View};
-use crate::api::{Api, stats};
+use crate::api::{Api, hot_keys::HotKeysBody, stats};
 
 /// The time between two messages.
 const EVERY: Duration = Duration::from_secs(1);
@@ -19,6 +19,8 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) const VIEWERS_MAX: usize = 64;
 /// The points of the graphs that are kept: those of 5 minutes.
 const POINTS_MAX: usize = 300;
+/// The most hot keys that are shown.
+const HOT_KEYS_MAX: usize = 20;
 /// A message that is older than this says nothing about now, in milliseconds.
 const FRESH_MS: u64 = 2_000;
 
@@ -29,6 +31,8 @@ pub(super) struct Frame {
     pub(super) status: Arc<str>,
     /// The events as JSON.
     pub(super) events: Arc<str>,
+    /// The keys that are read most as JSON: hashes alone, and with names if the node keeps them.
+    pub(super) hot_keys: [Arc<str>; 2],
     /// Another number with other events.
     pub(super) events_change: u64,
     /// When it was made.
@@ -54,7 +58,8 @@ struct History {
 impl History {
     /// Adds what was read now. Returns its point.
     fn add(&mut self, reading: Reading) -> Point {
-        let point = Point::between(self.last.replace(reading), reading);
+        let point = Point::between(self.last.as_ref(), &reading);
+        self.last = Some(reading);
         if self.points.len() == POINTS_MAX {
             self.points.pop_front();
         }
@@ -136,8 +141,11 @@ impl Feed {
         let (events_change, events) = api.driver.recent_events().list();
         let status = frame::to_json(&View::new(api, sample, point)).into();
         let events = frame::to_json(&events).into();
+        let hot_keys = [false, true].map(|shows_names| {
+            frame::to_json(&HotKeysBody::new(api, HOT_KEYS_MAX, shows_names)).into()
+        });
         let made = Some(now.mono);
-        self.frames.send_replace(Frame { status, events, events_change, made });
+        self.frames.send_replace(Frame { status, events, hot_keys, events_change, made });
     }
 }
 

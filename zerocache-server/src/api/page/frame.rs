@@ -10,7 +10,7 @@ use zerocache_net::clock;
 
 use crate::{
     api::{Api, cluster::ClusterBody, stats},
-    telemetry::Sample,
+    telemetry::{Distribution, Sample, TimedOperation},
 };
 
 /// The most nodes that a message lists; of a larger cluster, those in trouble first.
@@ -40,7 +40,7 @@ struct Certificate {
 }
 
 /// Counters at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reading {
     at: Now,
     hits: u64,
@@ -51,6 +51,9 @@ pub(super) struct Reading {
     bytes: u64,
     lag_ms: u64,
     waiting: u64,
+    /// Durations of reads and of puts, in microseconds.
+    gets: Distribution,
+    puts: Distribution,
 }
 
 /// One point of the graphs: rates since the point before it, and levels.
@@ -62,6 +65,9 @@ pub(super) struct Point {
     hit_ratio: Option<f64>,
     writes_per_s: Option<f64>,
     evictions_per_s: Option<f64>,
+    /// None if none was measured.
+    get_p99_us: Option<u64>,
+    put_p99_us: Option<u64>,
     denied: Option<u64>,
     bytes: u64,
     /// How long the peer that lacks a write for the longest time has lacked it.
@@ -119,18 +125,22 @@ impl Reading {
             bytes: sample.store.bytes,
             lag_ms: lags.max().unwrap_or(0),
             waiting: sample.node.leases.waiting,
+            gets: sample.requests.duration(TimedOperation::Get).get(),
+            puts: sample.requests.duration(TimedOperation::Put).get(),
         }
     }
 }
 
 impl Point {
-    pub(super) fn between(before: Option<Reading>, now: Reading) -> Self {
+    pub(super) fn between(before: Option<&Reading>, now: &Reading) -> Self {
         let mut point = Self {
             at_ms: now.at.wall_ms,
             reads_per_s: None,
             hit_ratio: None,
             writes_per_s: None,
             evictions_per_s: None,
+            get_p99_us: None,
+            put_p99_us: None,
             denied: None,
             bytes: now.bytes,
             lag_ms: now.lag_ms,
@@ -150,6 +160,8 @@ impl Point {
         point.hit_ratio = (reads > 0).then(|| rounded(hits as f64 / reads as f64));
         point.writes_per_s = rate(before.writes, now.writes);
         point.evictions_per_s = rate(before.evicted, now.evicted);
+        point.get_p99_us = now.gets.since(&before.gets).percentile(99);
+        point.put_p99_us = now.puts.since(&before.puts).percentile(99);
         point.denied = Some(now.denied.saturating_sub(before.denied));
         point
     }
@@ -174,6 +186,15 @@ mod tests {
     use zerocache_core::time::Instant;
 
     use super::*;
+    use crate::telemetry::RequestMetrics;
+
+    /// So many durations of so many microseconds.
+    fn durations(values: &[(u64, u64)]) -> Distribution {
+        let histograms = RequestMetrics::default();
+        let histogram = histograms.duration(TimedOperation::Get);
+        values.iter().for_each(|(value, count)| histogram.record(*value, *count));
+        histogram.get()
+    }
 
     fn reading(at_ms: u64, hits: u64, misses: u64) -> Reading {
         Reading {
@@ -186,21 +207,25 @@ mod tests {
             bytes: 7,
             lag_ms: 8,
             waiting: 9,
+            gets: durations(&[(80, hits)]),
+            puts: durations(&[(3_000, misses)]),
         }
     }
 
     #[test]
     fn rates_are_those_since_the_point_before() {
-        let first = Point::between(None, reading(0, 3, 1));
+        let first = Point::between(None, &reading(0, 3, 1));
         assert_eq!((first.reads_per_s, first.hit_ratio, first.bytes), (None, None, 7));
-        let point = Point::between(Some(reading(0, 10, 10)), reading(2_000, 16, 12));
+        let point = Point::between(Some(&reading(0, 10, 10)), &reading(2_000, 16, 12));
         assert_eq!(point.reads_per_s, Some(4.0));
         assert_eq!(point.hit_ratio, Some(0.75));
         assert_eq!((point.writes_per_s, point.evictions_per_s), (Some(3.0), Some(1.0)));
         assert_eq!((point.denied, point.lag_ms, point.waiting), (Some(0), 8, 9));
-        let idle = Point::between(Some(reading(0, 1, 1)), reading(1_000, 1, 1));
+        assert_eq!((point.get_p99_us, point.put_p99_us), (Some(100), Some(3_200)));
+        let idle = Point::between(Some(&reading(0, 1, 1)), &reading(1_000, 1, 1));
         assert_eq!((idle.reads_per_s, idle.hit_ratio), (Some(0.0), None));
-        let after_gap = Point::between(Some(reading(0, 1, 1)), reading(GAP_MS + 1, 9, 9));
+        assert_eq!((idle.get_p99_us, idle.put_p99_us), (None, None));
+        let after_gap = Point::between(Some(&reading(0, 1, 1)), &reading(GAP_MS + 1, 9, 9));
         assert_eq!((after_gap.reads_per_s, after_gap.denied), (None, None));
     }
 }

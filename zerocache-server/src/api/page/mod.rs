@@ -137,7 +137,7 @@ fn protect(headers: &mut HeaderMap, cache: &'static str) {
 }
 
 /// Returns whether a page of another origin sent the request.
-fn is_cross_site(headers: &HeaderMap) -> bool {
+pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(site) = text("sec-fetch-site") {
         return !matches!(site, "same-origin" | "none");

@@ -16,7 +16,7 @@ use futures_util::{Stream, stream};
 use super::{Page, feed::Seat, is_cross_site, protect, sessions::SessionEnd};
 use crate::{
     access::{AccessControl, Caller},
-    api::error::ApiError,
+    api::{error::ApiError, hot_keys},
 };
 
 /// The longest silence of a stream: far below the time after which connections count as idle.
@@ -59,6 +59,8 @@ struct Sending {
     ended: Pin<Box<dyn Future<Output = ()> + Send>>,
     ready: VecDeque<Event>,
     events_change: Option<u64>,
+    /// The viewer may see the names of keys.
+    shows_names: bool,
 }
 
 impl Sending {
@@ -77,11 +79,13 @@ impl Sending {
         if self.events_change.replace(frame.events_change) != Some(frame.events_change) {
             self.ready.push_back(Event::default().event("events").data(frame.events));
         }
+        let hot_keys = &frame.hot_keys[usize::from(self.shows_names)];
+        self.ready.push_back(Event::default().event("hot-keys").data(hot_keys));
         Some(Event::default().event("status").data(frame.status))
     }
 }
 
-/// `/v1/events`: the status of the node every second, and the events of the last ten minutes whenever there
+/// `/v1/events`: the status of the node and its hot keys every second, and the events of the last ten minutes whenever there
 /// are others.
 pub(super) async fn events(
     State(page): State<Arc<Page>>,
@@ -98,6 +102,7 @@ pub(super) async fn events(
     let history = Event::default().event("history").retry(RETRY_AFTER).data(history);
     let sending = Sending {
         seat,
+        shows_names: hot_keys::shows_names(&viewer.caller),
         ended: Box::pin(viewer.ended(Arc::clone(&page.api.access))),
         ready: VecDeque::from([history]),
         events_change: None,

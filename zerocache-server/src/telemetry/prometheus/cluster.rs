@@ -9,13 +9,13 @@ use zerocache_core::{
 use zerocache_net::discovery::{SourceState, SourceStatus};
 
 use super::{Family, Number, Surroundings};
-use crate::{logging::VERSION, telemetry::metrics::Kind};
+use crate::{
+    logging::VERSION,
+    telemetry::{histogram_table::REGION_OTHER, metrics::Kind},
+};
 
 /// Most regions that are labels; nodes of further ones are counted under [`REGION_OTHER`].
 pub(super) const REGIONS_MAX: usize = 64;
-
-/// The label of the regions beyond [`REGIONS_MAX`]. No region has this name.
-pub(super) const REGION_OTHER: &str = "_other";
 
 /// The states of `zerocache_node_state`.
 const STATES: [NodeState; 3] = [NodeState::Warming, NodeState::InSync, NodeState::Leaving];

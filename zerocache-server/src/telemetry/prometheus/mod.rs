@@ -18,9 +18,9 @@ use prometheus_client::{
 use zerocache_net::discovery::SourceStatus;
 
 use super::{
-    METRICS, PREFIX,
+    Distribution, HISTOGRAMS, HistogramMetric, METRICS, PREFIX,
+    families::FAMILIES,
     metrics::{Kind, Metric, Sample, Unit, Value},
-    table::FAMILIES,
 };
 
 /// A text format that Prometheus reads.
@@ -64,6 +64,7 @@ pub struct Surroundings {
 #[must_use]
 pub fn render(sample: &Sample<'_>, surroundings: &Surroundings, format: Format) -> String {
     let mut families = of_table(sample);
+    families.extend(histograms(sample));
     families.extend(cluster::families(&sample.node, surroundings));
     families.extend(process::families());
     let mut registry = Registry::default();
@@ -77,11 +78,13 @@ pub fn render(sample: &Sample<'_>, surroundings: &Surroundings, format: Format) 
 }
 
 /// A value of a series.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Number {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
+    /// A histogram, and how many of its values make up one in the unit of the family.
+    Distribution(Distribution, f64),
 }
 
 /// Labels, and the value at the moment of the scrape.
@@ -138,6 +141,18 @@ fn of_table(sample: &Sample<'_>) -> Vec<Family> {
     families
 }
 
+/// The families of the histograms.
+fn histograms(sample: &Sample<'_>) -> Vec<Family> {
+    let family = |metric: &HistogramMetric| {
+        let family = Family::new(metric.family, metric.help, Kind::Histogram);
+        metric.series(sample).into_iter().fold(family, |family, (label, values)| {
+            let labels = vec![(metric.label, Cow::Owned(label.into_owned()))];
+            family.with(labels, Number::Distribution(values, metric.per_base_unit()))
+        })
+    };
+    HISTOGRAMS.iter().map(family).collect()
+}
+
 fn number(metric: &Metric, value: Value) -> Option<Number> {
     let is_seconds = metric.unit == Unit::Milliseconds;
     Some(match value {
@@ -159,14 +174,15 @@ impl Collector for Families {
             let kind = match family.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
             };
             let mut metric = encoder.encode_descriptor(&family.name, family.help, None, kind)?;
             for series in &family.series {
                 if series.labels.is_empty() {
-                    encode(&mut metric, family.kind, series.value)?;
+                    encode(&mut metric, family.kind, &series.value)?;
                 } else {
                     let labels = series.labels.as_slice();
-                    encode(&mut metric.encode_family(&labels)?, family.kind, series.value)?;
+                    encode(&mut metric.encode_family(&labels)?, family.kind, &series.value)?;
                 }
             }
         }
@@ -174,21 +190,29 @@ impl Collector for Families {
     }
 }
 
-fn encode(metric: &mut MetricEncoder<'_>, kind: Kind, value: Number) -> fmt::Result {
-    match (kind, value) {
-        (Kind::Counter, Number::Unsigned(value)) => {
-            metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
+fn encode(metric: &mut MetricEncoder<'_>, kind: Kind, value: &Number) -> fmt::Result {
+    let is_counter = kind == Kind::Counter;
+    match value {
+        Number::Unsigned(value) if is_counter => {
+            metric.encode_counter::<NoLabelSet, _, f64>(value, None)
         }
-        (Kind::Counter, Number::Float(value)) => {
-            metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
+        Number::Float(value) if is_counter => {
+            metric.encode_counter::<NoLabelSet, _, f64>(value, None)
         }
         // A counter is never negative.
-        (Kind::Counter, Number::Signed(value)) => {
+        Number::Signed(value) if is_counter => {
             metric.encode_counter::<NoLabelSet, _, f64>(&value.unsigned_abs(), None)
         }
-        (Kind::Gauge, Number::Unsigned(value)) => metric.encode_gauge(&value),
-        (Kind::Gauge, Number::Signed(value)) => metric.encode_gauge(&value),
-        (Kind::Gauge, Number::Float(value)) => metric.encode_gauge(&value),
+        Number::Unsigned(value) => metric.encode_gauge(value),
+        Number::Signed(value) => metric.encode_gauge(value),
+        Number::Float(value) => metric.encode_gauge(value),
+        Number::Distribution(values, divisor) => {
+            let bounds = values.bounds.iter().map(|bound| *bound as f64 / divisor);
+            let bounds = bounds.chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(values.counts.iter().copied()).collect();
+            let sum = values.sum as f64 / divisor;
+            metric.encode_histogram::<NoLabelSet>(sum, values.count(), &buckets, None)
+        }
     }
 }
 

@@ -6,10 +6,8 @@ use zerocache_core::{
     wire::NodeState,
 };
 
-use super::{
-    cluster::{REGION_OTHER, REGIONS_MAX},
-    *,
-};
+use super::{cluster::REGIONS_MAX, *};
+use crate::telemetry::histogram_table::REGION_OTHER;
 
 #[test]
 fn series_of_the_table_are_distinct_and_of_one_kind() {
@@ -76,6 +74,7 @@ fn view(count: u64, regions: u64) -> ClusterStatus {
         refused: RefusalCounts::default(),
         tombstone_retention_ms: 0,
         clock_offset_ms: 0,
+        is_drained: false,
     }
 }
 

@@ -67,6 +67,7 @@ struct Entry {
     key: Key,
     times: NearTimes,
     value: Bytes,
+    metadata: Bytes,
     version: Version,
     expiry: Instant,
     node: Incarnation,
@@ -83,6 +84,10 @@ impl NearItem for Entry {
         self.version
     }
 
+    fn metadata(&self) -> &[u8] {
+        &self.metadata
+    }
+
     fn times(&self) -> &NearTimes {
         &self.times
     }
@@ -94,6 +99,7 @@ struct Entries {
     recent_writes: RefCell<RecentWrites>,
     epoch: Cell<u64>,
     valid_until: Cell<Instant>,
+    latest_purge: Cell<u64>,
 }
 
 impl NearStorage for Entries {
@@ -133,6 +139,19 @@ impl NearStorage for Entries {
         if all.get(&hash).is_some_and(condition) {
             all.remove(&hash);
         }
+    }
+
+    fn remove_all(&self, condition: impl Fn(&Rc<Entry>) -> bool) {
+        self.all.borrow_mut().retain(|_, entry| !condition(entry));
+    }
+
+    fn filling<R>(&self, act: impl FnOnce(u64) -> R) -> R {
+        act(self.latest_purge.get())
+    }
+
+    fn purging(&self, stamp: u64, act: impl FnOnce()) {
+        self.latest_purge.set(self.latest_purge.get().max(stamp));
+        act();
     }
 }
 
@@ -226,7 +245,9 @@ impl World {
         if let Some(times) = near.rules.times(permit, remaining_ms, &Metadata::default()) {
             let (key, expiry) = (self.keys[key].clone(), permit.started().plus_ms(remaining_ms));
             let kept_us = self.now_us;
-            let entry = Entry { key, times, value, version, expiry, node, began_us, kept_us };
+            let metadata = Bytes::new();
+            let entry =
+                Entry { key, times, value, metadata, version, expiry, node, began_us, kept_us };
             near.rules.insert(Rc::new(entry), now);
         }
     }

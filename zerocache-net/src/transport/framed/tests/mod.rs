@@ -4,6 +4,7 @@ mod batching;
 mod connection;
 pub(in crate::transport) mod model;
 mod reader;
+mod schedules;
 mod sink;
 mod wakers;
 mod writer;

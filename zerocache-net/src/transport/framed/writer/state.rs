@@ -86,7 +86,7 @@ impl WriteState {
             let empty = std::mem::take(&mut self.spare);
             (std::mem::replace(&mut self.next, empty), 0)
         };
-        self.is_blocked = false;
+        (self.is_blocked, self.is_flusher_late) = (false, false);
         let waker = self.flusher.clone().unwrap_or_else(|| Waker::noop().clone());
         Some(WriteJob { stream: self.stream.take()?, buffer, written, waker })
     }

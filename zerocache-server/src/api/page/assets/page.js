@@ -152,6 +152,8 @@ const TILES = [
   { name: "Reads", key: "reads_per_s", show: v => number(v) + " /s", side: peak },
   { name: "Hit ratio", key: "hit_ratio", show: percent, max: 1, side: lowest },
   { name: "Writes", key: "writes_per_s", show: v => number(v) + " /s", side: peak },
+  { name: "Read time, p99", key: "get_p99_us", show: v => "≤ " + millis(v / 1000), side: peak },
+  { name: "Write time, p99", key: "put_p99_us", show: v => "≤ " + millis(v / 1000), side: peak },
   { name: "Memory", key: "bytes", show: bytes, max: view => view.stats.bytes_max,
     side: (_, view) => `${percent(view.stats.bytes / view.stats.bytes_max)} of ${bytes(view.stats.bytes_max)}` },
   { name: "Evictions", key: "evictions_per_s", show: v => number(v) + " /s", side: peak,
@@ -262,10 +264,17 @@ function showFacts(view) {
   });
 }
 
+// The rows of a field: one, or some for each histogram in it.
+function figures([field, value]) {
+  if (value === null || typeof value !== "object") return [[field, value]];
+  return Object.entries(value).flatMap(([label, histogram]) =>
+    ["count", "p50", "p99"].map(name => [`${field} ${label} ${name}`, histogram[name] ?? "–"]));
+}
+
 function showStats() {
   if (!view || !document.querySelector("details").open) return;
   const wanted = $("filter").value.trim().toLowerCase();
-  const rows = Object.entries(view.stats).filter(([name]) => name.includes(wanted));
+  const rows = Object.entries(view.stats).flatMap(figures).filter(([name]) => name.includes(wanted));
   sync($("stats"), rows, ([name]) => name, () => {
     const row = make("tr"), name = make("th");
     name.scope = "row";
@@ -325,6 +334,23 @@ function showEvents(events) {
   });
 }
 
+// The keys that are read most: their names where this viewer may see them, else their hashes.
+function showHotKeys({ mode, keys }) {
+  $("hot-section").hidden = mode === "off";
+  sync($("hot"), keys.length ? keys : [null], key => key ? key.hash : "", key => {
+    if (!key) return make("li", "empty", "No key is read often.");
+    const row = make("li");
+    row.append(make("span", key.key === undefined ? "hash" : ""), make("small"), make("b"));
+    return row;
+  }, (row, key) => {
+    if (!key) return;
+    setText(row.children[0], key.key ?? key.hash);
+    row.children[0].title = "Hash " + key.hash;
+    setText(row.children[1], bytes(key.key_bytes));
+    setText(row.children[2], number(key.reads_per_s) + " /s");
+  });
+}
+
 function setLive(on, text) {
   $("live").dataset.on = on;
   setText($("live"), text);
@@ -355,6 +381,7 @@ function open() {
     hear();
     show();
   });
+  source.addEventListener("hot-keys", event => showHotKeys(JSON.parse(event.data)));
   source.addEventListener("events", event => showEvents(JSON.parse(event.data) || []));
   source.onerror = () => {
     // A refused stream is closed by the browser: the session may be over, or the node full or gone.

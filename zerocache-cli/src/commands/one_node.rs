@@ -1,0 +1,78 @@
+//! What commands share that work at one node: which one it is, and its administrative requests.
+
+use std::{future::Future, net::SocketAddr};
+
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::Value as Json;
+use zerocache_net::transport::http_request;
+
+use crate::{
+    context::{Context, no_answer, parse_json},
+    failure::Failure,
+    survey::{self, NodeView},
+};
+
+/// The node at which a command works.
+pub(crate) struct OneNode {
+    pub(crate) address: SocketAddr,
+    pub(crate) id: String,
+    /// The node in text.
+    pub(crate) label: String,
+}
+
+impl From<&NodeView> for OneNode {
+    fn from(view: &NodeView) -> Self {
+        Self { address: view.address, id: view.id().to_owned(), label: view.label() }
+    }
+}
+
+impl OneNode {
+    /// Chooses the node that was named, or else one that answers; rather one in sync.
+    pub(crate) async fn choose(context: &Context) -> Result<Self, Failure> {
+        let survey = survey::needed(context).await?;
+        let is_ready = |view: &&NodeView| view.own()["state"] == "in-sync";
+        let view = survey.nodes.iter().find(is_ready).or(survey.nodes.first());
+        view.map(Self::from).ok_or_else(|| Failure::unreachable("no node answers".to_owned()))
+    }
+
+    /// Returns the node at an address.
+    pub(crate) async fn at(context: &Context, address: SocketAddr) -> Result<Self, Failure> {
+        let nobody = Self { address, id: String::new(), label: String::new() };
+        let cluster = nobody.ask(context, (Method::GET, "/v1/cluster")).await?;
+        let own = &cluster["nodes"][0];
+        let text = |name: &str| own[name].as_str().unwrap_or_default().to_owned();
+        let name = cluster["cluster"].as_str().unwrap_or_default();
+        if name != context.cluster() {
+            let line = format!("{address}: a node of the cluster {name:?}");
+            return Err(Failure::unreachable(line));
+        }
+        Ok(Self { id: text("id"), label: format!("{} {address}", text("region")), ..nobody })
+    }
+
+    /// Returns the document that the node answers a request with.
+    pub(crate) async fn ask(
+        &self,
+        context: &Context,
+        (method, target): (Method, &str),
+    ) -> Result<Json, Failure> {
+        let response = context.request(self.address, (method, target, Bytes::new())).await;
+        let response = response.map_err(|failure| no_answer(self.address, failure))?;
+        parse_json(self.address, &response)
+    }
+
+    /// Returns the document that the node answers a GET with, as a future of its own.
+    pub(crate) fn request(
+        &self,
+        context: &Context,
+        target: String,
+    ) -> impl Future<Output = Result<Json, Failure>> + Send + use<> {
+        let (to, timeout) = (self.address, context.global.timeout);
+        let security = context.security.clone();
+        async move {
+            let request = (Method::GET, target.as_str(), Bytes::new());
+            let response = http_request(to, request, timeout, &security).await;
+            parse_json(to, &response.map_err(|failure| no_answer(to, failure))?)
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Purges: the end of all entries with a tag, of a function, of a namespace, or of everything.
+
+use std::future::{IntoFuture, ready};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use zerocache_core::purge::{HOLD_MS_MAX, PurgeMode, PurgeTarget};
+
+use super::BoxFuture;
+use super::flight;
+use super::writing;
+use crate::client::PurgeRequest;
+use crate::{Ack, Error, Version, Written, ZerocacheClient, wait};
+
+/// A purge; from [`ZerocacheClient::invalidate_tag`] and its siblings. Nothing happens until it is awaited, or
+/// [`wait`](Self::wait)ed for; once it has begun, it continues without its caller.
+///
+/// A purge ends all entries that it names and that have a lower version: those that nodes hold, and those that
+/// reach them later. No read that begins at a node after that node acknowledged the purge returns one of them.
+#[must_use = "a purge does nothing unless it is awaited"]
+pub struct Purge {
+    client: ZerocacheClient,
+    target: Result<PurgeTarget, Error>,
+    mode: PurgeMode,
+    hold: Duration,
+    ack: Ack,
+    replayed: Option<Version>,
+    deadline: Option<Duration>,
+}
+
+/// Purges of several tags; from [`ZerocacheClient::invalidate_tags`].
+#[must_use = "a purge does nothing unless it is awaited"]
+pub struct PurgeMany(Vec<Purge>);
+
+impl Purge {
+    pub(super) fn new(client: &ZerocacheClient, target: Result<PurgeTarget, Error>) -> Self {
+        Self {
+            client: client.clone(),
+            target,
+            mode: PurgeMode::Hard,
+            hold: Duration::ZERO,
+            ack: Ack::Region,
+            replayed: None,
+            deadline: None,
+        }
+    }
+
+    /// Ends the fresh time of the entries only: those with stale times may be served stale, to whoever accepts
+    /// that, until they are computed again. Entries without stale times end.
+    pub fn soft(mut self) -> Self {
+        self.mode = PurgeMode::Soft;
+        self
+    }
+
+    /// Which nodes must have the purge before it completes; default [`Ack::Region`].
+    pub fn ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
+        self
+    }
+
+    /// Also ends what is written within this time after the purge, at most 11 s: values that were read from an
+    /// origin that changes a little later, or written by nodes whose clocks are ahead. They are returned to those
+    /// who computed them, and not kept. Needs a permission that is not limited to some keys.
+    pub fn hold(mut self, time: Duration) -> Self {
+        self.hold = time;
+        self
+    }
+
+    /// Repeats the purge that got this version: entries written since then live on. A version older than the
+    /// retention (an hour) is refused.
+    pub fn replay(mut self, version: Version) -> Self {
+        self.replayed = Some(version);
+        self
+    }
+
+    /// How long it may take in all, instead of the client's total; at least 1 ms is taken.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Purges now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it: the tag is not allowed, the permission is missing, or no node was reached.
+    pub fn wait(self) -> Result<Written, Error> {
+        wait::block_on(self.into_future())
+    }
+
+    /// Begins. What is being computed or stored in this process is not kept, as far as it may be of the target.
+    fn start(self) -> BoxFuture<Result<Written, Error>> {
+        let Self { client, target, mode, hold, ack, replayed, deadline } = self;
+        let target = match target {
+            Ok(target) => target,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        let hold_ms = u64::try_from(hold.as_millis()).map_or(HOLD_MS_MAX, |ms| ms.min(HOLD_MS_MAX));
+        let writes = flight::invalidate_all(&target);
+        let owned = client.clone();
+        Box::pin(client.continue_in_background(async move {
+            writing::wait_for_writes(&owned, writes).await;
+            let request = PurgeRequest { target, mode, hold_ms, ack, replayed };
+            let target = request.target.clone();
+            let purged = owned.raw_purge(request, deadline).await;
+            flight::close_all_after_purge(&target);
+            purged
+        }))
+    }
+}
+
+impl IntoFuture for Purge {
+    type Output = Result<Written, Error>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.start()
+    }
+}
+
+impl PurgeMany {
+    fn each(self, change: impl Fn(Purge) -> Purge) -> Self {
+        Self(self.0.into_iter().map(change).collect())
+    }
+
+    /// As [`Purge::soft`].
+    pub fn soft(self) -> Self {
+        self.each(Purge::soft)
+    }
+
+    /// As [`Purge::ack`].
+    pub fn ack(self, ack: Ack) -> Self {
+        self.each(|purge| purge.ack(ack))
+    }
+
+    /// As [`Purge::hold`].
+    pub fn hold(self, time: Duration) -> Self {
+        self.each(|purge| purge.hold(time))
+    }
+
+    /// As [`Purge::deadline`].
+    pub fn deadline(self, deadline: Duration) -> Self {
+        self.each(|purge| purge.deadline(deadline))
+    }
+
+    /// As [`Purge::wait`], for all tags.
+    pub fn wait(self) -> Vec<Result<Written, Error>> {
+        wait::block_on(self.into_future())
+    }
+}
+
+impl IntoFuture for PurgeMany {
+    /// The outcome of each tag, in their order.
+    type Output = Vec<Result<Written, Error>>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(join_all(self.0.into_iter().map(Purge::start)))
+    }
+}
+
+impl ZerocacheClient {
+    /// Ends all entries with a tag, of whatever writer, in all regions.
+    ///
+    /// ```no_run
+    /// # async fn example(cache: zerocache_client::ZerocacheClient) -> Result<(), zerocache_client::Error> {
+    /// cache.put("thumb/220/Big.djvu", "...", 3_600).tags(["file:Big.djvu"]).await?;
+    /// cache.invalidate_tag("file:Big.djvu").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn invalidate_tag(&self, tag: impl AsRef<str>) -> Purge {
+        Purge::new(self, PurgeTarget::tag(tag.as_ref()).map_err(Error::from))
+    }
+
+    /// Ends all entries with any of these tags. The purges run beside each other, and their outcomes come in the
+    /// order of the tags.
+    pub fn invalidate_tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> PurgeMany {
+        PurgeMany(tags.into_iter().map(|tag| self.invalidate_tag(tag)).collect())
+    }
+
+    /// Ends all memoized results of this client's [namespace](Self::namespace).
+    pub fn invalidate_namespace(&self) -> Purge {
+        Purge::new(self, Ok(PurgeTarget::Namespace(self.namespace().to_owned())))
+    }
+
+    /// Ends all memoized results of clients with this namespace; `""` for those without one.
+    #[doc(hidden)]
+    pub fn invalidate_namespace_of(&self, namespace: &str) -> Purge {
+        Purge::new(self, Ok(PurgeTarget::Namespace(namespace.to_owned())))
+    }
+
+    /// Ends all entries of the cluster.
+    pub fn invalidate_everything(&self) -> Purge {
+        Purge::new(self, Ok(PurgeTarget::Everything))
+    }
+}

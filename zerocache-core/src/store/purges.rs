@@ -1,0 +1,403 @@
+//! The purges that a store knows, and the judgement of entries by them.
+//!
+//! There is no index from targets to entries. Entries are judged where they are read, copied and stored, and
+//! a sweep drops the dead ones, so that a purge costs the same however many entries it ends. Almost all
+//! judgements end at one comparison, of the entry's version with the latest purge of its kind.
+
+use alloc::{boxed::Box, collections::BTreeMap};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
+
+use super::{
+    Store,
+    backend::{Backend, Lock},
+    slot::{Class, SlotRef},
+    variant::{Breakage, StoreVariant},
+};
+use crate::{
+    entry::{Change, Record},
+    key::SHARDS,
+    metadata::{each_tag_id, stale_ms_of},
+    purge::{PurgeMode, PurgeTarget, PurgeValue, TargetId, is_reserved},
+    time::{Instant, Now},
+    version::Version,
+};
+
+/// How much longer than the retention a purge is kept, in milliseconds.
+const PURGE_MARGIN_MS: u64 = 60_000;
+
+/// Purges may take this fraction of the byte budget (1/64).
+const PURGE_BUDGET_FRACTION: u64 = 64;
+
+/// The number of floors. Targets that share one cost lookups, nothing else.
+const FLOORS: usize = 1_024;
+
+/// What the purges say of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No purge ends the entry.
+    Alive,
+    /// The entry is not served from this time on.
+    Until(Instant),
+    /// The entry is not served.
+    Dead,
+}
+
+impl Verdict {
+    /// Returns whether the entry is not served at `now`.
+    pub fn is_dead(self, now: Instant) -> bool {
+        match self {
+            Self::Alive => false,
+            Self::Until(at) => at <= now,
+            Self::Dead => true,
+        }
+    }
+}
+
+/// The purges of one target.
+#[derive(Clone, Copy, Debug, Default)]
+struct Register {
+    hard: Option<Version>,
+    soft: Option<(Version, Instant)>,
+    /// The time from which records that the purges end are refused as too old.
+    expires: Instant,
+    /// The number of the first sweep that began after the last of the purges.
+    swept_by: u64,
+}
+
+/// Registers by identity, and the state of the sweep.
+#[derive(Debug, Default)]
+struct Registers {
+    by_id: BTreeMap<TargetId, Register>,
+    sweep: Sweep,
+    /// A time before which no register expires.
+    first_expiry: Option<Instant>,
+}
+
+/// The progress of the sweep over all shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sweep {
+    /// The number of the last sweep that began.
+    number: u64,
+    position: Option<SweepPosition>,
+    /// A purge came after the last sweep began.
+    is_wanted: bool,
+}
+
+/// Where a sweep is: a shard, and the number of its slots left. Shards and slots are taken from the last one
+/// on.
+pub type SweepPosition = (usize, usize);
+
+/// The latest stamp that the purges of one kind judge.
+///
+/// Read by every reader and written by purges alone.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Latest {
+    any: AtomicU64,
+    scopes: AtomicU64,
+    everything: AtomicU64,
+}
+
+/// The purges of a store.
+pub struct Purges<B: Backend> {
+    latest: Latest,
+    floors: Box<[AtomicU64]>,
+    registers: B::Lock<Registers>,
+    breakage: Breakage,
+}
+
+impl<B: Backend> Default for Purges<B> {
+    fn default() -> Self {
+        Self {
+            latest: Latest::default(),
+            floors: (0..FLOORS).map(|_| AtomicU64::new(0)).collect(),
+            registers: B::Lock::new(Registers::default()),
+            breakage: Breakage::default(),
+        }
+    }
+}
+
+impl<B: Backend> Purges<B> {
+    /// Injects a bug.
+    #[cfg(feature = "variants")]
+    pub fn set_breakage(&mut self, breakage: Breakage) {
+        self.breakage = breakage;
+    }
+
+    /// Takes in the record of a purge. Records of other keys have no effect.
+    pub fn merge(&self, record: &Record) {
+        let Change::Put { value, expires, .. } = &record.change else { return };
+        let Some((target, mode)) = PurgeTarget::of_key(record.key.as_bytes()) else { return };
+        let Ok(purge) = PurgeValue::decode(value) else { return };
+        let mode = match mode {
+            PurgeMode::Soft if self.breakage.is(StoreVariant::SoftPurgesHard) => PurgeMode::Hard,
+            mode => mode,
+        };
+        let below = purge.judges_below(record.version);
+        let at = expires.minus_ms(purge.life_ms);
+        let id = target.id();
+        self.registers.with(|Registers { by_id, sweep, first_expiry }| {
+            sweep.is_wanted = true;
+            let register = by_id.entry(id).or_default();
+            match mode {
+                PurgeMode::Hard => register.hard = register.hard.max(Some(below)),
+                PurgeMode::Soft => register.soft = register.soft.max(Some((below, at))),
+            }
+            register.expires = register.expires.max(*expires);
+            register.swept_by = sweep.number + 1;
+            *first_expiry = Some(first_expiry.map_or(*expires, |first| first.min(*expires)));
+            self.raise(&target, id, below.stamp());
+        });
+    }
+
+    fn raise(&self, target: &PurgeTarget, id: TargetId, stamp: u64) {
+        // The floor first: a reader that sees `latest` looks at it.
+        self.floor(id).fetch_max(stamp, Release);
+        let of_kind = match target {
+            PurgeTarget::Everything => Some(&self.latest.everything),
+            PurgeTarget::Namespace(_) | PurgeTarget::Function { .. } => Some(&self.latest.scopes),
+            PurgeTarget::Tag(_) => None,
+        };
+        if let Some(latest) = of_kind {
+            latest.fetch_max(stamp, Release);
+        }
+        self.latest.any.fetch_max(stamp, Release);
+    }
+
+    fn floor(&self, id: TargetId) -> &AtomicU64 {
+        &self.floors[(id.0 >> 32) as usize % FLOORS]
+    }
+
+    /// Returns whether an entry of `version` need not be judged further: no purge is as late.
+    #[inline]
+    pub fn spare(&self, version: Version) -> bool {
+        version.stamp() > self.latest.any.load(Acquire)
+    }
+
+    /// Judges an entry.
+    #[inline]
+    pub fn judge(&self, version: Version, key: &[u8], metadata: &[u8]) -> Verdict {
+        if self.spare(version) { Verdict::Alive } else { self.judge_older(version, key, metadata) }
+    }
+
+    #[cold]
+    fn judge_older(&self, version: Version, key: &[u8], metadata: &[u8]) -> Verdict {
+        let stamp = version.stamp();
+        let mut verdict = Verdict::Alive;
+        let mut judge = |id: TargetId| {
+            if stamp <= self.floor(id).load(Acquire) && verdict != Verdict::Dead {
+                verdict = self.judge_by(id, version, metadata, verdict);
+            }
+        };
+        if stamp <= self.latest.everything.load(Acquire) {
+            judge(TargetId::EVERYTHING);
+        }
+        if stamp <= self.latest.scopes.load(Acquire) {
+            TargetId::of_key(key).into_iter().flatten().for_each(&mut judge);
+        }
+        each_tag_id(metadata, judge);
+        verdict
+    }
+
+    /// Adds the judgement of one target to `verdict`.
+    fn judge_by(
+        &self,
+        id: TargetId,
+        version: Version,
+        metadata: &[u8],
+        verdict: Verdict,
+    ) -> Verdict {
+        let Some(register) = self.registers.with(|registers| registers.by_id.get(&id).copied())
+        else {
+            return verdict;
+        };
+        if register.hard.is_some_and(|below| version < below) {
+            return Verdict::Dead;
+        }
+        match register.soft {
+            Some((below, at)) if version < below => {
+                let until = at.plus_ms(stale_ms_of(metadata));
+                match verdict {
+                    Verdict::Until(earlier) if earlier <= until => verdict,
+                    _ => Verdict::Until(until),
+                }
+            }
+            _ => verdict,
+        }
+    }
+
+    /// Judges a record that is about to be stored at `now`.
+    pub fn ends(&self, record: &Record, now: Now) -> bool {
+        let Change::Put { metadata, .. } = &record.change else { return false };
+        let (key, version) = (record.key.as_bytes(), record.version);
+        self.judge(version, key, metadata).is_dead(now.mono)
+    }
+
+    /// Returns where the sweep is. Begins one if there are new purges, or some whose time is over, which are
+    /// forgotten after it.
+    pub fn sweep_position(&self, now: Now) -> Option<SweepPosition> {
+        if self.latest.any.load(Acquire) == 0 {
+            return None;
+        }
+        self.registers.with(|Registers { sweep, first_expiry, .. }| {
+            let is_due = sweep.is_wanted || first_expiry.is_some_and(|first| first <= now.mono);
+            if sweep.position.is_none() && is_due {
+                sweep.is_wanted = false;
+                sweep.number += 1;
+                sweep.position = Some((SHARDS - 1, usize::MAX));
+            }
+            sweep.position
+        })
+    }
+
+    /// Notes where the sweep goes on. After its end, purges that can end nothing any more are forgotten: their
+    /// time is over, and what was here when they came was judged.
+    pub fn note_swept(&self, position: Option<SweepPosition>, now: Now) {
+        let is_hasty = self.breakage.is(StoreVariant::PurgesForgotten);
+        self.registers.with(|Registers { by_id, sweep, first_expiry }| {
+            sweep.position = position;
+            if position.is_some() {
+                return;
+            }
+            by_id.retain(|_, register| {
+                let is_swept = register.swept_by <= sweep.number;
+                !(is_swept && register.expires <= now.mono || is_hasty)
+            });
+            *first_expiry = by_id.values().map(|register| register.expires).min();
+            if by_id.is_empty() {
+                self.floors.iter().for_each(|floor| floor.store(0, Release));
+                let Latest { any, scopes, everything } = &self.latest;
+                for latest in [any, scopes, everything] {
+                    latest.store(0, Release);
+                }
+            }
+        });
+    }
+
+    /// Ends the time of the purges with this key: they are forgotten after the next sweep.
+    pub fn shed(&self, key: &[u8], now: Now) {
+        let Some((target, _)) = PurgeTarget::of_key(key) else { return };
+        self.registers.with(|Registers { by_id, first_expiry, .. }| {
+            if let Some(register) = by_id.get_mut(&target.id()) {
+                register.expires = register.expires.min(now.mono);
+                *first_expiry = Some(now.mono);
+            }
+        });
+    }
+
+    /// Moves the versions that were stamped at `from` or later, as those of entries.
+    pub fn restamp(&self, from: u64, by_ms: i64) {
+        let restamped = |below: Version| match below.stamp() >= from {
+            true => below.restamped(by_ms),
+            false => below,
+        };
+        self.registers.with(|Registers { by_id, .. }| {
+            for (id, register) in by_id {
+                register.hard = register.hard.map(restamped);
+                register.soft = register.soft.map(|(below, at)| (restamped(below), at));
+                let hard = register.hard.map_or(0, Version::stamp);
+                let stamp = register.soft.map_or(0, |(below, _)| below.stamp()).max(hard);
+                self.floor(*id).fetch_max(stamp, Release);
+                self.latest.everything.fetch_max(stamp, Release);
+                self.latest.scopes.fetch_max(stamp, Release);
+                self.latest.any.fetch_max(stamp, Release);
+            }
+        });
+    }
+
+    /// Returns the number of targets with purges.
+    pub fn len(&self) -> usize {
+        self.registers.with(|registers| registers.by_id.len())
+    }
+}
+
+impl<B: Backend> Store<B> {
+    /// Returns what purges say of an entry.
+    #[inline]
+    pub(super) fn judge(&self, slot: SlotRef<'_, B::Pages>) -> Verdict {
+        if self.purges.spare(slot.version) || self.is_broken(StoreVariant::PurgesIgnored) {
+            return Verdict::Alive;
+        }
+        self.purges.judge(slot.version, slot.key(), slot.entry().metadata)
+    }
+
+    /// Returns whether an entry may be given to other nodes: it has not expired, and no purge ended it.
+    pub(super) fn is_served(&self, slot: SlotRef<'_, B::Pages>, now: Now) -> bool {
+        let is_unrepaired =
+            slot.class == Class::Reserved && self.is_broken(StoreVariant::PurgesUnrepaired);
+        !slot.is_expired(now.mono) && !self.judge(slot).is_dead(now.mono) && !is_unrepaired
+    }
+
+    /// Returns whether a purge ends this record.
+    pub(crate) fn is_purged(&self, record: &Record, now: Now) -> bool {
+        self.purges.ends(record, now)
+    }
+
+    /// Takes in a record that may be a purge, and drops the oldest purges above the bound.
+    pub(super) fn note_purge(&self, record: &Record, now: Now) {
+        if !is_reserved(record.key.as_bytes()) {
+            return;
+        }
+        self.purges.merge(record);
+        while self.totals.bytes_of(Class::Reserved) > 2 * self.purge_bytes_max()
+            && self.shed_purge(now)
+        {}
+    }
+
+    /// Drops the oldest purge. What it would end cannot arrive any more: records that old are refused for keys
+    /// of which nothing is known.
+    fn shed_purge(&self, now: Now) -> bool {
+        let Some(index) = self.totals.oldest(Class::Reserved) else { return false };
+        let stamp = self.change(index, |shard| {
+            if let Some(key) = shard.oldest_key(Class::Reserved) {
+                self.purges.shed(key, now);
+            }
+            shard.drop_oldest(Class::Reserved).map(Version::wall_ms)
+        });
+        if let Some(wall_ms) = stamp {
+            self.raise_retention_floor(wall_ms);
+        }
+        stamp.is_some()
+    }
+
+    /// Returns the most bytes of purges that the node accepts from clients.
+    fn purge_bytes_max(&self) -> u64 {
+        self.capacity().bytes_max / PURGE_BUDGET_FRACTION
+    }
+
+    /// Returns whether the purges fill their share of the budget, so that the node accepts no further one.
+    #[must_use]
+    pub fn has_no_room_for_purges(&self) -> bool {
+        self.totals.bytes_of(Class::Reserved) >= self.purge_bytes_max()
+    }
+
+    /// Returns how long a purge is kept, in milliseconds: the retention, and what clocks and holds may differ
+    /// by.
+    #[must_use]
+    pub fn purge_life_ms(&self) -> u64 {
+        self.retention_ms + PURGE_MARGIN_MS
+    }
+
+    /// Goes on with the sweep of purged entries: looks at up to `most` entries of one shard. Returns whether
+    /// there is more to do.
+    pub fn sweep_purged(&self, now: Now, most: usize) -> bool {
+        let Some((index, left)) = self.purges.sweep_position(now) else { return false };
+        let left = self.change(index, |shard| {
+            let end = left.min(shard.entry_count());
+            let from = end.saturating_sub(most);
+            let judge = |slot: SlotRef<'_, B::Pages>| self.judge(slot);
+            shard.sweep_purged(from as u32..end as u32, now.mono, judge);
+            from
+        });
+        let position = match (left, index.checked_sub(1)) {
+            (0, None) => None,
+            (0, Some(next)) => Some((next, usize::MAX)),
+            (left, _) => Some((index, left)),
+        };
+        self.purges.note_swept(position, now);
+        true
+    }
+}

@@ -1,0 +1,55 @@
+//! Copies of entries that other nodes, or earlier processes of this one, have held for a while.
+
+use super::Shard;
+use crate::{
+    entry::{Change, Record},
+    key::KeyHash,
+    store::{
+        backend::Pages,
+        outcome::ApplyOutcome,
+        slot::{Class, NewEntry},
+    },
+    time::Now,
+};
+
+impl<P: Pages> Shard<P> {
+    /// Stores a copied entry at the cold end of the unread class, so that it is evicted before all present
+    /// entries. An entry older than the retention is accepted, too.
+    pub fn import(
+        &mut self,
+        (hash, record): (KeyHash, &Record),
+        now: Now,
+        tick: u32,
+        ended: bool,
+    ) -> ApplyOutcome {
+        let Change::Put { value, metadata, expires } = &record.change else {
+            return self.apply_tombstone(hash, record.version);
+        };
+        let index = self.entries.find_hash(hash, record.key.as_bytes());
+        match self.version_at(index, hash) {
+            Some(known) if known > record.version => return ApplyOutcome::Superseded(known),
+            Some(known) if known == record.version => return ApplyOutcome::Duplicate,
+            known => self.update_digests(hash, known, record.version),
+        }
+        let weight = self.sizes.weight_of(record.payload_bytes());
+        if *expires <= now.mono || weight > self.weight_max || ended {
+            self.replace_with_tombstone(hash, index, record.version);
+            return if ended { ApplyOutcome::Purged } else { ApplyOutcome::Applied };
+        }
+        if let Some(index) = index {
+            self.remove(index);
+        }
+        let key = record.key.as_bytes();
+        let (version, expires) = (record.version, *expires);
+        let entry = NewEntry { key, metadata, value, version, expires };
+        self.counts.puts += 1;
+        self.remove_tombstone(hash);
+        let class = Class::of_new(key);
+        match class {
+            Class::Reserved => self.entries.insert(hash, &entry, tick),
+            _ => self.entries.insert_cold(hash, &entry, tick),
+        }
+        self.usage.add(class, weight);
+        ApplyOutcome::Applied
+    }
+}

@@ -1,0 +1,112 @@
+//! What is measured of requests: durations, sizes of values, outcomes of writes.
+
+use zerocache_core::wire::{Response, Status, Written};
+
+use super::{
+    counters::Counter,
+    histogram::{DURATIONS_US, Histogram, SIZES},
+};
+
+/// The requests whose durations are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimedOperation {
+    /// A read.
+    Get,
+    /// A write of a value.
+    Put,
+    /// A delete.
+    Delete,
+    /// A batch of writes from another node.
+    Replicate,
+    /// A request for a lease, or for the value that its holder computes.
+    Lease,
+}
+
+/// What is measured of requests. Durations are in microseconds, sizes in bytes.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    durations: [Histogram; TimedOperation::ALL.len()],
+    /// Values that clients wrote.
+    pub(super) bytes_in: Histogram,
+    /// Values that reads returned.
+    pub(super) bytes_out: Histogram,
+    writes: [Counter; 3],
+}
+
+impl Default for RequestMetrics {
+    fn default() -> Self {
+        Self {
+            durations: [const { Histogram::new(&DURATIONS_US) }; TimedOperation::ALL.len()],
+            bytes_in: Histogram::new(&SIZES),
+            bytes_out: Histogram::new(&SIZES),
+            writes: Default::default(),
+        }
+    }
+}
+
+impl RequestMetrics {
+    /// Returns the durations of an operation.
+    #[must_use]
+    pub fn duration(&self, operation: TimedOperation) -> &Histogram {
+        &self.durations[operation as usize]
+    }
+
+    /// Returns the outcomes of writes.
+    #[must_use]
+    pub fn writes(&self) -> WriteCounts {
+        let [stored, superseded, refused] = self.writes.each_ref().map(Counter::get);
+        WriteCounts { stored, superseded, refused }
+    }
+
+    /// Counts a request that took so many microseconds, and the outcome if it is a write.
+    pub(crate) fn record(&self, operation: TimedOperation, micros: u64, response: &Response) {
+        self.duration(operation).record(micros, 1);
+        if !matches!(operation, TimedOperation::Put | TimedOperation::Delete) {
+            return;
+        }
+        let [stored, superseded, refused] = &self.writes;
+        match response {
+            Response::Written(Written { status: Status::Stored, .. }) => stored.add(),
+            Response::Written(Written { status: Status::Superseded, .. }) => superseded.add(),
+            _ => refused.add(),
+        }
+    }
+
+    /// Counts the size of a value that a client wrote.
+    pub(crate) fn record_in(&self, bytes: usize) {
+        self.bytes_in.record(bytes as u64, 1);
+    }
+
+    /// Counts the size of a value that was returned, which stands for `weight` values.
+    pub(crate) fn record_out(&self, bytes: usize, weight: u64) {
+        self.bytes_out.record(bytes as u64, weight);
+    }
+}
+
+impl TimedOperation {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Get, Self::Put, Self::Delete, Self::Replicate, Self::Lease];
+
+    /// Returns the value of the label `operation`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::Replicate => "replicate",
+            Self::Lease => "lease",
+        }
+    }
+}
+
+/// Writes of clients that this node answered, by their outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteCounts {
+    /// Stored.
+    pub stored: u64,
+    /// Lost to a newer write meanwhile.
+    pub superseded: u64,
+    /// Not carried out.
+    pub refused: u64,
+}
