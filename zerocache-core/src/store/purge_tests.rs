@@ -215,6 +215,24 @@ fn purges_are_neither_read_nor_evicted_and_go_after_the_retention() {
 }
 
 #[test]
+fn purge_of_everything_ends_no_purge() {
+    let store = store(100, 1 << 20);
+    let everything = PurgeTarget::Everything;
+    store.apply(&hard("a", 10), at(10));
+    store.apply(&purge(&everything, PurgeMode::Soft, 20, 0), at(20));
+    store.apply(&purge(&everything, PurgeMode::Hard, 30, 5_000), at(30));
+    assert_eq!(store.apply(&hard("b", 15), at(40)), ApplyOutcome::Applied);
+    sweep(&store, 50);
+    let copied = |target: &PurgeTarget, mode| {
+        let key = target.key(mode);
+        matches!(store.item(key.hash(), at(60)), Some(StoredItem::Value(_)))
+    };
+    assert!(copied(&tag("a"), PurgeMode::Hard) && copied(&tag("b"), PurgeMode::Hard));
+    assert!(copied(&everything, PurgeMode::Soft) && copied(&everything, PurgeMode::Hard));
+    store.check();
+}
+
+#[test]
 fn copies_and_repair_carry_purges_and_nothing_that_they_ended() {
     let source = store(100, 1 << 20);
     source.apply(&tagged("dead", &["a"], 10), at(0));

@@ -233,7 +233,7 @@ impl<B: Backend> Purges<B> {
     pub fn ends(&self, record: &Record, now: Now) -> bool {
         let Change::Put { metadata, .. } = &record.change else { return false };
         let (key, version) = (record.key.as_bytes(), record.version);
-        self.judge(version, key, metadata).is_dead(now.mono)
+        !is_reserved(key) && self.judge(version, key, metadata).is_dead(now.mono)
     }
 
     /// Returns where the sweep is. Begins one if there are new purges, or some whose time is over, which are
@@ -319,6 +319,10 @@ impl<B: Backend> Store<B> {
     #[inline]
     pub(super) fn judge(&self, slot: SlotRef<'_, B::Pages>) -> Verdict {
         if self.purges.spare(slot.version) || self.is_broken(StoreVariant::PurgesIgnored) {
+            return Verdict::Alive;
+        }
+        // One of everything would end others, which say something else.
+        if slot.class == Class::Reserved {
             return Verdict::Alive;
         }
         self.purges.judge(slot.version, slot.key(), slot.entry().metadata)
