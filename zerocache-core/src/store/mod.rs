@@ -161,7 +161,6 @@ impl<B: Backend> Store<B> {
     #[must_use]
     pub fn broken(mut self, variant: Option<StoreVariant>) -> Self {
         self.breakage = Breakage::new(variant);
-        self.purges.set_breakage(self.breakage);
         for index in 0..SHARDS {
             self.shard(index).with(|shard| shard.set_breakage(self.breakage));
         }

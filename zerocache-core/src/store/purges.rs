@@ -14,7 +14,6 @@ use super::{
     Store,
     backend::{Backend, Lock},
     slot::{Class, SlotRef},
-    variant::{Breakage, StoreVariant},
 };
 use crate::{
     entry::{Change, Record},
@@ -106,7 +105,6 @@ pub struct Purges<B: Backend> {
     latest: Latest,
     floors: Box<[AtomicU64]>,
     registers: B::Lock<Registers>,
-    breakage: Breakage,
 }
 
 impl<B: Backend> Default for Purges<B> {
@@ -115,27 +113,16 @@ impl<B: Backend> Default for Purges<B> {
             latest: Latest::default(),
             floors: (0..FLOORS).map(|_| AtomicU64::new(0)).collect(),
             registers: B::Lock::new(Registers::default()),
-            breakage: Breakage::default(),
         }
     }
 }
 
 impl<B: Backend> Purges<B> {
-    /// Injects a bug.
-    #[cfg(feature = "variants")]
-    pub fn set_breakage(&mut self, breakage: Breakage) {
-        self.breakage = breakage;
-    }
-
     /// Takes in the record of a purge. Records of other keys have no effect.
     pub fn merge(&self, record: &Record) {
         let Change::Put { value, expires, .. } = &record.change else { return };
         let Some((target, mode)) = PurgeTarget::of_key(record.key.as_bytes()) else { return };
         let Ok(purge) = PurgeValue::decode(value) else { return };
-        let mode = match mode {
-            PurgeMode::Soft if self.breakage.is(StoreVariant::SoftPurgesHard) => PurgeMode::Hard,
-            mode => mode,
-        };
         let below = purge.judges_below(record.version);
         let at = expires.minus_ms(purge.life_ms);
         let id = target.id();
@@ -256,7 +243,6 @@ impl<B: Backend> Purges<B> {
     /// Notes where the sweep goes on. After its end, purges that can end nothing any more are forgotten: their
     /// time is over, and what was here when they came was judged.
     pub fn note_swept(&self, position: Option<SweepPosition>, now: Now) {
-        let is_hasty = self.breakage.is(StoreVariant::PurgesForgotten);
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
             sweep.position = position;
             if position.is_some() {
@@ -264,7 +250,7 @@ impl<B: Backend> Purges<B> {
             }
             by_id.retain(|_, register| {
                 let is_swept = register.swept_by <= sweep.number;
-                !(is_swept && register.expires <= now.mono || is_hasty)
+                !is_swept || register.expires > now.mono
             });
             *first_expiry = by_id.values().map(|register| register.expires).min();
             if by_id.is_empty() {
@@ -318,11 +304,8 @@ impl<B: Backend> Store<B> {
     /// Returns what purges say of an entry.
     #[inline]
     pub(super) fn judge(&self, slot: SlotRef<'_, B::Pages>) -> Verdict {
-        if self.purges.spare(slot.version) || self.is_broken(StoreVariant::PurgesIgnored) {
-            return Verdict::Alive;
-        }
-        // One of everything would end others, which say something else.
-        if slot.class == Class::Reserved {
+        // A purge of everything would end other purges, which say something else.
+        if self.purges.spare(slot.version) || slot.class == Class::Reserved {
             return Verdict::Alive;
         }
         self.purges.judge(slot.version, slot.key(), slot.entry().metadata)
@@ -332,7 +315,7 @@ impl<B: Backend> Store<B> {
     pub(super) fn is_served(&self, slot: SlotRef<'_, B::Pages>, now: Now) -> bool {
         let is_unrepaired =
             slot.class == Class::Reserved && self.is_broken(StoreVariant::PurgesUnrepaired);
-        !slot.is_expired(now.mono) && !self.judge(slot).is_dead(now.mono) && !is_unrepaired
+        !slot.is_expired(now.mono) && !self.judge(slot).is_dead(now.mono)
     }
 
     /// Returns whether a purge ends this record.

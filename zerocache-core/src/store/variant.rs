@@ -20,14 +20,6 @@ pub enum StoreVariant {
     RetriesDropped,
     /// A node that shuts down drops its replication queues.
     QueuesDropped,
-    /// Purged entries are served.
-    PurgesIgnored,
-    /// Purges are forgotten as soon as they were swept.
-    PurgesForgotten,
-    /// Repair passes on the version of a purge without the purge.
-    PurgesUnrepaired,
-    /// Soft purges end entries at once.
-    SoftPurgesHard,
 }
 
 /// The injected bug, if there is one.

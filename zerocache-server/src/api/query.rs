@@ -166,6 +166,8 @@ fn seconds(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use zerocache_core::metadata::TAGS_MAX;
+
     use super::*;
 
     fn ttl(query: &str) -> Option<u64> {
@@ -210,7 +212,7 @@ mod tests {
         for bad in ["tags=a,,b", "tags=,a", "tags=a,"] {
             assert_eq!(metadata(bad), None, "{bad}");
         }
-        let many: Vec<_> = (0..17).map(|n| n.to_string()).collect();
+        let many: Vec<_> = (0..=TAGS_MAX).map(|n| n.to_string()).collect();
         assert!(metadata(&format!("tags={}", many[1..].join(","))).is_some());
         assert_eq!(metadata(&format!("tags={}", many.join(","))), None);
     }
