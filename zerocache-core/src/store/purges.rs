@@ -313,8 +313,6 @@ impl<B: Backend> Store<B> {
 
     /// Returns whether an entry may be given to other nodes: it has not expired, and no purge ended it.
     pub(super) fn is_served(&self, slot: SlotRef<'_, B::Pages>, now: Now) -> bool {
-        let is_unrepaired =
-            slot.class == Class::Reserved && self.is_broken(StoreVariant::PurgesUnrepaired);
         !slot.is_expired(now.mono) && !self.judge(slot).is_dead(now.mono)
     }
 
