@@ -195,8 +195,10 @@ fn token_with_prefixes_lists_its_keys_and_drains_nothing() {
     assert!(node.is_ready());
 }
 
-/// Waits until the feed of a node is followed by so many.
+/// Waits until the feed of a node is followed by so many, each of which has had its first response: a gap. What
+/// changes before that is told to nobody.
 fn await_followers(cluster: &Cluster, count: u64) {
+    until_true("first responses", || cluster[0].stat("feed_gaps") >= count);
     until_true("followers", || cluster[0].stat("feed_followers") >= count);
 }
 
@@ -213,7 +215,8 @@ fn changes_are_printed_as_they_happen() {
     let node = cluster[0].address().to_string();
     cluster[0].put(b"a/known", b"1", "ttl=600&ack=all");
     let start = |args: &[&str]| {
-        let args = [&["watch", "--node", &node][..], args].concat();
+        // Bounded, so that a change that is missed does not stop the test.
+        let args = [&["watch", "--node", &node, "--for", "60s"][..], args].concat();
         operator.command(&args).spawn().expect("the tool starts")
     };
     let all = start(&["--count", "3"]);
