@@ -231,7 +231,7 @@ fn all_results_of_a_function_end_and_those_of_others_stay() {
             price(&client, n).await;
         }
         assert_eq!(computed(), 1);
-        client.invalidate_namespace().await.expect("a purge");
+        client.invalidate_namespace(client.namespace()).await.expect("a purge");
         client.put("raw", "v", 600).await.expect("a write");
         page(&client, 0).await;
         price(&client, 0).await;

@@ -83,7 +83,7 @@ fn purge_one(context: &Context, args: &PurgeArgs, what: &What) -> Result<Outcome
     let client = context.client()?;
     let mut purge: Purge = match what {
         What::Tag(tag) => client.invalidate_tag(tag),
-        What::Namespace(name) => client.invalidate_namespace_of(name),
+        What::Namespace(name) => client.invalidate_namespace(name),
         What::Everything => client.invalidate_everything(),
     };
     purge = purge.ack(args.ack).hold(args.hold);

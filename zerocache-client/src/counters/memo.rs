@@ -92,7 +92,7 @@ counters! {
     negative_stored,
     /// Values not written because of their lifetime (zero, or under a second) or `cache_if`.
     not_stored,
-    /// Invalid tags, which were omitted from their entries.
+    /// Values that were not stored because one of their tags is not allowed.
     tags_rejected,
     /// Leases that this client got.
     leases_granted,

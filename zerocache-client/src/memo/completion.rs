@@ -59,10 +59,11 @@ impl<T> Steps<'_, T> {
             let more = self.options.more.as_deref();
             let rule = more?.error.as_ref().filter(|rule| rule.is_kept.holds(value))?;
             let fresh = self.with_jitter(ttl::checked(rule.lifetime, counters)?);
-            return Some((rule.encode)(value)?.map(|bytes| {
+            return Some((rule.encode)(value)?.and_then(|bytes| {
+                let metadata = self.negative_metadata()?;
                 count(&counters.negative_stored);
                 let payload = Payload { bytes, kind: EntryKind::Error };
-                Storable { payload, fresh, metadata: self.negative_metadata() }
+                Ok(Storable { payload, fresh, metadata })
             }));
         }
         if self.options.cache_if.as_ref().is_some_and(|predicate| !predicate.holds(value)) {
@@ -74,17 +75,17 @@ impl<T> Steps<'_, T> {
             Some(none) => ttl::checked(none.lifetime, counters)?,
             None => self.ttl.apply(value, counters)?,
         });
-        let bytes = match (self.policy.encode)(value)? {
-            Ok(bytes) => bytes,
-            Err(error) => return Some(Err(error)),
-        };
-        let metadata = if none.is_some() {
-            count(&counters.negative_stored);
-            self.negative_metadata()
-        } else {
-            self.value_metadata(fresh)
-        };
-        Some(Ok(Storable { payload: Payload::value(bytes), fresh, metadata }))
+        let encoded = (self.policy.encode)(value)?;
+        Some(encoded.and_then(|bytes| {
+            let metadata = match none {
+                Some(_) => self.negative_metadata()?,
+                None => self.value_metadata(fresh)?,
+            };
+            if none.is_some() {
+                count(&counters.negative_stored);
+            }
+            Ok(Storable { payload: Payload::value(bytes), fresh, metadata })
+        }))
     }
 
     fn with_jitter(&self, fresh: Duration) -> Duration {
@@ -94,31 +95,31 @@ impl<T> Steps<'_, T> {
         }
     }
 
-    /// Returns the metadata of an entry that is not served past its fresh time: its tags.
-    fn negative_metadata(&self) -> Metadata {
+    /// Returns the metadata of an entry that is not served past its fresh time: its tags. A value that lacks one
+    /// of its tags is not stored: a purge of that tag would miss it.
+    fn negative_metadata(&self) -> Result<Metadata, CodecError> {
         let mut metadata = Metadata::default();
-        if let Some(run) = self.run {
-            for tag in self.options.all_tags() {
-                if let Err(error) = metadata.add_tag(tag) {
-                    count(&run.client.memo_counters().tags_rejected);
-                    tracing::debug!(%error, "omitting an invalid tag of a memoized value");
-                }
-            }
+        let Some(run) = self.run else { return Ok(metadata) };
+        for tag in self.options.all_tags() {
+            metadata.add_tag(tag).map_err(|error| {
+                count(&run.client.memo_counters().tags_rejected);
+                CodecError::Encode(format!("its tag {tag:.40?} is not allowed: {error}"))
+            })?;
         }
-        metadata
+        Ok(metadata)
     }
 
     /// Returns the metadata of a value: its tags, stale times and refresh-ahead time.
-    fn value_metadata(&self, fresh: Duration) -> Metadata {
+    fn value_metadata(&self, fresh: Duration) -> Result<Metadata, CodecError> {
         let fresh_ms = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
-        let mut metadata = self.negative_metadata();
+        let mut metadata = self.negative_metadata()?;
         metadata.stale_while_ms = self.options.stale_while_ms;
         metadata.stale_if_error_ms = self.options.stale_if_error_ms;
         metadata.refresh_ahead_ms = self.options.refresh_ahead_ms.min(fresh_ms);
         if let Ok(fresh) = Ttl::try_from(fresh) {
             metadata.shorten_stale(fresh);
         }
-        metadata
+        Ok(metadata)
     }
 
     fn store(

@@ -178,15 +178,10 @@ impl ZerocacheClient {
         PurgeMany(tags.into_iter().map(|tag| self.invalidate_tag(tag)).collect())
     }
 
-    /// Ends all memoized results of this client's [namespace](Self::namespace).
-    pub fn invalidate_namespace(&self) -> Purge {
-        Purge::new(self, Ok(PurgeTarget::Namespace(self.namespace().to_owned())))
-    }
-
-    /// Ends all memoized results of clients with this namespace; `""` for those without one.
-    #[doc(hidden)]
-    pub fn invalidate_namespace_of(&self, namespace: &str) -> Purge {
-        Purge::new(self, Ok(PurgeTarget::Namespace(namespace.to_owned())))
+    /// Ends all memoized results of clients with this namespace, such as [`namespace`](Self::namespace) of this one;
+    /// `""` for clients without one.
+    pub fn invalidate_namespace(&self, namespace: impl AsRef<str>) -> Purge {
+        Purge::new(self, Ok(PurgeTarget::Namespace(namespace.as_ref().to_owned())))
     }
 
     /// Ends all entries of the cluster.

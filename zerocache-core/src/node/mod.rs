@@ -207,8 +207,9 @@ impl<B: Backend> Node<B> {
         }
         if self.next_purge_sweep <= now.mono {
             let has_more = self.replica.store.sweep_purged(now, PURGE_SWEEP_MAX);
-            let pause_ms = if has_more { PURGE_SWEEP_EVERY_MS } else { SWEEP_EVERY_MS };
-            self.next_purge_sweep = now.mono.plus_ms(pause_ms);
+            let soon = now.mono.plus_ms(PURGE_SWEEP_EVERY_MS);
+            // Without purges it costs no wake-up of its own.
+            self.next_purge_sweep = if has_more { soon } else { self.next_sweep.max(soon) };
         }
         if !self.local.take_tick(now.mono) {
             return;

@@ -172,9 +172,10 @@ impl<B: Backend> Node<B> {
         match token {
             None => Some(self.replica.clock.stamp(now.wall_ms)),
             Some(version) if is_purge => {
-                let is_kept = version > self.replica.store.retention_floor_of_all(now);
-                let refused = &mut self.local.refused;
-                (is_kept && self.replica.note_seen(now, version, refused)).then_some(version)
+                // Not a future one: that would end what is written until then.
+                let is_past =
+                    version.wall_ms() <= now.wall_ms || version <= self.replica.clock.last();
+                is_past.then_some(version)
             }
             Some(token) if self.accepts_token(now, token) => Some(token),
             Some(_) => None,

@@ -63,7 +63,7 @@ pub use self::{
     tombstones::TOMBSTONE_BYTES,
 };
 use self::{
-    purges::{Purges, Verdict},
+    purges::Purges,
     shard::{Probe, Shard},
     slot::{Sizes, SlotRef},
     table_hasher::TableHasher,
@@ -188,28 +188,30 @@ impl<B: Backend> Store<B> {
         on_hit: impl FnOnce(EntryRef<'_>) -> R,
     ) -> Lookup<R> {
         let hash = KeyHash::of(key);
-        let judge = |slot: SlotRef<'_, B::Pages>| self.judge(slot);
-        self.shard(hash.shard()).with(|shard| match shard.probe((hash, key), now.mono, judge) {
-            Probe::Hit(index) => Lookup::Hit(on_hit(shard.record_hit(index).entry())),
-            Probe::FirstHit(index) => {
-                let tick = self.totals.next_tick();
-                let first_hit = |shard: &mut Shard<_>| shard.record_first_hit(index, tick);
-                self.change_locked(hash.shard(), shard, first_hit);
-                Lookup::Hit(on_hit(shard.slot(index).entry()))
-            }
-            Probe::Expired(index) => {
-                shard.record_miss();
-                self.change_locked(hash.shard(), shard, |shard| shard.expire(index));
-                Lookup::Miss
-            }
-            Probe::Purged(index) => {
-                shard.record_miss();
-                self.change_locked(hash.shard(), shard, |shard| shard.purge(index));
-                Lookup::Miss
-            }
-            Probe::Absent => {
-                shard.record_miss();
-                Lookup::Miss
+        let purged_from = |slot: SlotRef<'_, B::Pages>| self.purged_from(slot);
+        self.shard(hash.shard()).with(|shard| {
+            match shard.probe((hash, key), now.mono, purged_from) {
+                Probe::Hit(index) => Lookup::Hit(on_hit(shard.record_hit(index).entry())),
+                Probe::FirstHit(index) => {
+                    let tick = self.totals.next_tick();
+                    let first_hit = |shard: &mut Shard<_>| shard.record_first_hit(index, tick);
+                    self.change_locked(hash.shard(), shard, first_hit);
+                    Lookup::Hit(on_hit(shard.slot(index).entry()))
+                }
+                Probe::Expired(index) => {
+                    shard.record_miss();
+                    self.change_locked(hash.shard(), shard, |shard| shard.expire(index));
+                    Lookup::Miss
+                }
+                Probe::Purged(index) => {
+                    shard.record_miss();
+                    self.change_locked(hash.shard(), shard, |shard| shard.purge(index));
+                    Lookup::Miss
+                }
+                Probe::Absent => {
+                    shard.record_miss();
+                    Lookup::Miss
+                }
             }
         })
     }
@@ -225,13 +227,10 @@ impl<B: Backend> Store<B> {
         let entry: Option<Entry> = self.shard(hash.shard()).with(|shard| {
             let slot = shard.peek(hash, key.as_bytes(), now.mono)?;
             let mut entry = slot.entry().to_entry();
-            match self.judge(slot) {
-                Verdict::Alive => {}
-                verdict if verdict.is_dead(now.mono) => return None,
-                Verdict::Until(at) => entry.expires = entry.expires.min(at),
-                Verdict::Dead => {}
+            if let Some(end) = self.purged_from(slot) {
+                entry.expires = entry.expires.min(end);
             }
-            Some(entry)
+            (entry.expires > now.mono).then_some(entry)
         });
         entry.into()
     }
@@ -298,7 +297,8 @@ impl<B: Backend> Store<B> {
         let mut stats = Stats { purges: self.purges.len() as u64, ..Stats::default() };
         for index in 0..SHARDS {
             let (usage, counts) = self.shard(index).with(|shard| (shard.usage(), *shard.counts()));
-            stats.entries += usage.entries.iter().sum::<u64>();
+            let [unread, read, _reserved] = usage.entries;
+            stats.entries += unread + read;
             stats.bytes += usage.bytes.iter().sum::<u64>() + usage.tombstones * TOMBSTONE_BYTES;
             stats.tombstones += usage.tombstones;
             stats.counts.add(&counts);

@@ -33,28 +33,6 @@ const PURGE_BUDGET_FRACTION: u64 = 64;
 /// The number of floors. Targets that share one cost lookups, nothing else.
 const FLOORS: usize = 1_024;
 
-/// What the purges say of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// No purge ends the entry.
-    Alive,
-    /// The entry is not served from this time on.
-    Until(Instant),
-    /// The entry is not served.
-    Dead,
-}
-
-impl Verdict {
-    /// Returns whether the entry is not served at `now`.
-    pub fn is_dead(self, now: Instant) -> bool {
-        match self {
-            Self::Alive => false,
-            Self::Until(at) => at <= now,
-            Self::Dead => true,
-        }
-    }
-}
-
 /// The purges of one target.
 #[derive(Clone, Copy, Debug, Default)]
 struct Register {
@@ -160,23 +138,19 @@ impl<B: Backend> Purges<B> {
 
     /// Returns whether an entry of `version` need not be judged further: no purge is as late.
     #[inline]
-    pub fn spare(&self, version: Version) -> bool {
+    pub fn spares(&self, version: Version) -> bool {
         version.stamp() > self.latest.any.load(Acquire)
     }
 
-    /// Judges an entry.
-    #[inline]
-    pub fn judge(&self, version: Version, key: &[u8], metadata: &[u8]) -> Verdict {
-        if self.spare(version) { Verdict::Alive } else { self.judge_older(version, key, metadata) }
-    }
-
+    /// Returns the time from which an entry is not served, if purges say so: the default for one that has ended.
     #[cold]
-    fn judge_older(&self, version: Version, key: &[u8], metadata: &[u8]) -> Verdict {
+    fn end_of(&self, version: Version, key: &[u8], metadata: &[u8]) -> Option<Instant> {
         let stamp = version.stamp();
-        let mut verdict = Verdict::Alive;
+        let mut end: Option<Instant> = None;
         let mut judge = |id: TargetId| {
-            if stamp <= self.floor(id).load(Acquire) && verdict != Verdict::Dead {
-                verdict = self.judge_by(id, version, metadata, verdict);
+            if stamp <= self.floor(id).load(Acquire) {
+                let by_this = self.end_by(id, version, metadata);
+                end = end.into_iter().chain(by_this).min();
             }
         };
         if stamp <= self.latest.everything.load(Acquire) {
@@ -186,41 +160,25 @@ impl<B: Backend> Purges<B> {
             TargetId::of_key(key).into_iter().flatten().for_each(&mut judge);
         }
         each_tag_id(metadata, judge);
-        verdict
+        end
     }
 
-    /// Adds the judgement of one target to `verdict`.
-    fn judge_by(
-        &self,
-        id: TargetId,
-        version: Version,
-        metadata: &[u8],
-        verdict: Verdict,
-    ) -> Verdict {
-        let Some(register) = self.registers.with(|registers| registers.by_id.get(&id).copied())
-        else {
-            return verdict;
-        };
+    /// Returns what the purges of one target say.
+    fn end_by(&self, id: TargetId, version: Version, metadata: &[u8]) -> Option<Instant> {
+        let register = self.registers.with(|registers| registers.by_id.get(&id).copied())?;
         if register.hard.is_some_and(|below| version < below) {
-            return Verdict::Dead;
+            return Some(Instant::default());
         }
-        match register.soft {
-            Some((below, at)) if version < below => {
-                let until = at.plus_ms(stale_ms_of(metadata));
-                match verdict {
-                    Verdict::Until(earlier) if earlier <= until => verdict,
-                    _ => Verdict::Until(until),
-                }
-            }
-            _ => verdict,
-        }
+        let (_, at) = register.soft.filter(|(below, _)| version < *below)?;
+        Some(at.plus_ms(stale_ms_of(metadata)))
     }
 
-    /// Judges a record that is about to be stored at `now`.
+    /// Returns whether purges end a record that is about to be stored at `now`.
     pub fn ends(&self, record: &Record, now: Now) -> bool {
         let Change::Put { metadata, .. } = &record.change else { return false };
         let (key, version) = (record.key.as_bytes(), record.version);
-        !is_reserved(key) && self.judge(version, key, metadata).is_dead(now.mono)
+        let is_spared = self.spares(version) || is_reserved(key);
+        !is_spared && self.end_of(version, key, metadata).is_some_and(|end| end <= now.mono)
     }
 
     /// Returns where the sweep is. Begins one if there are new purges, or some whose time is over, which are
@@ -301,19 +259,19 @@ impl<B: Backend> Purges<B> {
 }
 
 impl<B: Backend> Store<B> {
-    /// Returns what purges say of an entry.
+    /// Returns the time from which an entry is not served, if purges say so: the default for one that has ended.
     #[inline]
-    pub(super) fn judge(&self, slot: SlotRef<'_, B::Pages>) -> Verdict {
+    pub(super) fn purged_from(&self, slot: SlotRef<'_, B::Pages>) -> Option<Instant> {
         // A purge of everything would end other purges, which say something else.
-        if self.purges.spare(slot.version) || slot.class == Class::Reserved {
-            return Verdict::Alive;
+        if self.purges.spares(slot.version) || slot.class == Class::Reserved {
+            return None;
         }
-        self.purges.judge(slot.version, slot.key(), slot.entry().metadata)
+        self.purges.end_of(slot.version, slot.key(), slot.entry().metadata)
     }
 
     /// Returns whether an entry may be given to other nodes: it has not expired, and no purge ended it.
     pub(super) fn is_served(&self, slot: SlotRef<'_, B::Pages>, now: Now) -> bool {
-        !slot.is_expired(now.mono) && !self.judge(slot).is_dead(now.mono)
+        !slot.is_expired(now.mono) && self.purged_from(slot).is_none_or(|end| end > now.mono)
     }
 
     /// Returns whether a purge ends this record.
@@ -373,8 +331,8 @@ impl<B: Backend> Store<B> {
         let left = self.change(index, |shard| {
             let end = left.min(shard.entry_count());
             let from = end.saturating_sub(most);
-            let judge = |slot: SlotRef<'_, B::Pages>| self.judge(slot);
-            shard.sweep_purged(from as u32..end as u32, now.mono, judge);
+            let purged_from = |slot: SlotRef<'_, B::Pages>| self.purged_from(slot);
+            shard.sweep_purged(from as u32..end as u32, now.mono, purged_from);
             from
         });
         let position = match (left, index.checked_sub(1)) {

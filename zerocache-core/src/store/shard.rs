@@ -11,7 +11,6 @@ use super::{
     entries::Entries,
     eviction::{EvictedEntry, EvictionListener},
     outcome::ApplyOutcome,
-    purges::Verdict,
     slot::{Class, NewEntry, Sizes, SlotRef},
     stats::{Counts, Usage},
     table_hasher::TableHasher,
@@ -82,15 +81,15 @@ impl<P: Pages> Shard<P> {
         }
     }
 
-    /// Looks up `key` for a reader. `judge` says what purges say of the entry. The caller records the result
-    /// with [`Shard::record_hit`], [`Shard::record_first_hit`] or [`Shard::record_miss`].
+    /// Looks up `key` for a reader. `purged_from` says from when on purges keep an entry from being served. The
+    /// caller records the result with [`Shard::record_hit`], [`Shard::record_first_hit`] or [`Shard::record_miss`].
     #[inline]
     #[must_use]
     pub fn probe(
         &mut self,
         (hash, key): (KeyHash, &[u8]),
         now: Instant,
-        judge: impl FnOnce(SlotRef<'_, P>) -> Verdict,
+        purged_from: impl FnOnce(SlotRef<'_, P>) -> Option<Instant>,
     ) -> Probe {
         let Some(index) = self.entries.find(hash, key) else { return Probe::Absent };
         let slot = self.entries.slot(index);
@@ -98,11 +97,10 @@ impl<P: Pages> Shard<P> {
             return Probe::Expired(index);
         }
         let class = slot.class;
-        match judge(slot) {
-            Verdict::Alive => {}
-            verdict if verdict.is_dead(now) => return Probe::Purged(index),
-            Verdict::Until(at) => self.entries.shorten(index, at),
-            Verdict::Dead => {}
+        match purged_from(slot) {
+            Some(end) if end <= now => return Probe::Purged(index),
+            Some(end) => self.entries.shorten(index, end),
+            None => {}
         }
         match class {
             Class::Read => Probe::Hit(index),

@@ -43,7 +43,7 @@ impl Counts {
 /// Sizes and counters of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Entries held. Some may have expired since the last sweep.
+    /// Entries held, without those of purges. Some may have expired since the last sweep.
     pub entries: u64,
     /// Bytes charged for entries and tombstones.
     pub bytes: u64,

@@ -15,7 +15,7 @@ use crate::{
     entry::{Change, Record},
     key::{Key, KeyHash, SHARDS},
     time::Now,
-    version::{Incarnation, Version},
+    version::Version,
 };
 
 /// The hash of a key, and the known version of the key.
@@ -238,11 +238,6 @@ impl<B: Backend> Store<B> {
     /// Returns the highest version whose tombstone may have been dropped, in the shard of an unknown key.
     pub fn retention_floor(&self, hash: KeyHash) -> Version {
         self.shard(hash.shard()).with(|shard| shard.retention_floor())
-    }
-
-    /// Returns a version below all records that are certainly judged: the time of the retention.
-    pub fn retention_floor_of_all(&self, now: Now) -> Version {
-        Version::new(self.floor_ms(now) << Version::COUNTER_BITS, Incarnation(0))
     }
 
     /// Removes a value of `version` or older without leaving a tombstone. Returns whether there was one.

@@ -90,9 +90,9 @@ impl Totals {
         self.first_expiry.iter().enumerate().filter_map(is_due)
     }
 
-    /// Returns the number of entries in all shards.
+    /// Returns the number of entries in all shards, without the reserved ones.
     pub fn entry_count(&self) -> u64 {
-        sum(&self.entries)
+        self.entries_of(Class::Unread) + self.entries_of(Class::Read)
     }
 
     /// Returns the number of entries of a class in all shards.
@@ -107,7 +107,8 @@ impl Totals {
 
     /// Returns the bytes charged for entries and tombstones in all shards.
     pub fn bytes(&self) -> u64 {
-        sum(&self.bytes) + self.tombstones.load(Relaxed) * TOMBSTONE_BYTES
+        let entries: u64 = self.bytes.iter().map(|of_class| of_class.load(Relaxed)).sum();
+        entries + self.tombstones.load(Relaxed) * TOMBSTONE_BYTES
     }
 
     /// Panics unless the figures of a shard equal its own, and adds its usage to `all`.
@@ -133,10 +134,6 @@ impl Totals {
         let totals = Usage { entries: load(&self.entries), bytes: load(&self.bytes), tombstones };
         assert_eq!(totals, *all);
     }
-}
-
-fn sum(all: &[AtomicU64; Class::COUNT]) -> u64 {
-    all.iter().map(|one| one.load(Relaxed)).sum()
 }
 
 fn shift(total: &AtomicU64, before: u64, after: u64) {

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     metadata::Metadata,
     purge::{PurgeMode, PurgeTarget, TargetId},
+    store::RETENTION_MS,
     ttl::Ttl,
     wire::{Ack, Status, features},
 };
@@ -81,6 +82,23 @@ fn purge_reaches_every_node_and_ends_what_a_cut_node_holds() {
     network.run(200);
     assert_eq!(network.status_of(again), Status::Stored);
     assert_eq!(network.values("new"), vec![Some("v".into()); 6]);
+}
+
+#[test]
+fn purge_is_repeated_with_a_version_of_the_past_alone() {
+    let mut network = Network::six();
+    let id = network.purge(1, tag("a"), None);
+    network.run(200);
+    let version = network.written(id).unwrap().version.unwrap();
+    let future = Version::new(version.stamp() + (3_000 << Version::COUNTER_BITS), Incarnation(9));
+    let old =
+        Version::new(version.stamp() - (RETENTION_MS << Version::COUNTER_BITS), Incarnation(9));
+    let [future, old] = [future, old].map(|version| network.purge(2, tag("b"), Some(version)));
+    network.run(200);
+    assert_eq!([future, old].map(|id| network.status_of(id)), [Status::Refused; 2]);
+    let value = network.put_tagged(3, "k", "b", None);
+    network.run(50);
+    assert_eq!(network.status_of(value), Status::Stored);
 }
 
 #[test]

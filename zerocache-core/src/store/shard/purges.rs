@@ -6,7 +6,6 @@ use super::Shard;
 use crate::{
     store::{
         backend::Pages,
-        purges::Verdict,
         slot::{Class, SlotRef},
     },
     time::Instant,
@@ -20,20 +19,19 @@ impl<P: Pages> Shard<P> {
         self.drop_entry(index);
     }
 
-    /// Drops the entries of the slots in `range` that `judge` finds dead, and shortens lifetimes as it says.
+    /// Drops the entries of the slots in `range` that `purged_from` says have ended, and shortens the lifetimes of others.
     pub fn sweep_purged(
         &mut self,
         range: Range<u32>,
         now: Instant,
-        judge: impl Fn(SlotRef<'_, P>) -> Verdict,
+        purged_from: impl Fn(SlotRef<'_, P>) -> Option<Instant>,
     ) {
         // From the last one on: the last slot takes the index of a removed one.
         for index in range.rev() {
-            match judge(self.entries.slot(index)) {
-                Verdict::Alive => {}
-                verdict if verdict.is_dead(now) => self.purge(index),
-                Verdict::Until(at) => self.entries.shorten(index, at),
-                Verdict::Dead => {}
+            match purged_from(self.entries.slot(index)) {
+                Some(end) if end <= now => self.purge(index),
+                Some(end) => self.entries.shorten(index, end),
+                None => {}
             }
         }
     }
