@@ -1,4 +1,4 @@
-//! Purges: what is sent, and what the near cache is told.
+//! Purges: what is sent, and what the near cache learns of it.
 
 use std::{sync::Arc, time::Duration};
 

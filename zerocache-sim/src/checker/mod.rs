@@ -22,7 +22,7 @@ pub(crate) use self::{
 };
 use self::{
     leases::{AcknowledgedDelete, Grant},
-    near::Told,
+    near::Reported,
     processes::Processes,
 };
 use crate::workload::{Computation, Operation, WriteId, value, write_of};
@@ -140,8 +140,8 @@ pub(crate) struct Checker {
     accepted: BTreeMap<Version, u64>,
     /// The last write of each client and key that was acknowledged.
     own: BTreeMap<(usize, usize), AcknowledgedWrite>,
-    /// What each client has been told of changes.
-    told: BTreeMap<usize, Told>,
+    /// The changes that were reported to each client.
+    reported: BTreeMap<usize, Reported>,
     /// Whether a node has evicted a value.
     makes_room: bool,
 }
@@ -159,7 +159,7 @@ impl Checker {
             deletes: BTreeMap::new(),
             accepted: BTreeMap::new(),
             own: BTreeMap::new(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             makes_room: false,
         }
     }

@@ -1,4 +1,4 @@
-//! Values that are served near: what the process has been told, and what the node that it follows knew.
+//! Values that are served near: what was reported to the process, and what the node that it follows knew.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ pub(crate) const NEAR_AGE_MS: u64 = 5_000;
 /// What clocks lose in these times, and whole milliseconds, in microseconds.
 const ROUNDING_US: u64 = 5_000;
 
-/// What a client has been told of changes.
+/// The changes that were reported to a client.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Reported {
     /// The node that it follows, once that has answered.
     node: Option<Incarnation>,
     /// The time at which changes may have been missed last.
@@ -52,13 +52,13 @@ impl Checker {
         (lost, changes): (bool, &[KeyChange]),
     ) {
         let now_us = self.now_us;
-        let told = self.told.entry(client).or_default();
-        if lost || told.node != Some(node) {
-            told.gap_us = now_us;
+        let reported = self.reported.entry(client).or_default();
+        if lost || reported.node != Some(node) {
+            reported.gap_us = now_us;
         }
-        (told.node, told.asked_us) = (Some(node), asked_us);
+        (reported.node, reported.asked_us) = (Some(node), asked_us);
         for &(hash, stamp) in changes {
-            let known = told.changes.entry(hash).or_default();
+            let known = reported.changes.entry(hash).or_default();
             if stamp >= known.0 {
                 *known = (stamp, now_us);
             }
@@ -68,35 +68,35 @@ impl Checker {
     /// A client does not follow its node any more.
     pub(crate) fn following_ended(&mut self, client: usize) {
         let gap_us = self.now_us;
-        let told = self.told.entry(client).or_default();
-        (told.node, told.gap_us) = (None, gap_us);
+        let reported = self.reported.entry(client).or_default();
+        (reported.node, reported.gap_us) = (None, gap_us);
     }
 
     /// A client was given this without asking a node.
     pub(crate) fn near_hit(&mut self, hit: &NearHit) {
         let NearHit { client, key, hash, version, began_us, kept_us } = *hit;
-        let Some(told) = self.told.get(&client) else { return };
+        let Some(reported) = self.reported.get(&client) else { return };
         let since_ms = |at_us: u64| (self.now_us - at_us).saturating_sub(ROUNDING_US) / 1_000;
         let keeps_out =
             |change_us: u64| kept_us + ROUNDING_US < change_us + RECENT_WRITE_MS * 1_000;
         let is_older =
-            |(stamp, told_us): &(u64, u64)| *stamp > version.stamp() && keeps_out(*told_us);
-        let node = told.node.filter(|_| since_ms(told.asked_us) < FEED_VALID_MS);
+            |(stamp, reported_us): &(u64, u64)| *stamp > version.stamp() && keeps_out(*reported_us);
+        let node = reported.node.filter(|_| since_ms(reported.asked_us) < FEED_VALID_MS);
         // What the node knew when it was asked, and had not known when it was followed first.
         let knew = node.and_then(|node| self.newest_of(node, key));
         let knew_newer = knew.is_some_and(|(known, at_us)| {
             known.stamp() > version.stamp()
-                && at_us > told.gap_us
-                && at_us <= told.asked_us
+                && at_us > reported.gap_us
+                && at_us <= reported.asked_us
                 && keeps_out(at_us)
         });
         let fault = if node.is_none() {
             "while no node tells of changes"
         } else if since_ms(began_us) >= NEAR_AGE_MS {
             "too long after it was read"
-        } else if began_us < told.gap_us {
+        } else if began_us < reported.gap_us {
             "although changes may have been missed since it was read"
-        } else if told.changes.get(&hash).is_some_and(is_older) {
+        } else if reported.changes.get(&hash).is_some_and(is_older) {
             "although a newer version was reported"
         } else if knew_newer {
             "although the node that is followed knew a newer version"
