@@ -203,7 +203,9 @@ impl<B: Backend> Purges<B> {
     pub fn note_swept(&self, position: Option<SweepPosition>, now: Now) {
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
             sweep.position = position;
-            if position.is_some() {
+            // Readers of older entries wait for this lock.
+            let is_due = first_expiry.is_some_and(|first| first <= now.mono);
+            if position.is_some() || !is_due {
                 return;
             }
             by_id.retain(|_, register| {
