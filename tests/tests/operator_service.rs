@@ -195,8 +195,8 @@ fn token_with_prefixes_lists_its_keys_and_drains_nothing() {
     assert!(node.is_ready());
 }
 
-/// Waits until the feed of a node is followed by so many, each of which has had its first response: a gap. What
-/// changes before that is told to nobody.
+/// Waits until the feed of a node is followed by so many, each of which has had its first response: a gap.
+/// Nobody learns of a change before that.
 fn await_followers(cluster: &Cluster, count: u64) {
     until_true("first responses", || cluster[0].stat("feed_gaps") >= count);
     until_true("followers", || cluster[0].stat("feed_followers") >= count);
