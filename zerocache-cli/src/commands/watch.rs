@@ -276,7 +276,7 @@ async fn look_up(context: &Context, node: &OneNode, changes: &mut [Change]) {
     let named = named.filter_map(|(at, change)| Some((at, change.key.clone()?)));
     for (at, key) in named.take(LOOKUPS_MAX) {
         let target = format!("/v1/admin/keys?key_hex={}", to_hex(&key));
-        let request = node.request(context, target);
+        let request = context.document(node.address, target);
         lookups.ask(async move { (at, request.await) });
     }
     while let Some((at, body)) = lookups.next().await {
