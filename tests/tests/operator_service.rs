@@ -117,6 +117,20 @@ fn node_to_drain_is_named_by_its_id_and_ends_as_any_other() {
     until_true("a node that has forgotten it", || state(&cluster, 0, 1).is_empty());
 }
 
+#[test]
+fn node_that_shuts_down_is_not_put_back() {
+    let node = Setup::new("oslo").flag("--drain", "60s").start();
+    let operator = Operator::new(node.address());
+    let target = node.address().to_string();
+    node.shut_down();
+    until_true("a node that is leaving", || !node.is_ready());
+    let drained = operator.run(&["drain", &target]);
+    assert_eq!((drained.exit, drained.text()), (0, format!("oslo {target}: shutting down\n")));
+    let undrained = operator.run(&["undrain", &target]);
+    assert_eq!((undrained.exit, undrained.text().as_str()), (1, ""), "{undrained:?}");
+    assert!(undrained.err.contains("shutting down"), "{undrained:?}");
+}
+
 fn listed(json: &Json) -> BTreeSet<String> {
     let keys = json["keys"].as_array().expect("a list");
     keys.iter().map(|key| key["key"].as_str().expect("text").to_owned()).collect()
