@@ -310,6 +310,8 @@ mod tests {
         change.key = Some(Bytes::from_static(b"k"));
         change.now = Some(None);
         assert!(change.to_line().ends_with(" removed          - k\n"));
+        let purge = Change::new((0xab, 0x12), true);
+        assert!(purge.to_line().ends_with(" purge            - -\n"), "{}", purge.to_line());
     }
 
     #[test]
