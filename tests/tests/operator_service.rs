@@ -177,8 +177,7 @@ fn all_keys_of_a_node_are_listed_once() {
 fn token_with_prefixes_lists_its_keys_and_drains_nothing() {
     let keys = Keys::new();
     let node = Setup::new("oslo").access(Access::Secret(keys.clone())).start();
-    let mut operator = Operator::new(node.address());
-    operator.present(keys.admin());
+    let operator = Operator::with_keys(node.address(), &keys);
     for key in ["a/1", "a/2", "b/1"] {
         assert_eq!(operator.run(&["put", key, "value"]).exit, 0);
     }
