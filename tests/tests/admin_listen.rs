@@ -31,9 +31,16 @@ fn operators_have_an_address_without_entries() {
         let answer = http::send_with(at, keys.as_ref(), method, target, &[], b"");
         answer.expect("an answer").status
     };
-    for path in
-        ["/ping", "/healthz", "/metrics", "/v1/cluster", "/v1/config", "/v1/stats", "/page/"]
-    {
+    for path in [
+        "/ping",
+        "/healthz",
+        "/metrics",
+        "/v1/cluster",
+        "/v1/config",
+        "/v1/stats",
+        "/v1/hot-keys",
+        "/page/",
+    ] {
         assert_eq!(status(admin, "GET", path), 200, "{path}");
         assert_eq!(status(node.address(), "GET", path), 200, "{path}");
     }

@@ -13,6 +13,7 @@ use zerocache_net::discovery::{
     RECORDS_MAX, Source,
 };
 use zerocache_tests::namespace;
+use zerocache_tests::poll::until_true;
 
 /// Longer than anything here takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -128,9 +129,7 @@ async fn come_and_go() {
         discovery.shutdown().await;
     }
     // The daemons have reported their end; their threads exit a moment later.
-    while mdns_threads() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_true("the end of the threads", || mdns_threads() == 0);
 }
 
 /// The incarnations of all proposals that have arrived.

@@ -203,7 +203,7 @@ fn with_clock(setup: Setup, library: &Path, seconds: &str) -> Setup {
 }
 
 #[test]
-fn node_that_stood_still_is_found() {
+fn node_that_was_suspended_is_found() {
     let mut cluster = start(&["london"], framed);
     let operator = Operator::new(cluster[0].address());
     let mut before = cluster[0].stat("requests");
@@ -221,7 +221,7 @@ fn node_that_stood_still_is_found() {
         cluster[0].resume();
         evidence.join().expect("an end")
     });
-    assert!(evidence.contains("stood still"), "{evidence}");
+    assert!(evidence.contains("was suspended"), "{evidence}");
 }
 
 #[test]

@@ -117,6 +117,20 @@ fn node_to_drain_is_named_by_its_id_and_ends_as_any_other() {
     until_true("a node that has forgotten it", || state(&cluster, 0, 1).is_empty());
 }
 
+#[test]
+fn node_that_shuts_down_is_not_put_back() {
+    let node = Setup::new("oslo").flag("--drain", "60s").start();
+    let operator = Operator::new(node.address());
+    let target = node.address().to_string();
+    node.shut_down();
+    until_true("a node that is leaving", || !node.is_ready());
+    let drained = operator.run(&["drain", &target]);
+    assert_eq!((drained.exit, drained.text()), (0, format!("oslo {target}: shutting down\n")));
+    let undrained = operator.run(&["undrain", &target]);
+    assert_eq!((undrained.exit, undrained.text().as_str()), (1, ""), "{undrained:?}");
+    assert!(undrained.err.contains("shutting down"), "{undrained:?}");
+}
+
 fn listed(json: &Json) -> BTreeSet<String> {
     let keys = json["keys"].as_array().expect("a list");
     keys.iter().map(|key| key["key"].as_str().expect("text").to_owned()).collect()
@@ -163,8 +177,7 @@ fn all_keys_of_a_node_are_listed_once() {
 fn token_with_prefixes_lists_its_keys_and_drains_nothing() {
     let keys = Keys::new();
     let node = Setup::new("oslo").access(Access::Secret(keys.clone())).start();
-    let mut operator = Operator::new(node.address());
-    operator.present(keys.admin());
+    let operator = Operator::with_keys(node.address(), &keys);
     for key in ["a/1", "a/2", "b/1"] {
         assert_eq!(operator.run(&["put", key, "value"]).exit, 0);
     }
@@ -195,8 +208,8 @@ fn token_with_prefixes_lists_its_keys_and_drains_nothing() {
     assert!(node.is_ready());
 }
 
-/// Waits until the feed of a node is followed by so many, each of which has had its first response: a gap. What
-/// changes before that is told to nobody.
+/// Waits until the feed of a node is followed by so many, each of which has had its first response: a gap.
+/// Nobody learns of a change before that.
 fn await_followers(cluster: &Cluster, count: u64) {
     until_true("first responses", || cluster[0].stat("feed_gaps") >= count);
     until_true("followers", || cluster[0].stat("feed_followers") >= count);

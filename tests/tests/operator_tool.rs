@@ -167,8 +167,7 @@ fn checks_have_the_exit_codes_of_monitoring_systems() {
 fn certificates_are_checked() {
     let keys = Keys::new();
     let node = Setup::new("oslo").access(Access::Secret(keys.clone())).start();
-    let mut operator = Operator::new(node.address());
-    operator.present(keys.admin());
+    let operator = Operator::with_keys(node.address(), &keys);
     let checked = operator.run(&["check", "cert", "--warning-days", "2", "--critical-days", "1"]);
     assert_eq!(checked.exit, 0, "{checked:?}");
     assert!(checked.text().contains("days left at oslo"), "{checked:?}");

@@ -7,6 +7,7 @@ use zerocache_client::{Ack, Status, ZerocacheClient, zerocache};
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::http;
 use zerocache_tests::node::{Node, entry};
+use zerocache_tests::operator::Operator;
 use zerocache_tests::poll::{until, until_true};
 use zerocache_tests::setup::Setup;
 
@@ -261,4 +262,80 @@ fn value_of_a_lease_from_before_a_purge_is_not_kept() {
         (stats == 0).then(|| is_at(&cluster[0], "k"))
     });
     assert!(!kept);
+}
+
+#[zerocache(client, 600, skip(client))]
+async fn stock(client: &ZerocacheClient, product: u64) -> u64 {
+    product
+}
+
+#[test]
+fn tool_purges_tags_namespaces_and_everything() {
+    let cluster = Cluster::start(&["oslo", "oslo"]);
+    let operator = Operator::new(cluster[0].address());
+    let at = cluster[1].address().to_string();
+    let count = |prefix: &[&str]| {
+        let args = [&["keys", "--node", &at], prefix].concat();
+        operator.run(&args).text().lines().count()
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let shop = cluster.client_with("oslo", |builder| builder.namespace("shop"));
+    let nameless = cluster.client("oslo");
+    for client in [&shop, &nameless] {
+        runtime.block_on(stock(client, 1));
+    }
+    for (key, query) in
+        [("a", "tags=t"), ("b", "tags=it's"), ("c", "tags=soft&stale-while=600"), ("d", "tags=u")]
+    {
+        cluster[0].put(key.as_bytes(), b"v", &format!("ttl=600&ack=all&{query}"));
+    }
+    until_true("all entries", || count(&[]) == 6);
+
+    // What ends much needs --yes; nothing happens without.
+    for args in [&["purge", "--everything"][..], &["purge", "t", "u"], &["purge"]] {
+        let refused = operator.run(args);
+        assert_eq!((refused.exit, refused.out.len()), (2, 0), "{refused:?}");
+    }
+    for args in [&["purge", "t", "--namespace", ""][..], &["purge", "t", "--hold", "12s"]] {
+        assert_eq!(operator.run(args).exit, 2, "{args:?}");
+    }
+    let too_long = "x".repeat(129);
+    assert_eq!(operator.run(&["purge", &too_long]).exit, 2);
+    assert_eq!(operator.run(&["purge", &too_long, "--node", &at]).exit, 2);
+    assert_eq!(count(&[]), 6);
+
+    let purged = operator.run(&["purge", "t", "it's", "--yes", "--ack", "all"]);
+    let text = purged.text();
+    let lines: Vec<_> = text.lines().map(|line| line.split(' ').collect::<Vec<_>>()).collect();
+    assert_eq!((purged.exit, lines.len()), (0, 2), "{purged:?}");
+    for (line, tag) in lines.iter().zip(["t", "it's"]) {
+        assert_eq!((line[0], line[1], line[3]), ("purged", "2/2", tag), "{text}");
+    }
+    assert!(!is_at(&cluster[1], "a") && !is_at(&cluster[1], "b") && is_at(&cluster[1], "d"));
+    // Repeated with its version it ends nothing that is newer.
+    put(&cluster[1], "a", "t");
+    let again = operator.run(&["purge", "t", "--replay", lines[0][2], "--node", &at]);
+    assert_eq!(again.exit, 0, "{again:?}");
+    assert!(is_at(&cluster[1], "a"));
+
+    let soft = operator.run(&["purge", "soft", "--soft", "--json", "--node", &at]).json();
+    let one = &soft["purges"][0];
+    assert_eq!((&one["status"], &one["tag"]), (&"stored".into(), &"soft".into()), "{soft}");
+    assert!(!is_at(&cluster[1], "c"));
+    let stale = cluster[1].http("GET", &format!("{}?stale=true", entry(b"c")), b"");
+    assert_eq!(stale.status, 200);
+
+    let shops = || count(&["--prefix", "memo:shop"]);
+    let (all, of_shop) = (count(&[]), shops());
+    let purged = operator.run(&["purge", "--namespace", "", "--node", &at]);
+    assert!(purged.exit == 0 && purged.text().ends_with(" namespace \"\"\n"), "{purged:?}");
+    assert_eq!((count(&[]), shops(), of_shop), (all - 1, 1, 1));
+    let json = operator.run(&["purge", "--namespace", "shop", "--ack", "all", "--json"]).json();
+    let one = &json["purges"][0];
+    assert_eq!((&one["replicas"], &one["namespace"]), (&2.into(), &"shop".into()), "{json}");
+    assert_eq!((count(&[]), shops()), (all - 2, 0));
+
+    let json = operator.run(&["purge", "--everything", "--yes", "--json", "--ack", "all"]).json();
+    assert_eq!(json["purges"][0]["everything"], true, "{json}");
+    assert_eq!(count(&[]), 0);
 }

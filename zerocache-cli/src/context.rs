@@ -1,6 +1,6 @@
 //! What commands that talk to nodes share: the settings, a runtime, and requests over HTTP.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
@@ -84,6 +84,20 @@ impl Context {
         (method, target, body): (Method, &str, Bytes),
     ) -> Result<HttpResponse, CallFailure> {
         http_request(to, (method, target, body), self.global.timeout, &self.security).await
+    }
+
+    /// Returns the document that a node answers a GET with, as a future of its own.
+    pub(crate) fn document(
+        &self,
+        to: SocketAddr,
+        target: String,
+    ) -> impl Future<Output = Result<Json, Failure>> + Send + use<> {
+        let (timeout, security) = (self.global.timeout, self.security.clone());
+        async move {
+            let request = (Method::GET, target.as_str(), Bytes::new());
+            let response = http_request(to, request, timeout, &security).await;
+            parse_json(to, &response.map_err(|failure| no_answer(to, failure))?)
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl NodeView {
         before: &Survey,
         (name, label): (&str, &str),
     ) -> Option<Growth> {
-        let before = before.nodes.iter().find(|other| other.id() == self.id())?;
+        let before = before.node(self.id())?;
         let histogram =
             |node: &Self| node.stats.as_ref().ok().map(|stats| stats[name][label].clone());
         Growth::between(&histogram(before)?, &histogram(self)?)

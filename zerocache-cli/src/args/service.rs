@@ -85,8 +85,8 @@ pub(crate) struct KeysArgs {
 const WATCH_EXAMPLES: &str = "\
 It follows the changes that one node learns of: --node, or else the first that answers. A line has the hash of \
 the key, the stamp of its new version, what happened, and the key where it is known: put with the size of the \
-value, removed (deleted, expired or evicted), or changed where that was not looked up. The role read is enough \
-for hashes; keys need admin. With --json each change is an object on a line of its own. It ends on Ctrl-C.
+value, removed (deleted, expired or evicted), or changed where that was not looked up. A purge is a line with \
+the hash of what it is of, unless --prefix is given. The role read is enough for hashes; keys need admin. With --json each change is an object on a line of its own. It ends on Ctrl-C.
 
 Examples:
   zerocache watch --prefix orders/

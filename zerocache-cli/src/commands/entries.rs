@@ -14,6 +14,7 @@ use zerocache_client::{Ack, Error, Status, Written};
 use zerocache_core::limits::VALUE_BYTES_WIRE_MAX;
 use zerocache_net::{discovery::HostPort, transport::HttpResponse};
 
+use super::keys::readable;
 use crate::{
     args::{DeleteArgs, GetArgs, PutArgs},
     context::{Context, no_answer, refusal},
@@ -214,7 +215,7 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
         // What is stored of a delete is the tombstone.
         let line = outcome.to_line().replacen("stored", "deleted", 1);
         print_line(&if outcomes.len() > 1 {
-            format!("{line} {}", String::from_utf8_lossy(&outcome.key).escape_debug())
+            format!("{line} {}", readable(&outcome.key))
         } else {
             line
         })?;

@@ -2,16 +2,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use bytes::Bytes;
-use hyper::Method;
 use serde_json::{Value as Json, json};
 
-use crate::{
-    context::{Context, no_answer, parse_json},
-    failure::Failure,
-    survey::Questions,
-    table,
-};
+use super::keys::readable;
+use crate::{context::Context, survey::Questions, table};
 
 /// The most keys that are shown.
 const SHOWN_MAX: usize = 20;
@@ -39,20 +33,13 @@ impl HotKeys {
     pub(crate) async fn ask(context: &Context, nodes: impl Iterator<Item = SocketAddr>) -> Self {
         let mut questions = Questions::new();
         for to in nodes {
-            let (timeout, security) = (context.global.timeout, context.security.clone());
-            questions.ask(async move {
-                let target = format!("/v1/hot-keys?count={SHOWN_MAX}");
-                let request = (Method::GET, target.as_str(), Bytes::new());
-                let response =
-                    zerocache_net::transport::http_request(to, request, timeout, &security).await;
-                parse_json(to, &response.map_err(|failure| no_answer(to, failure))?)
-            });
+            questions.ask(context.document(to, format!("/v1/hot-keys?count={SHOWN_MAX}")));
         }
         let (mut keys, mut failures) = (BTreeMap::<String, HotKey>::new(), Vec::new());
         while let Some(answer) = questions.next().await {
             match answer {
                 Ok(answer) => add(&mut keys, &answer),
-                Err(failure) => failures.push(Failure::line(&failure).to_owned()),
+                Err(failure) => failures.push(failure.line().to_owned()),
             }
         }
         failures.sort();
@@ -66,13 +53,12 @@ impl HotKeys {
     pub(crate) fn to_text(&self) -> String {
         let row = |(hash, key): &(String, HotKey)| {
             let name = key.key.as_deref().unwrap_or_default();
-            let printable: String = name.chars().flat_map(char::escape_debug).collect();
             vec![
                 format!("{:.1}", key.reads_per_s),
                 key.nodes.to_string(),
                 key.key_bytes.to_string(),
                 hash.clone(),
-                printable,
+                readable(name.as_bytes()),
             ]
         };
         let rows: Vec<_> = self.keys.iter().map(row).collect();

@@ -1,11 +1,10 @@
 //! What commands share that work at one node: which one it is, and its administrative requests.
 
-use std::{future::Future, net::SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::Value as Json;
-use zerocache_net::transport::http_request;
 
 use crate::{
     context::{Context, no_answer, parse_json},
@@ -59,20 +58,5 @@ impl OneNode {
         let response = context.request(self.address, (method, target, Bytes::new())).await;
         let response = response.map_err(|failure| no_answer(self.address, failure))?;
         parse_json(self.address, &response)
-    }
-
-    /// Returns the document that the node answers a GET with, as a future of its own.
-    pub(crate) fn request(
-        &self,
-        context: &Context,
-        target: String,
-    ) -> impl Future<Output = Result<Json, Failure>> + Send + use<> {
-        let (to, timeout) = (self.address, context.global.timeout);
-        let security = context.security.clone();
-        async move {
-            let request = (Method::GET, target.as_str(), Bytes::new());
-            let response = http_request(to, request, timeout, &security).await;
-            parse_json(to, &response.map_err(|failure| no_answer(to, failure))?)
-        }
     }
 }

@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use zerocache_client::memo::Purge;
 
-use super::entries::{Outcome, ack, escaped_bytes, write_at};
+use super::{
+    entries::{Outcome, ack, escaped_bytes, write_at},
+    keys::readable,
+};
 use crate::{
     args::PurgeArgs,
     context::Context,
@@ -22,10 +25,20 @@ enum What {
 }
 
 impl What {
-    fn name(&self) -> &str {
+    fn in_words(&self) -> String {
         match self {
-            Self::Tag(name) | Self::Namespace(name) => name,
-            Self::Everything => "everything",
+            Self::Tag(tag) => readable(tag.as_bytes()),
+            Self::Namespace(name) => format!("namespace {name:?}"),
+            Self::Everything => "everything".to_owned(),
+        }
+    }
+
+    /// Adds what is purged to a document.
+    fn describe(&self, json: &mut Json) {
+        match self {
+            Self::Tag(tag) => json["tag"] = tag.as_str().into(),
+            Self::Namespace(name) => json["namespace"] = name.as_str().into(),
+            Self::Everything => json["everything"] = true.into(),
         }
     }
 
@@ -58,14 +71,14 @@ pub(crate) fn purge(context: &Context, args: &PurgeArgs) -> Result<Exit, Failure
     if context.global.json {
         let purges = all.iter().zip(&outcomes).map(|(what, outcome)| {
             let mut json = outcome.to_json();
-            json["purged"] = what.name().into();
+            what.describe(&mut json);
             json
         });
         return print_document(json!({ "purges": purges.collect::<Vec<_>>() }), exit);
     }
     for (what, outcome) in all.iter().zip(&outcomes) {
         let line = outcome.to_line().replacen("stored", "purged", 1);
-        print_line(&format!("{line} {}", what.name().escape_debug()))?;
+        print_line(&format!("{line} {}", what.in_words()))?;
     }
     Ok(exit)
 }

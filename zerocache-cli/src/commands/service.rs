@@ -24,9 +24,6 @@ const ASK_EVERY: Duration = Duration::from_millis(300);
 /// Takes a node out of service.
 pub(crate) fn drain(context: &Context, args: &ServiceArgs) -> Result<Exit, Failure> {
     let (node, body) = set_service(context, args, "/v1/admin/drain")?;
-    if body["drained"] != true {
-        say(&format!("{} is shutting down", node.label));
-    }
     let left = wait(context, args, &node, "waiting for the other nodes", lacks_of_drain)?;
     report(context, &node, &body, left)
 }
@@ -151,7 +148,11 @@ fn report(
         });
         return print_document(document, exit);
     }
-    let what = if body["drained"] == true { "drained" } else { "in service" };
+    let what = match (&body["drained"], &body["state"]) {
+        (Json::Bool(true), _) => "drained",
+        (_, state) if state == "leaving" => "shutting down",
+        _ => "in service",
+    };
     print_line(&format!("{}: {what}", node.label))?;
     if let Some(left) = left {
         say(&format!("not done in time: {left}"));

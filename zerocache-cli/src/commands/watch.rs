@@ -276,7 +276,7 @@ async fn look_up(context: &Context, node: &OneNode, changes: &mut [Change]) {
     let named = named.filter_map(|(at, change)| Some((at, change.key.clone()?)));
     for (at, key) in named.take(LOOKUPS_MAX) {
         let target = format!("/v1/admin/keys?key_hex={}", to_hex(&key));
-        let request = node.request(context, target);
+        let request = context.document(node.address, target);
         lookups.ask(async move { (at, request.await) });
     }
     while let Some((at, body)) = lookups.next().await {
@@ -310,6 +310,8 @@ mod tests {
         change.key = Some(Bytes::from_static(b"k"));
         change.now = Some(None);
         assert!(change.to_line().ends_with(" removed          - k\n"));
+        let purge = Change::new((0xab, 0x12), true);
+        assert!(purge.to_line().ends_with(" purge            - -\n"), "{}", purge.to_line());
     }
 
     #[test]

@@ -6,15 +6,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use hyper::Method;
 use serde_json::Value as Json;
 use zerocache_core::wire::{Envelope, Hello, Request, RequestMessage, cluster_id};
-use zerocache_net::{
-    clock,
-    security::Security,
-    transport::{http_request, refuses_frames},
-};
+use zerocache_net::{clock, transport::refuses_frames};
 
 use super::certificate_days;
 use crate::{
@@ -75,9 +69,11 @@ pub(super) async fn collect(context: &Context, watch: Duration) -> Result<Eviden
     let mut questions = Questions::new();
     for node in &survey.nodes {
         let (hello, id, address) = (hello(context.cluster()), node.id().to_owned(), node.address);
+        let config = context.document(address, "/v1/config".to_owned());
         let (timeout, security) = (context.global.timeout, context.security.clone());
         questions.ask(async move {
-            let config = config(address, timeout, &security).await;
+            // Some nodes do not show it, or are of a release without it.
+            let config = config.await.ok();
             // A node that does not answer any more is found by another check.
             let refused = refuses_frames(address, hello, timeout, &security).await;
             Further { id, config, refuses_frames: refused.is_ok_and(|refused| refused) }
@@ -98,14 +94,6 @@ pub(super) async fn collect(context: &Context, watch: Duration) -> Result<Eviden
         days: certificate_days(&context.credentials),
         browsed: browses.then(networks),
     })
-}
-
-/// Returns the settings of a node; none if it does not show them, or is of a release without them.
-async fn config(address: SocketAddr, timeout: Duration, security: &Security) -> Option<Json> {
-    let request = (Method::GET, "/v1/config", Bytes::new());
-    let response = http_request(address, request, timeout, security).await.ok()?;
-    let config: Json = serde_json::from_slice(&response.body).ok()?;
-    (response.status.is_success() && config.is_object()).then_some(config)
 }
 
 /// Returns the networks of this host.

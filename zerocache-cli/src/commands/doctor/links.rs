@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::{Evidence, Finding};
-use crate::survey::{NodeView, Way, member_address};
+use crate::survey::{NodeView, Survey, Way, member_address};
 
 /// The longest round trip inside one region, in milliseconds.
 const LOCAL_LATENCY_MS_MAX: f64 = 100.0;
@@ -107,10 +107,8 @@ pub(super) fn udp_blocked(evidence: &Evidence) -> Vec<Finding> {
 
 /// Nodes of this host's networks that announce themselves by mDNS, and were not heard.
 pub(super) fn mdns_silent(evidence: &Evidence) -> Vec<Finding> {
-    let heard = |ways: &std::collections::BTreeMap<_, std::collections::BTreeSet<Way>>| {
-        ways.values().any(|ways| ways.contains(&Way::Mdns))
-    };
-    if heard(&evidence.survey.ways) || heard(&evidence.before.ways) {
+    let heard = |survey: &Survey| survey.ways.values().any(|ways| ways.contains(&Way::Mdns));
+    if heard(&evidence.survey) || heard(&evidence.before) {
         return Vec::new();
     }
     let announces = |node: &&NodeView| {

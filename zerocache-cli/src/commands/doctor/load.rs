@@ -73,7 +73,7 @@ pub(super) fn files_limit(evidence: &Evidence) -> Vec<Finding> {
 pub(super) fn paused(evidence: &Evidence) -> Vec<Finding> {
     each(evidence, |node| {
         let times = node.growth(&evidence.before, "suspensions").filter(|times| *times > 0.0)?;
-        let text = format!("{} stood still for more than 2 s, {times:.0} times", node.label());
+        let text = format!("{} was suspended for more than 2 s, {times:.0} times", node.label());
         let action = "Give the host more CPU, or find what stops the process: a container that is throttled, a machine that sleeps, a debugger.";
         Some(Finding::warning("paused", text, action))
     })
