@@ -240,7 +240,7 @@ impl<B: Backend> Purges<B> {
         })
     }
 
-    /// Notes where the sweep goes on. After its end, purges that can end nothing any more are forgotten: their
+    /// Notes where the sweep resumes. After its end, purges that can end nothing any more are forgotten: their
     /// time is over, and what was here when they came was judged.
     pub fn note_swept(&self, position: Option<SweepPosition>, now: Now) {
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
@@ -366,7 +366,7 @@ impl<B: Backend> Store<B> {
         self.retention_ms + PURGE_MARGIN_MS
     }
 
-    /// Goes on with the sweep of purged entries: looks at up to `most` entries of one shard. Returns whether
+    /// Continues the sweep of purged entries: looks at up to `most` entries of one shard. Returns whether
     /// there is more to do.
     pub fn sweep_purged(&self, now: Now, most: usize) -> bool {
         let Some((index, left)) = self.purges.sweep_position(now) else { return false };
