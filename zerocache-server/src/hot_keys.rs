@@ -11,7 +11,7 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use crate::sampling::READS_PER_SAMPLE;
+use crate::{hex, sampling::READS_PER_SAMPLE};
 
 /// What a node keeps of the keys that are read most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl HotKeyTracker {
                     hash: key.hash,
                     key_bytes: key.key_bytes,
                     reads_per_s: (rate * 10.0).round() / 10.0,
-                    key_hex: name.map(hex_of),
+                    key_hex: name.map(hex::encode),
                     key: name.map(|name| text_of(name, key.key_bytes)),
                 }
             }));
@@ -133,15 +133,6 @@ impl HotKeyTracker {
         all.truncate(count);
         all
     }
-}
-
-fn hex_of(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _written = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Returns a key as text; of one that is longer than what is kept, the beginning and an ellipsis.

@@ -19,6 +19,7 @@ pub mod datagrams;
 pub mod driver;
 pub mod embedded;
 pub mod framed;
+mod hex;
 pub mod hot_keys;
 pub mod http;
 pub mod logging;

@@ -20,7 +20,7 @@ use zerocache_core::{
 use zerocache_net::clock;
 
 use super::{Api, error::ApiError, page::is_cross_site, query::Query};
-use crate::{access::Caller, driver::Severity};
+use crate::{access::Caller, driver::Severity, hex};
 
 /// The path of keys.
 const KEYS_PATH: &str = "/v1/admin/keys";
@@ -114,7 +114,7 @@ struct KeyBody {
 impl From<KeyInfo> for KeyBody {
     fn from(info: KeyInfo) -> Self {
         Self {
-            key_hex: to_hex(&info.key),
+            key_hex: hex::encode(&info.key),
             value_bytes: info.value_bytes,
             bytes: info.weight,
             ttl_ms: info.remaining_ms,
@@ -134,8 +134,9 @@ async fn keys(
     query.allow(&["after", "shard", "prefix", "limit", "key_hex"])?;
     let (storage, grant, now) = (api.driver.storage(), &caller.grant, clock::now());
     let entries = storage.entry_count();
-    let body = if let Some(hex) = query.get("key_hex") {
-        let key = from_hex(hex).ok_or_else(|| ApiError::bad_query("key_hex is not hexadecimal"))?;
+    let body = if let Some(digits) = query.get("key_hex") {
+        let key =
+            hex::decode(digits).ok_or_else(|| ApiError::bad_query("key_hex is not hexadecimal"))?;
         let key = Key::within(Bytes::from(key), api.key_bytes_max)?;
         let info = storage.key_info(&key, now).filter(|info| grant.covers(&info.key));
         let keys = info.into_iter().map(KeyBody::from).collect();
@@ -177,34 +178,9 @@ fn limit(query: &Query<'_>) -> Result<usize, ApiError> {
     })
 }
 
-fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    });
-    pairs.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hexadecimal_digits_are_read_and_written() {
-        let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(from_hex(&to_hex(&all)), Some(all.clone()));
-        assert_eq!(from_hex(&to_hex(&all).to_uppercase()), Some(all));
-        for bad in ["0", "0g", "+1", " 1", "é", "00é"] {
-            assert_eq!(from_hex(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn parameters_are_checked() {

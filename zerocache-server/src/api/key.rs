@@ -4,6 +4,7 @@ use bytes::Bytes;
 use zerocache_core::{key::Key, limits::Limits};
 
 use super::error::ApiError;
+use crate::hex;
 
 /// Returns the key in the rest of a path.
 ///
@@ -23,15 +24,11 @@ pub(super) fn percent_decode(raw: &str) -> Option<Vec<u8>> {
     let mut rest = raw.bytes();
     while let Some(byte) = rest.next() {
         decoded.push(match byte {
-            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
+            b'%' => hex::byte([rest.next()?, rest.next()?])?,
             plain => plain,
         });
     }
     Some(decoded)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok())
 }
 
 #[cfg(test)]

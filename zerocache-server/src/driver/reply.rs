@@ -19,7 +19,7 @@ use zerocache_net::{
     transport::framed::{Encode, Flush, FrameWriter},
 };
 
-use crate::telemetry::{RequestMetrics, TimedOperation};
+use crate::telemetry::{Completion, RequestMetrics, TimedOperation};
 
 /// A response of at most this size, in bytes, is queued on a connection whose caller does not read: the
 /// number of outstanding requests bounds these. A larger late response is replaced by a refusal.
@@ -87,22 +87,43 @@ pub(super) struct ReplyBatch<'a> {
     request_metrics: &'a RequestMetrics,
     /// The time of the first response that is counted: all of them are sent at once.
     now: Option<Duration>,
+    /// A completion that is not counted yet, and how many of the last responses ended so. Most requests of a
+    /// batch end alike.
+    uncounted: Option<(Completion, u64)>,
 }
 
 impl<'a> ReplyBatch<'a> {
     /// Creates a batch whose durations are counted in `request_metrics`.
     pub(super) fn new(request_metrics: &'a RequestMetrics) -> Self {
-        Self { writers: Vec::new(), request_metrics, now: None }
+        Self { writers: Vec::new(), request_metrics, now: None, uncounted: None }
     }
 
-    /// Counts the duration of a request, and how a write ended: its response is sent now. Returns its destination.
+    /// Counts the duration of a request, and how a write ended, before its response can arrive. Returns its
+    /// destination.
     fn complete(&mut self, Reply { to, timer }: Reply, response: &Response) -> ReplyTo {
-        if let Some((operation, started)) = timer {
-            let now = *self.now.get_or_insert_with(clock::elapsed);
-            let micros = now.saturating_sub(started).as_micros() as u64;
-            self.request_metrics.record(operation, micros, response);
+        let Some((operation, started)) = timer else { return to };
+        let now = *self.now.get_or_insert_with(clock::elapsed);
+        let micros = now.saturating_sub(started).as_micros() as u64;
+        let completion = Completion::new(operation, micros, response);
+        match &mut self.uncounted {
+            Some((last, count)) if *last == completion => *count += 1,
+            uncounted => {
+                let before = uncounted.replace((completion, 1));
+                self.count(before);
+            }
+        }
+        // A task has its response at once; connections are flushed when all is counted.
+        if matches!(to, ReplyTo::Task(_)) {
+            let all = self.uncounted.take();
+            self.count(all);
         }
         to
+    }
+
+    fn count(&self, completions: Option<(Completion, u64)>) {
+        if let Some((completion, count)) = completions {
+            self.request_metrics.record(completion, count);
+        }
     }
 
     /// Sends the response to a request of another connection, or of an earlier batch.
@@ -130,6 +151,7 @@ impl<'a> ReplyBatch<'a> {
 
 impl Drop for ReplyBatch<'_> {
     fn drop(&mut self) {
+        self.count(self.uncounted);
         for writer in &self.writers {
             writer.flush();
         }

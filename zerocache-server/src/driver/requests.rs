@@ -148,12 +148,11 @@ impl NodeDriver {
         let count = requests.len() as u64;
         let first = self.next_request.fetch_add(count, Ordering::Relaxed);
         let ids = || (first..first + count).map(RequestId);
+        let sizes = requests.iter().filter_map(|(request, _)| request.value_bytes());
+        self.request_metrics.record_in(sizes);
         let started = clock::elapsed();
         let timed = |(request, to): (NodeRequest, ReplyTo)| {
             let timer = request.operation().map(|operation| (operation, started));
-            if let Some(bytes) = request.value_bytes() {
-                self.request_metrics.record_in(bytes);
-            }
             (request, Some(Reply { to, timer }))
         };
         let (requests, mut replies): (Vec<_>, Vec<_>) = requests.into_iter().map(timed).unzip();

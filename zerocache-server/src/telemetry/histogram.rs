@@ -39,9 +39,36 @@ impl Histogram {
 
     /// Counts `value`, which stands for `weight` values.
     pub(crate) fn record(&self, value: u64, weight: u64) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        self.counts[bucket].fetch_add(weight, Ordering::Relaxed);
-        self.sum.fetch_add(value.saturating_mul(weight), Ordering::Relaxed);
+        self.add(self.bucket(value), weight, value.saturating_mul(weight));
+    }
+
+    /// Counts values. Those that follow one another in a bucket cost as much as one.
+    pub(crate) fn record_all(&self, values: impl Iterator<Item = u64>) {
+        let mut run = (0, 0, 0_u64);
+        for value in values {
+            let (bucket, count, sum) = run;
+            let of_value = self.bucket(value);
+            run = if of_value == bucket {
+                (bucket, count + 1, sum.saturating_add(value))
+            } else {
+                self.add(bucket, count, sum);
+                (of_value, 1, value)
+            };
+        }
+        let (bucket, count, sum) = run;
+        self.add(bucket, count, sum);
+    }
+
+    fn bucket(&self, value: u64) -> usize {
+        self.bounds.partition_point(|bound| *bound < value)
+    }
+
+    /// Adds so many values of a bucket, and their sum.
+    fn add(&self, bucket: usize, count: u64, sum: u64) {
+        if count > 0 {
+            self.counts[bucket].fetch_add(count, Ordering::Relaxed);
+            self.sum.fetch_add(sum, Ordering::Relaxed);
+        }
     }
 
     /// Returns the current counts.
@@ -132,9 +159,14 @@ mod tests {
     #[test]
     fn values_are_counted_up_to_and_with_the_bound() {
         let histogram = Histogram::new(&SIZES);
-        for value in [0, 64, 65, 256, 16 << 20, (16 << 20) + 1] {
+        let values = [0, 64, 65, 256, 16 << 20, (16 << 20) + 1];
+        for value in values {
             histogram.record(value, 1);
         }
+        let together = Histogram::new(&SIZES);
+        together.record_all([].into_iter());
+        together.record_all(values.into_iter());
+        assert_eq!(together.get(), histogram.get());
         let mut counts = [0; SIZES.len() + 1];
         (counts[0], counts[1], counts[9], counts[10]) = (2, 2, 1, 1);
         let now = histogram.get();

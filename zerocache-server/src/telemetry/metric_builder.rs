@@ -26,7 +26,8 @@ impl Metric {
         Self { family: Some(family), ..self }
     }
 
-    /// Makes it one of several series of a family in [`FAMILIES`](super::families::FAMILIES); `value` is that of the family's label.
+    /// Makes it one of several series of a family in [`FAMILIES`](super::families::FAMILIES); `value` is that of
+    /// the family's label.
     pub(super) const fn series(
         self,
         family: &'static str,

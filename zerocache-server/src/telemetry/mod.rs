@@ -12,6 +12,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::requests::Completion;
 pub use self::{
     counters::{Counter, Level, ServerCounters},
     histogram::{Distribution, Histogram},

@@ -30,7 +30,43 @@ pub struct RequestMetrics {
     pub(super) bytes_in: Histogram,
     /// Values that reads returned.
     pub(super) bytes_out: Histogram,
-    writes: [Counter; 3],
+    writes: [Counter; WriteOutcome::COUNT],
+}
+
+/// The end of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Completion {
+    operation: TimedOperation,
+    micros: u64,
+    /// None unless it is a write.
+    outcome: Option<WriteOutcome>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WriteOutcome {
+    Stored,
+    Superseded,
+    Refused,
+}
+
+impl WriteOutcome {
+    const COUNT: usize = 3;
+
+    const fn of(response: &Response) -> Self {
+        match response {
+            Response::Written(Written { status: Status::Stored, .. }) => Self::Stored,
+            Response::Written(Written { status: Status::Superseded, .. }) => Self::Superseded,
+            _ => Self::Refused,
+        }
+    }
+}
+
+impl Completion {
+    /// The end of a request that took so many microseconds, with this response.
+    pub(crate) fn new(operation: TimedOperation, micros: u64, response: &Response) -> Self {
+        let is_write = matches!(operation, TimedOperation::Put | TimedOperation::Delete);
+        Self { operation, micros, outcome: is_write.then(|| WriteOutcome::of(response)) }
+    }
 }
 
 impl Default for RequestMetrics {
@@ -58,23 +94,18 @@ impl RequestMetrics {
         WriteCounts { stored, superseded, refused }
     }
 
-    /// Counts a request that took so many microseconds, and the outcome if it is a write.
-    pub(crate) fn record(&self, operation: TimedOperation, micros: u64, response: &Response) {
-        self.duration(operation).record(micros, 1);
-        if !matches!(operation, TimedOperation::Put | TimedOperation::Delete) {
-            return;
-        }
-        let [stored, superseded, refused] = &self.writes;
-        match response {
-            Response::Written(Written { status: Status::Stored, .. }) => stored.add(),
-            Response::Written(Written { status: Status::Superseded, .. }) => superseded.add(),
-            _ => refused.add(),
+    /// Counts so many requests that ended alike.
+    pub(crate) fn record(&self, completion: Completion, count: u64) {
+        let Completion { operation, micros, outcome } = completion;
+        self.duration(operation).record(micros, count);
+        if let Some(outcome) = outcome {
+            self.writes[outcome as usize].add_many(count);
         }
     }
 
-    /// Counts the size of a value that a client wrote.
-    pub(crate) fn record_in(&self, bytes: usize) {
-        self.bytes_in.record(bytes as u64, 1);
+    /// Counts the sizes of values that clients wrote.
+    pub(crate) fn record_in(&self, sizes: impl Iterator<Item = usize>) {
+        self.bytes_in.record_all(sizes.map(|bytes| bytes as u64));
     }
 
     /// Counts the size of a value that was returned, which stands for `weight` values.

@@ -1,8 +1,11 @@
 //! How long writes of other nodes take to this one.
 
-use alloc::{borrow::ToOwned, collections::BTreeMap, string::String};
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
 
-use crate::{time::Now, version::Version};
+use crate::{
+    time::Now,
+    version::{Incarnation, Version},
+};
 
 /// Upper bounds of the buckets of [`DelayCounts`], in milliseconds: 1 ms, twice as much each, to 33 s.
 pub const DELAYS_MS: [u64; 16] = {
@@ -40,22 +43,35 @@ impl DelayCounts {
 /// The delays of all regions from which records came.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Delays {
-    regions: BTreeMap<String, DelayCounts>,
+    regions: Vec<(String, DelayCounts)>,
     /// Those of regions beyond [`DELAY_REGIONS_MAX`], and of writers that this node does not know.
     others: DelayCounts,
 }
 
+/// The delays of a batch of records, whose writers are few.
+pub(super) struct BatchDelays<'a, R> {
+    delays: &'a mut Delays,
+    now: Now,
+    region_of: R,
+    /// The writer of the last record, and the position of its region; none if that is among the others.
+    last: Option<(Incarnation, Option<usize>)>,
+}
+
 impl Delays {
-    /// Counts a record of a writer in `region` that arrives at `now`.
-    pub(super) fn record(&mut self, now: Now, version: Version, region: Option<&str>) {
-        let delay_ms = now.wall_ms.saturating_sub(version.wall_ms());
-        let is_full = self.regions.len() >= DELAY_REGIONS_MAX;
-        let counts = match region {
-            Some(region) if self.regions.contains_key(region) => self.regions.get_mut(region),
-            Some(region) if !is_full => Some(self.regions.entry(region.to_owned()).or_default()),
-            _ => None,
-        };
-        counts.unwrap_or(&mut self.others).add(delay_ms);
+    /// Begins a batch that arrives at `now`. `region_of` returns the region of a writer, if it is known.
+    pub(super) fn batch<R>(&mut self, now: Now, region_of: R) -> BatchDelays<'_, R> {
+        BatchDelays { delays: self, now, region_of, last: None }
+    }
+
+    fn position(&mut self, region: &str) -> Option<usize> {
+        let known = self.regions.iter().position(|(name, _)| name == region);
+        known.or_else(|| {
+            let next = self.regions.len();
+            (next < DELAY_REGIONS_MAX).then(|| {
+                self.regions.push((region.to_owned(), DelayCounts::default()));
+                next
+            })
+        })
     }
 
     /// Returns the regions and their delays; none stands for those of other or unknown regions.
@@ -65,31 +81,75 @@ impl Delays {
     }
 }
 
+impl<'r, R: Fn(Incarnation) -> Option<&'r str>> BatchDelays<'_, R> {
+    /// Counts a record of this version.
+    pub(super) fn record(&mut self, version: Version) {
+        let writer = version.incarnation();
+        let position = match self.last {
+            Some((last, position)) if last == writer => position,
+            _ => (self.region_of)(writer).and_then(|region| self.delays.position(region)),
+        };
+        self.last = Some((writer, position));
+        let counts = position.and_then(|position| self.delays.regions.get_mut(position));
+        let counts = counts.map_or(&mut self.delays.others, |(_, counts)| counts);
+        counts.add(self.now.wall_ms.saturating_sub(version.wall_ms()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+
     use super::*;
-    use crate::{time::Now, version::Incarnation};
+
+    const NOW: Now = Now::new(0, 100_000);
+
+    fn version(wall_ms: u64, writer: u64) -> Version {
+        Version::new(wall_ms << Version::COUNTER_BITS, Incarnation(writer))
+    }
+
+    fn count(counts: &DelayCounts) -> u64 {
+        counts.counts.iter().sum()
+    }
 
     #[test]
-    fn delays_are_counted_by_region_up_to_a_bound() {
-        let mut delays = Delays::default();
-        let version = |wall_ms: u64| Version::new(wall_ms << Version::COUNTER_BITS, Incarnation(1));
-        let now = Now::new(0, 100_000);
+    fn delay_is_counted_up_to_its_bound() {
         for (wall_ms, bucket) in [(100_005, 0), (100_000, 0), (99_999, 0), (99_997, 2), (1, 16)] {
             let mut delays = Delays::default();
-            delays.record(now, version(wall_ms), Some("oslo"));
+            delays.batch(NOW, |_| Some("oslo")).record(version(wall_ms, 1));
             let (region, counts) = delays.by_region().next().expect("a region");
             assert_eq!((region, counts.counts[bucket]), (Some("oslo"), 1), "{wall_ms}");
             assert_eq!(counts.sum_ms, 100_000_u64.saturating_sub(wall_ms));
         }
-        for n in 0..1_000 {
-            delays.record(now, version(99_000), Some(&alloc::format!("r{n}")));
+    }
+
+    #[test]
+    fn records_of_one_batch_are_counted_by_the_regions_of_their_writers() {
+        let mut delays = Delays::default();
+        let region_of = |writer: Incarnation| match writer.0 {
+            1 | 3 => Some("oslo"),
+            2 => Some("rome"),
+            _ => None,
+        };
+        let mut batch = delays.batch(NOW, region_of);
+        for writer in [1, 1, 2, 9, 9, 3, 2, 1] {
+            batch.record(version(99_000, writer));
         }
-        delays.record(now, version(99_000), Some("r7"));
-        delays.record(now, version(99_000), None);
-        let all: alloc::vec::Vec<_> = delays.by_region().collect();
+        let counts: Vec<_> = delays.by_region().map(|(name, all)| (name, count(all))).collect();
+        assert_eq!(counts, [(Some("oslo"), 4), (Some("rome"), 2), (None, 2)]);
+    }
+
+    #[test]
+    fn delays_are_counted_by_region_up_to_a_bound() {
+        let mut delays = Delays::default();
+        let names: Vec<_> = (0..1_000).map(|n| format!("r{n}")).collect();
+        let region_of = |writer: Incarnation| names.get(writer.0 as usize).map(String::as_str);
+        let mut batch = delays.batch(NOW, region_of);
+        for writer in (0..1_000).chain([7, 1_000]) {
+            batch.record(version(99_000, writer));
+        }
+        let all: Vec<_> = delays.by_region().collect();
         assert_eq!(all.len(), DELAY_REGIONS_MAX + 1);
-        let count = |counts: &DelayCounts| counts.counts.iter().sum::<u64>();
         assert_eq!(all.iter().map(|(_, counts)| count(counts)).sum::<u64>(), 1_002);
         let (_, of_seven) = all.iter().find(|(region, _)| *region == Some("r7")).expect("r7");
         assert_eq!(count(of_seven), 2);

@@ -171,23 +171,25 @@ impl Replication {
         batch: Vec<ReplicatedRecord>,
         region_of: impl Fn(Incarnation) -> Option<&'r str>,
     ) -> Response {
-        let mut receipts = Vec::with_capacity(batch.len());
-        for ReplicatedRecord { record, relay } in batch {
-            let receipt = cx.replica.receive(cx.now, &record);
+        let mut delays = self.delays.batch(cx.now, region_of);
+        let receive = |ReplicatedRecord { record, .. }: &ReplicatedRecord| {
+            let receipt = cx.replica.receive(cx.now, record);
             if receipt == Receipt::Holds(record.version) {
-                let region = region_of(record.version.incarnation());
-                self.delays.record(cx.now, record.version, region);
+                delays.record(record.version);
             }
+            receipt
+        };
+        let receipts: Vec<_> = batch.iter().map(receive).collect();
+        for (ReplicatedRecord { record, relay }, receipt) in batch.iter().zip(&receipts) {
             // A record that the relay held already may not have reached its peers: the relay before
             // may have died halfway.
-            if relay && receipt == Receipt::Holds(record.version) {
+            if *relay && *receipt == Receipt::Holds(record.version) {
                 let region = cx.local.region();
                 let is_local = |member: &Member| member.info.region == region;
                 self.note_missing(cx.now, view, &record.key, is_local);
-                let record = self.to_queue(&record, cx.now);
+                let record = self.to_queue(record, cx.now);
                 self.send_to_peers(cx, view, &record, None);
             }
-            receipts.push(receipt);
         }
         Response::Replicated(receipts)
     }

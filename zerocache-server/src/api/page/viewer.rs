@@ -85,8 +85,8 @@ impl Sending {
     }
 }
 
-/// `/v1/events`: the status of the node and its hot keys every second, and the events of the last ten minutes whenever there
-/// are others.
+/// `/v1/events`: the status of the node and its hot keys every second, and the events of the last ten minutes
+/// whenever there are others.
 pub(super) async fn events(
     State(page): State<Arc<Page>>,
     Extension(caller): Extension<Arc<Caller>>,
