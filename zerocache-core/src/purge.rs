@@ -14,7 +14,7 @@ use crate::{
     entry::{Change, Record},
     key::Key,
     metadata::{TAG_BYTES_MAX, TagError, each_tag_id},
-    name::NAME_BYTES_MAX,
+    name::{self, InvalidName},
     version::{Incarnation, Version},
     wire::{
         DecodeError, Writer,
@@ -131,6 +131,17 @@ impl PurgeTarget {
         }
     }
 
+    /// Returns the target of a namespace; an empty text stands for clients without one.
+    ///
+    /// # Errors
+    /// If no client can have this namespace.
+    pub fn namespace(name: &str) -> Result<Self, InvalidName> {
+        if !name.is_empty() {
+            name::check(name)?;
+        }
+        Ok(Self::Namespace(name.to_owned()))
+    }
+
     /// Returns the identity.
     #[must_use]
     pub fn id(&self) -> TargetId {
@@ -182,11 +193,12 @@ impl PurgeTarget {
             kind::SCOPE => {
                 let (length, rest) = detail.split_first()?;
                 let (namespace, id) = rest.split_at_checked(usize::from(*length))?;
-                let namespace = core::str::from_utf8(namespace).ok()?.to_owned();
-                match id.len() {
-                    _ if namespace.len() > NAME_BYTES_MAX => None,
-                    0 => Some(Self::Namespace(namespace)),
-                    _ => Some(Self::Function { namespace, id: id.try_into().ok()? }),
+                let target = Self::namespace(core::str::from_utf8(namespace).ok()?).ok()?;
+                match target {
+                    Self::Namespace(namespace) if !id.is_empty() => {
+                        Some(Self::Function { namespace, id: id.try_into().ok()? })
+                    }
+                    namespace => Some(namespace),
                 }
             }
             _ => None,
@@ -313,7 +325,9 @@ mod tests {
 
     #[test]
     fn damaged_targets_are_none() {
-        for bytes in [&b""[..], b"x", b"ex", b"t", b"s", b"s\x05abc", b"s\x00abc", b"t\xff"] {
+        for bytes in
+            [&b""[..], b"x", b"ex", b"t", b"s", b"s\x05abc", b"s\x00abc", b"s\x03a b", b"t\xff"]
+        {
             assert_eq!(PurgeTarget::decode(bytes), None, "{bytes:?}");
         }
         assert_eq!(PurgeTarget::tag(""), Err(TagError::Length));

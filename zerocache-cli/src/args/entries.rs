@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use zerocache_client::{Ack, Version};
-use zerocache_core::{name, purge::HOLD_MS_MAX};
+use zerocache_core::purge::{HOLD_MS_MAX, PurgeTarget};
 use zerocache_net::units::parse_duration;
 
 use crate::from_hex;
@@ -169,9 +169,7 @@ pub(crate) struct PurgeArgs {
 }
 
 fn parse_namespace(text: &str) -> Result<String, String> {
-    if !text.is_empty() {
-        name::check(text).map_err(|error| error.to_string())?;
-    }
+    PurgeTarget::namespace(text).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
 }
 
@@ -180,7 +178,7 @@ fn parse_hold(text: &str) -> Result<Duration, String> {
     let within = seconds.filter(|seconds| *seconds <= HOLD_MS_MAX / 1_000);
     within
         .map(Duration::from_secs)
-        .ok_or_else(|| format!("{text:?} is not a number of seconds from 0 to 11"))
+        .ok_or_else(|| format!("{text:?} is not a whole number of seconds from 0 to 11"))
 }
 
 fn parse_ack(text: &str) -> Result<Ack, String> {

@@ -58,7 +58,7 @@ impl Purge {
         self
     }
 
-    /// Also ends what is written within this time after the purge, at most 11 s: values that were read from an
+    /// Also ends what is written within this time after the purge, at most 11 s (more is an error): values that were read from an
     /// origin that changes a little later, or written by nodes whose clocks are ahead. They are returned to those
     /// who computed them, and not kept. Needs a permission that is not limited to some keys.
     pub fn hold(mut self, time: Duration) -> Self {
@@ -90,11 +90,14 @@ impl Purge {
     /// Begins. What is being computed or stored in this process is not kept, as far as it may be of the target.
     fn start(self) -> BoxFuture<Result<Written, Error>> {
         let Self { client, target, mode, hold, ack, replayed, deadline } = self;
-        let target = match target {
-            Ok(target) => target,
+        let hold_ms = u64::try_from(hold.as_millis()).ok().filter(|ms| *ms <= HOLD_MS_MAX);
+        let hold_ms = hold_ms.ok_or_else(|| {
+            Error::Refused(format!("a purge holds for at most {} s", HOLD_MS_MAX / 1_000))
+        });
+        let (target, hold_ms) = match target.and_then(|target| Ok((target, hold_ms?))) {
+            Ok(valid) => valid,
             Err(error) => return Box::pin(ready(Err(error))),
         };
-        let hold_ms = u64::try_from(hold.as_millis()).map_or(HOLD_MS_MAX, |ms| ms.min(HOLD_MS_MAX));
         let writes = flight::invalidate_all(&target);
         let owned = client.clone();
         Box::pin(client.continue_in_background(async move {
@@ -181,7 +184,8 @@ impl ZerocacheClient {
     /// Ends all memoized results of clients with this namespace, such as [`namespace`](Self::namespace) of this one;
     /// `""` for clients without one.
     pub fn invalidate_namespace(&self, namespace: impl AsRef<str>) -> Purge {
-        Purge::new(self, Ok(PurgeTarget::Namespace(namespace.as_ref().to_owned())))
+        let target = PurgeTarget::namespace(namespace.as_ref());
+        Purge::new(self, target.map_err(|error| Error::Refused(error.to_string())))
     }
 
     /// Ends all entries of the cluster.

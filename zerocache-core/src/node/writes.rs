@@ -29,6 +29,10 @@ const ACK_WAIT_MS_MAX: u64 = 60_000;
 /// A response leaves this long before its caller's timeout, in milliseconds.
 const ACK_MARGIN_MS: u64 = 20;
 
+/// The text of a refusal.
+const REPLAY_REFUSED: &str =
+    "a purge is repeated with the version of a past one, within the retention (an hour at most)";
+
 /// How far a write is replicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteScope {
@@ -118,9 +122,12 @@ impl<B: Backend> Node<B> {
         }
         let Write { key, op, ack, scope, timeout_ms, delay_ms, token, .. } = write;
         let is_purge = matches!(op, WriteOp::Purge { .. });
+        let refused = || match is_purge {
+            true => Response::refused(RefusalCode::BadMessage, REPLAY_REFUSED),
+            false => lost(Status::Refused, None),
+        };
         let Some(version) = self.version_for(now, token, is_purge) else {
-            let response = lost(Status::Refused, None);
-            return out.push(Effect::Respond { id, response });
+            return out.push(Effect::Respond { id, response: refused() });
         };
         let mut record = self.record_of(now, (op, key, version), delay_ms);
         if self.replica.store.is_purged(&record, now) {
@@ -133,7 +140,8 @@ impl<B: Backend> Node<B> {
         }
         let status = self.store_write(now, &mut record, token.is_some());
         if token.is_some() && status != Status::Stored {
-            return out.push(Effect::Respond { id, response: lost(status, token) });
+            let response = if status == Status::Refused { refused() } else { lost(status, token) };
+            return out.push(Effect::Respond { id, response });
         }
         let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
         let view = &membership.view;

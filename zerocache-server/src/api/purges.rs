@@ -10,7 +10,6 @@ use futures_util::future;
 use serde::Serialize;
 use zerocache_core::{
     access::Operation,
-    name::NAME_BYTES_MAX,
     node::Write,
     purge::{HOLD_MS_MAX, PurgeMode, PurgeTarget},
     version::Version,
@@ -66,7 +65,7 @@ impl Manner {
                 seconds.filter(|ms| *ms <= HOLD_MS_MAX).ok_or_else(|| {
                     let most = HOLD_MS_MAX / 1_000;
                     let message =
-                        format!("hold={text:?} is not a number of seconds from 0 to {most}");
+                        format!("hold={text:?} is not a whole number of seconds from 0 to {most}");
                     ApiError::bad_query(message)
                 })?
             }
@@ -148,9 +147,8 @@ pub(super) async fn of_all(
     query.allow(&[soft, hold, ack, version, "everything", "namespace"])?;
     let target = match (query.get("everything"), query.get("namespace")) {
         (Some("yes"), None) => PurgeTarget::Everything,
-        (None, Some(namespace)) if namespace.len() <= NAME_BYTES_MAX => {
-            PurgeTarget::Namespace(namespace.to_owned())
-        }
+        (None, Some(namespace)) => PurgeTarget::namespace(namespace)
+            .map_err(|error| ApiError::bad_query(format!("namespace: {error}")))?,
         _ => {
             let message = "say what to purge: everything=yes, or namespace=NAME";
             return Err(ApiError::bad_query(message));

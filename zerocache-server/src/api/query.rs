@@ -107,21 +107,20 @@ impl<'a> Query<'a> {
 }
 
 /// The headers with tags that CDNs know, and what separates these.
-const TAG_HEADERS: [(HeaderName, &[char]); 2] = [
-    (HeaderName::from_static("surrogate-key"), &[' ', '\t']),
-    (HeaderName::from_static("cache-tag"), &[',', ' ', '\t']),
-];
+const TAG_HEADERS: [(HeaderName, char); 2] =
+    [(HeaderName::from_static("surrogate-key"), ' '), (HeaderName::from_static("cache-tag"), ',')];
 
 /// Adds the tags in the headers of a PUT.
 pub(super) fn add_header_tags(
     metadata: &mut Metadata,
     headers: &HeaderMap,
 ) -> Result<(), ApiError> {
-    for (name, separators) in &TAG_HEADERS {
+    for (name, separator) in &TAG_HEADERS {
         for value in headers.get_all(name) {
-            let text =
-                value.to_str().map_err(|_| ApiError::bad_query(format!("{name}: not text")))?;
-            for tag in text.split(*separators).filter(|tag| !tag.is_empty()) {
+            let text = str::from_utf8(value.as_bytes());
+            let text = text.map_err(|_| ApiError::bad_query(format!("{name}: not UTF-8")))?;
+            // As CDNs do, and unlike the parameter: empty ones are none, and nothing is decoded.
+            for tag in text.split(*separator).map(str::trim).filter(|tag| !tag.is_empty()) {
                 let added = metadata.add_tag(tag);
                 added.map_err(|error| ApiError::bad_query(format!("{name}: {error}")))?;
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zerocache_core::{key::SHARDS, node::Input, time::Now};
+use zerocache_core::{key::SHARDS, node::Input, time::Now, wire::NodeState};
 use zerocache_net::clock;
 
 use super::{Contents, SnapshotError, SnapshotFile, write};
@@ -32,10 +32,19 @@ fn save_blocking(file: &SnapshotFile, driver: &NodeDriver) -> Result<Option<u64>
     write(file.path(), Contents { cluster, now, retention_ms, state, shards }).map(Some)
 }
 
-/// Loads the snapshot whenever the node asks for it. Ends only when dropped.
+/// Loads the snapshot when the node asks for it, or says that it did not. Otherwise ends only when dropped.
 pub async fn load_on_request(file: Arc<SnapshotFile>, driver: Arc<NodeDriver>) {
+    let mut state = driver.watch_state();
     loop {
-        driver.restore_requested().await;
+        tokio::select! {
+            () = driver.restore_requested() => {}
+            Ok(_) = state.wait_for(|state| *state == NodeState::InSync), if file.is_taken() => {
+                tracing::warn!(
+                    "snapshot not used: another node had entries, and this one has copied those alone"
+                );
+                return;
+            }
+        }
         let (file, driver) = (Arc::clone(&file), Arc::clone(&driver));
         if let Err(error) = tokio::task::spawn_blocking(move || load(&file, &driver)).await {
             tracing::error!(%error, "snapshot not loaded");
