@@ -23,6 +23,8 @@ pub(crate) struct WriteAnswer {
     pub(crate) key: usize,
     /// The write that its value names; 0 for others.
     pub(crate) id: WriteId,
+    /// The version that its caller gave.
+    pub(crate) token: Option<Version>,
     pub(crate) written: Written,
     /// The node's version of the key before and after the inputs that led to the answer.
     pub(crate) before: Option<Version>,
@@ -45,14 +47,13 @@ pub(crate) struct AcknowledgedWrite {
 impl Checker {
     /// A node answers a write.
     pub(crate) fn acknowledged(&mut self, answer: &WriteAnswer) {
-        let WriteAnswer { host, key, id, written, before, after, wanted } = *answer;
+        let WriteAnswer { host, key, id, token, written, before, after, wanted } = *answer;
         let Written { status, replicas, replicas_wanted, version } = written;
         let (holders, knew) = match version {
             Some(version) => (self.holders(key, version), self.knew(host, key, version)),
             None => (0, false),
         };
-        let is_purged =
-            || version.is_some_and(|version| self.is_purged_at(host, (key, id), version));
+        let is_purged = || version.is_none() && self.may_supersede(host, (key, id), token);
         let in_place = (1..=replicas_wanted).contains(&replicas);
         let matches = |(most, all): (u32, bool)| {
             replicas_wanted == most && (!all || replicas == most || status != Status::Stored)
@@ -62,7 +63,7 @@ impl Checker {
             Status::Refused | Status::Unknown => Some("which no node says"),
             Status::Stored if !knew => Some("which it never had"),
             Status::Stored if before > version => Some("of which it knew a newer version"),
-            Status::Superseded if after <= version && is_purged() => None,
+            Status::Superseded if is_purged() => None,
             Status::Superseded if after <= version => Some("of which it knows no newer version"),
             _ if !in_place || holders < replicas => Some("which fewer had"),
             _ if !wanted.is_none_or(matches) => Some("and others are there"),

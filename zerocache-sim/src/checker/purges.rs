@@ -9,7 +9,7 @@ use zerocache_core::{
 
 use super::{Checker, Rule, StoredValue};
 use crate::{
-    clock::SECOND_US,
+    clock::{EPOCH_MS, SECOND_US},
     plan::Plan,
     purges::{Register, stale_ms},
     workload::{WriteId, write_of},
@@ -18,6 +18,9 @@ use crate::{
 /// Nodes take a purge for later than it was by the journeys of its messages, and if it is repeated by what
 /// their clocks differ, in microseconds.
 const LATER_US: u64 = 2 * SECOND_US;
+
+/// Clocks differ by up to this, in milliseconds.
+const CLOCKS_MS: u64 = 2_000;
 
 /// The purges that nodes have had.
 #[derive(Debug, Default)]
@@ -145,6 +148,24 @@ impl Checker {
         self.purges.of(key, id).any(|(number, register)| {
             let purge = self.ever_at(host, number);
             purge.is_some_and(|purge| version < register.judges_below(purge))
+        })
+    }
+
+    /// Returns whether purges that a node has had may end a write now, with a version of its own or this one.
+    pub(super) fn may_supersede(
+        &self,
+        host: u32,
+        (key, id): (usize, WriteId),
+        token: Option<Version>,
+    ) -> bool {
+        if let Some(token) = token {
+            return self.is_purged_at(host, (key, id), token);
+        }
+        let now_ms = EPOCH_MS + self.now_us / 1_000;
+        self.purges.of(key, id).any(|(number, register)| {
+            let below = self.ever_at(host, number).map(|purge| register.judges_below(purge));
+            let holds = |below: Version| below.wall_ms() + CLOCKS_MS >= now_ms;
+            register.hold_ms > 0 && below.is_some_and(|below| self.wild_clocks || holds(below))
         })
     }
 

@@ -23,23 +23,23 @@ pub(super) struct PendingWrite {
     key: usize,
     id: WriteId,
     ack: Ack,
-    has_token: bool,
+    token: Option<Version>,
 }
 
 impl World {
     /// Returns the write of a request, if it is one.
     pub(super) fn pending_write(&self, request: &Request) -> Option<PendingWrite> {
-        let (key, id, ack, has_token) = match request {
+        let (key, id, ack, token) = match request {
             Request::Put { key, value, ack, token, .. } => {
-                (self.number_of(key)?, write_of(value)?, ack, token.is_some())
+                (self.number_of(key)?, write_of(value)?, ack, *token)
             }
-            Request::Delete { key, ack } => (self.number_of(key)?, 0, ack, false),
+            Request::Delete { key, ack } => (self.number_of(key)?, 0, ack, None),
             Request::Purge { target, mode, ack, replayed, .. } => {
-                (self.number_of(&target.key(*mode))?, 0, ack, replayed.is_some())
+                (self.number_of(&target.key(*mode))?, 0, ack, *replayed)
             }
             _ => return None,
         };
-        Some(PendingWrite { key, id, ack: *ack, has_token })
+        Some(PendingWrite { key, id, ack: *ack, token })
     }
 
     /// Checks the answer of a node to a write.
@@ -50,15 +50,24 @@ impl World {
         if self.variant.forgets_newer() && written.status == Status::Superseded {
             written.status = Status::Stored;
         }
-        let PendingWrite { key, id, ack, has_token } = write;
+        let PendingWrite { key, id, ack, token } = write;
         let after = process.store.version(self.keys[key].hash());
         let before = process.before.get(&key).copied().unwrap_or(after);
-        let wanted = self.wanted(host, ack).filter(|_| !has_token);
+        let wanted = self.wanted(host, ack).filter(|_| token.is_none());
         // Nodes of another release have a purge and do not obey it.
         let is_mixed = self.plan.nodes.iter().any(|node| node.features & features::PURGES == 0);
         let wanted = wanted.filter(|_| !(is_mixed && self.checker.is_register(key)));
         let written = *written;
-        self.checker.acknowledged(&WriteAnswer { host, key, id, written, before, after, wanted });
+        self.checker.acknowledged(&WriteAnswer {
+            host,
+            key,
+            id,
+            token,
+            written,
+            before,
+            after,
+            wanted,
+        });
     }
 
     /// For how many replicas a node has to wait, and whether all have to have a write in time: when
