@@ -357,13 +357,7 @@ impl Plan {
         for fault in &self.faults {
             println!("{fault:?}");
         }
-        for (index, purge) in self.purges.iter().enumerate() {
-            let PlannedPurge { at_us, client, register, ack, replays } = purge;
-            let of = self.registers[*register];
-            println!(
-                "purge {index} at {at_us} us by client {client}: {of}, {ack:?}, replays {replays:?}"
-            );
-        }
+        purges::print(&self.purges, &self.registers);
         let Self { distance_us, workload, seeds, lanes, retention_ms, .. } = self;
         println!("{distance_us:?} {workload:?}");
         println!("{seeds} seeds, {lanes} lanes, retention {retention_ms} ms");

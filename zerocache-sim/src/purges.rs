@@ -215,6 +215,17 @@ pub fn draw(
     all
 }
 
+/// Prints purges, one line for each.
+pub fn print(purges: &[PlannedPurge], registers: &[Register]) {
+    for (index, purge) in purges.iter().enumerate() {
+        let PlannedPurge { at_us, client, register, ack, replays } = purge;
+        let of = registers[*register];
+        println!(
+            "purge {index} at {at_us} us, client {client}: {of}; {ack:?}, replays {replays:?}"
+        );
+    }
+}
+
 fn draw_register(random: &mut Random, registers: &[Register]) -> usize {
     let is_everything = random.chance(EVERYTHING_PERMILLE);
     let is_tag = random.chance(TAG_PERMILLE);
