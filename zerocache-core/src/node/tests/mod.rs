@@ -10,6 +10,7 @@ mod heartbeat;
 mod introductions;
 mod keys;
 mod leases;
+mod locate;
 mod membership;
 mod network;
 mod purges;
