@@ -130,6 +130,11 @@ impl<B: Backend> Node<B> {
             return out.push(Effect::Respond { id, response: refused() });
         };
         let mut record = self.record_of(now, (op, key, version), delay_ms);
+        let purge = self.replica.store.purge_of(&record, now).filter(|_| token.is_none());
+        if let Some(purge) = purge.filter(|purge| *purge > record.version) {
+            // From a clock further ahead than others may move this one: this write is later.
+            record.version = self.replica.clock.stamp_above(purge, now.wall_ms);
+        }
         if self.replica.store.is_purged(&record, now) {
             // Computed before a purge, or within the time for which it holds.
             if let Some(token) = token {

@@ -37,6 +37,8 @@ const FLOORS: usize = 1_024;
 /// The purges of one target.
 #[derive(Clone, Copy, Debug, Default)]
 struct Register {
+    /// The version of the last purge, without its hold.
+    last: Option<Version>,
     hard: Option<Version>,
     soft: Option<(Version, Instant)>,
     /// The time from which records that the purges end are refused as too old.
@@ -125,6 +127,7 @@ impl<B: Backend> Purges<B> {
                 PurgeMode::Hard => register.hard = register.hard.max(Some(below)),
                 PurgeMode::Soft => register.soft = register.soft.max(Some((below, at))),
             }
+            register.last = register.last.max(Some(record.version));
             register.expires = register.expires.max(*expires);
             register.swept_by = sweep.number + 1;
             *first_expiry = Some(first_expiry.map_or(*expires, |first| first.min(*expires)));
@@ -195,6 +198,17 @@ impl<B: Backend> Purges<B> {
         !is_spared && self.end_of(version, key, metadata).is_some_and(|end| end <= now.mono)
     }
 
+    /// Returns the version of the last purge of an entry with this key and metadata.
+    fn last_of(&self, key: &[u8], metadata: &[u8]) -> Option<Version> {
+        let mut last = None;
+        self.registers.with(|Registers { by_id, .. }| {
+            TargetId::each(key, metadata, |id| {
+                last = last.max(by_id.get(&id).and_then(|register| register.last));
+            });
+        });
+        last
+    }
+
     /// Returns where the sweep is. Begins one if there are new purges, or some whose time is over, which are
     /// forgotten after it.
     pub fn sweep_position(&self, now: Now) -> Option<SweepPosition> {
@@ -257,6 +271,7 @@ impl<B: Backend> Purges<B> {
         };
         self.registers.with(|Registers { by_id, .. }| {
             for (id, register) in by_id {
+                register.last = register.last.map(restamped);
                 register.hard = register.hard.map(restamped);
                 register.soft = register.soft.map(|(below, at)| (restamped(below), at));
                 let hard = register.hard.map_or(0, Version::stamp);
@@ -299,6 +314,13 @@ impl<B: Backend> Store<B> {
     /// Returns whether a purge ends this record.
     pub(crate) fn is_purged(&self, record: &Record, now: Now) -> bool {
         self.purges.ends(record, now)
+    }
+
+    /// Returns the version of the last purge of a record's targets, if a purge ends the record.
+    pub(crate) fn purge_of(&self, record: &Record, now: Now) -> Option<Version> {
+        let Change::Put { metadata, .. } = &record.change else { return None };
+        let is_purged = self.is_purged(record, now);
+        is_purged.then(|| self.purges.last_of(record.key.as_bytes(), metadata)).flatten()
     }
 
     /// Takes in a record that may be a purge, and drops the oldest purges above the bound.
