@@ -128,7 +128,7 @@ impl WriteAck {
     pub(super) const fn of_node(self) -> Ack {
         match self {
             Self::OfNode(ack) => ack,
-            Self::EachNode => Ack::All,
+            Self::EachNode => Ack::Local,
         }
     }
 }
