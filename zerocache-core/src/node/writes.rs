@@ -135,7 +135,8 @@ impl<B: Backend> Node<B> {
             if let Some(token) = token {
                 self.release(now, (&record.key, token), false, out);
             }
-            let response = lost(Status::Superseded, Some(version));
+            // No node has a value of this version.
+            let response = lost(Status::Superseded, None);
             return out.push(Effect::Respond { id, response });
         }
         let status = self.store_write(now, &mut record, token.is_some());
