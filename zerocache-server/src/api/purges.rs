@@ -171,6 +171,6 @@ async fn purge(
 ) -> Result<zerocache_core::wire::Response, ApiError> {
     let Manner { mode, hold_ms, ack, replayed } = *manner;
     api.permit(caller, Operation::Purge { target, is_held: hold_ms > 0 })?;
-    let write = Write { ack, token: replayed, ..Write::purge(target, mode, hold_ms) };
+    let write = Write { ack, version: replayed.into(), ..Write::purge(target, mode, hold_ms) };
     Ok(api.driver.write(write).await)
 }

@@ -2,7 +2,7 @@
 
 use zerocache_core::{
     node::RequestId,
-    version::Version,
+    version::{Version, VersionSource},
     wire::{Ack, Request, Response, Status},
 };
 
@@ -29,7 +29,9 @@ impl PendingWrite {
     /// Returns the write of a request, if it is one.
     pub(super) fn of(request: &Request) -> Option<Self> {
         let (key, ack, has_token) = match request {
-            Request::Put { key, ack, token, .. } => (key, ack, token.is_some()),
+            Request::Put { key, ack, version, .. } => {
+                (key, ack, matches!(version, VersionSource::Given(_)))
+            }
             Request::Delete { key, ack } => (key, ack, false),
             _ => return None,
         };

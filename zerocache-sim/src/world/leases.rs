@@ -6,7 +6,7 @@ use zerocache_core::{
     key::KeyHash,
     node::{ConnectionId, Input, RequestId},
     time::Instant,
-    version::Version,
+    version::{Version, VersionSource},
     wire::{Request, RequestMessage, Response},
 };
 
@@ -88,7 +88,7 @@ impl World {
                 }
                 (message, key)
             }
-            Request::Put { token: Some(token), .. } => {
+            Request::Put { version: VersionSource::Given(token), .. } => {
                 process.filled.insert(*token);
                 (message, key)
             }

@@ -84,7 +84,8 @@ impl RunningWrite {
         match self.operation {
             Operation::Put { bytes, ttl, ack } => {
                 let value = value(self.id, bytes);
-                Request::Put { key, value, metadata: bytes::Bytes::new(), ttl, ack, token }
+                let version = token.into();
+                Request::Put { key, value, metadata: bytes::Bytes::new(), ttl, ack, version }
             }
             _ => Request::Delete { key, ack: self.ack() },
         }
@@ -292,7 +293,7 @@ impl World {
                 let kept = NearValue { value, version, remaining_ms, node: step.node };
                 self.keep_near(client, (read.key, read.near), kept);
             }
-            ReadResult::Miss => self.counts.misses += 1,
+            ReadResult::Miss { .. } => self.counts.misses += 1,
             ReadResult::Refused(_) | ReadResult::Denied(..) => return self.counts.invalid += 1,
             ReadResult::Unreachable { .. } => self.counts.unreachable += 1,
         }
