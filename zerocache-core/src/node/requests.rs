@@ -120,6 +120,9 @@ impl<B: Backend> Node<B> {
                 let caller = (id, connection);
                 watchers.watch(&mut cx, &membership.view, caller, (view, timeout_ms));
             }
+            Request::Locate { keys, digest, spread } => {
+                self.locate(now, (id, timeout_ms), (keys, digest, spread), out);
+            }
             Request::BucketVersions(buckets) => {
                 self.repair.serve_bucket_versions((id, connection), buckets, out);
             }

@@ -148,7 +148,8 @@ impl<B: Backend> Node<B> {
             if let VersionSource::Given(token) = source {
                 self.release(now, (&record.key, token), false, out);
             }
-            let response = lost(Status::Superseded, Some(record.version));
+            // No node has a value of this version.
+            let response = lost(Status::Superseded, None);
             return out.push(Effect::Respond { id, response });
         }
         let status = self.store_write(now, &mut record, source);

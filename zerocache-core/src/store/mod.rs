@@ -167,6 +167,7 @@ impl<B: Backend> Store<B> {
     #[must_use]
     pub fn broken(mut self, variant: Option<StoreVariant>) -> Self {
         self.breakage = Breakage::new(variant);
+        self.purges.set_breakage(self.breakage);
         for index in 0..SHARDS {
             self.shard(index).with(|shard| shard.set_breakage(self.breakage));
         }
@@ -194,7 +195,9 @@ impl<B: Backend> Store<B> {
         on_hit: impl FnOnce(EntryRef<'_>) -> R,
     ) -> Lookup<R> {
         let hash = KeyHash::of(key);
-        let purged_from = |slot: SlotRef<'_, B::Pages>| self.purged_from(slot);
+        let is_judged = !self.is_broken(Broken::PurgedServed);
+        let purged_from =
+            |slot: SlotRef<'_, B::Pages>| is_judged.then(|| self.purged_from(slot)).flatten();
         self.shard(hash.shard()).with(|shard| {
             match shard.probe((hash, key), now.mono, purged_from) {
                 Probe::Hit(index) => Lookup::Hit(on_hit(shard.record_hit(index).entry())),

@@ -11,9 +11,10 @@ use core::sync::atomic::{
 };
 
 use super::{
-    Store,
+    Broken, Store,
     backend::{Backend, Lock},
     slot::{Class, SlotRef},
+    variant::Breakage,
 };
 use crate::{
     entry::{Change, Record},
@@ -100,6 +101,7 @@ pub struct Purges<B: Backend> {
     latest: Latest,
     floors: Box<[AtomicU64]>,
     registers: B::Lock<Registers>,
+    breakage: Breakage,
 }
 
 impl<B: Backend> Default for Purges<B> {
@@ -108,16 +110,28 @@ impl<B: Backend> Default for Purges<B> {
             latest: Latest::default(),
             floors: (0..FLOORS).map(|_| AtomicU64::new(0)).collect(),
             registers: B::Lock::new(Registers::default()),
+            breakage: Breakage::default(),
         }
     }
 }
 
 impl<B: Backend> Purges<B> {
+    /// Injects a bug, to test that the simulator detects it.
+    #[cfg(feature = "variants")]
+    pub const fn set_breakage(&mut self, breakage: Breakage) {
+        self.breakage = breakage;
+    }
+
     /// Takes in the record of a purge. Records of other keys have no effect.
     pub fn merge(&self, record: &Record, now: Now) {
         let Change::Put { value, expires, .. } = &record.change else { return };
         let Some((target, mode)) = PurgeTarget::of_key(record.key.as_bytes()) else { return };
         let Ok(purge) = PurgeValue::decode(value) else { return };
+        let mode = match mode {
+            _ if self.breakage.is(Broken::SoftPurgesHard) => PurgeMode::Hard,
+            _ if self.breakage.is(Broken::HardPurgesSoft) => PurgeMode::Soft,
+            mode => mode,
+        };
         let below = purge.judges_below(record.version);
         let bound = Bound { below, until: now.mono.plus_ms(purge.hold_ms) };
         let at = expires.minus_ms(purge.life_ms);
@@ -246,13 +260,14 @@ impl<B: Backend> Purges<B> {
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
             sweep.position = position;
             // Readers of older entries wait for this lock.
-            let is_due = first_expiry.is_some_and(|first| first <= now.mono);
+            let is_early = self.breakage.is(Broken::PurgesForgotten);
+            let is_due = is_early || first_expiry.is_some_and(|first| first <= now.mono);
             if position.is_some() || !is_due {
                 return;
             }
             by_id.retain(|_, register| {
                 let is_swept = register.swept_by <= sweep.number;
-                !is_swept || register.expires > now.mono
+                !is_swept || register.expires > now.mono && !is_early
             });
             *first_expiry = by_id.values().map(|register| register.expires).min();
             if by_id.is_empty() {
@@ -313,9 +328,14 @@ impl<B: Backend> Store<B> {
         self.purges.end_of(slot.version, slot.key(), slot.entry().metadata)
     }
 
-    /// Returns whether an entry may be given to other nodes: it has not expired, and no purge ended it.
+    /// Returns whether an entry has not expired, and no purge ended it.
     pub(super) fn is_served(&self, slot: SlotRef<'_, B::Pages>, now: Now) -> bool {
         !slot.is_expired(now.mono) && self.purged_from(slot).is_none_or(|end| end > now.mono)
+    }
+
+    /// The same, of an entry that another node asks for; all that has not expired with this bug.
+    pub(super) fn is_given(&self, slot: SlotRef<'_, B::Pages>, now: Now, without: Broken) -> bool {
+        self.is_served(slot, now) || self.is_broken(without) && !slot.is_expired(now.mono)
     }
 
     /// Raises the version of a computed value above the purges that were applied here before `begun`, the begin of

@@ -9,6 +9,7 @@ use super::{field::Writer, *};
 use crate::{
     entry::{Change, Record},
     key::Key,
+    locate::{CopyState, KeyCopy, NodeCopies, Reply, Spread},
     purge::{PurgeMode, PurgeTarget},
     time::Instant,
     ttl::Ttl,
@@ -120,8 +121,31 @@ fn requests() -> Vec<Request> {
             ack: Ack::All,
             replayed: Some(Version::new(5 << 16, Incarnation(9))),
         },
+        Request::Locate { keys: vec![], digest: false, spread: Spread::Region },
+        Request::Locate { keys: vec![key("k"), key("l")], digest: true, spread: Spread::Cluster },
         Request::Delete { key: key("k"), ack: Ack::Region },
         Request::Replicate(vec![replicated(value, true), replicated(Change::Delete, false)]),
+    ]
+}
+
+fn located() -> Vec<NodeCopies> {
+    let node = hello().members[0].clone();
+    let version = Some(Version::new(42 << 16, Incarnation(9)));
+    let value = KeyCopy {
+        state: CopyState::Value,
+        version,
+        remaining_ms: 1_500,
+        bytes: 7,
+        digest: Some(5),
+        is_purged: false,
+    };
+    let gone =
+        KeyCopy { state: CopyState::Tombstone, version, is_purged: true, ..KeyCopy::default() };
+    let copies = vec![value, gone, KeyCopy::default()];
+    vec![
+        NodeCopies { node: node.clone(), reply: Reply::Answered, copies },
+        NodeCopies { node: node.clone(), reply: Reply::Unreachable, copies: Vec::new() },
+        NodeCopies { node, reply: Reply::Unsupported, copies: Vec::new() },
     ]
 }
 
@@ -144,6 +168,7 @@ fn responses() -> Vec<Response> {
             wall_ms: 3,
         },
         Response::Done,
+        Response::Located(located()),
         Response::Found {
             value: Bytes::new(),
             metadata: Bytes::from_static(b"m"),
@@ -226,6 +251,8 @@ fn message_bytes_are_pinned() {
     assert_eq!(short(lease), "1606012a11016b2a02904e2b02b817");
     let release = Request::Release { key: key("k"), token, failed: true };
     assert_eq!(short(release), "1706012a11016b2c1001a1faf070c2000000000000000000092d0101");
+    let locate = Request::Locate { keys: vec![key("k")], digest: true, spread: Spread::Cluster };
+    assert_eq!(short(locate), "1a06012a3c016b3d01013e0102");
     assert_eq!(short(Request::Follow { since: 300, with_purges: false }), "1806012a2e02ac02");
     let fill = Request::Put {
         key: key("k"),

@@ -11,6 +11,7 @@ mod heartbeat;
 mod introductions;
 mod keys;
 mod leases;
+mod locate;
 mod membership;
 mod network;
 mod purges;

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     key::{Key, KeyHash, SHARDS},
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
+    locate::{LOCATED_KEYS_MAX, Spread},
     purge::{PurgeMode, PurgeTarget},
     store::CopyRange,
     time::Instant,
@@ -62,6 +63,9 @@ pub(super) struct Body {
     soft: bool,
     hold_ms: u64,
     with_purges: bool,
+    keys: Vec<Key>,
+    digest: bool,
+    spread: Spread,
 }
 
 impl Body {
@@ -109,6 +113,10 @@ impl Body {
             }
             tag::SOFT => self.soft = field.number()? != 0,
             tag::HOLD_MS => self.hold_ms = field.number()?,
+            tag::KEYS if self.keys.len() < LOCATED_KEYS_MAX => self.keys.push(read_key(field)?),
+            tag::KEYS => return Err(DecodeError::TooMany(field.tag)),
+            tag::DIGEST => self.digest = field.number()? != 0,
+            tag::SPREAD => self.spread = Spread::from_field(field)?,
             tag::WITH_PURGES => self.with_purges = field.number()? != 0,
             _ => {}
         }
@@ -160,6 +168,10 @@ impl Body {
                 replayed: self.token,
             },
             kind::FOLLOW => Request::Follow { since: self.since, with_purges: self.with_purges },
+            kind::LOCATE => {
+                let Self { keys, digest, spread, .. } = self;
+                Request::Locate { keys, digest, spread }
+            }
             kind::GOSSIP => Request::Gossip(self.gossip),
             kind::DIGESTS => Request::Digests {
                 window: self.window,

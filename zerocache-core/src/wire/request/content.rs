@@ -30,6 +30,7 @@ impl Request {
             Self::Release { .. } => kind::RELEASE,
             Self::Follow { .. } => kind::FOLLOW,
             Self::Purge { .. } => kind::PURGE,
+            Self::Locate { .. } => kind::LOCATE,
             Self::Digests { .. } => kind::DIGESTS,
             Self::BucketVersions(_) => kind::BUCKET_VERSIONS,
             Self::KeyVersions(_) => kind::KEY_VERSIONS,
@@ -59,6 +60,7 @@ impl Request {
             | Self::Delete { key, .. }
             | Self::Lease { key, .. }
             | Self::Release { key, .. } => key.as_bytes().len(),
+            Self::Locate { keys, .. } => keys.iter().map(|key| key.as_bytes().len() + 8).sum(),
             Self::Ping
             | Self::Goodbye
             | Self::Copy { .. }
@@ -127,6 +129,15 @@ impl Request {
                 if *with_purges {
                     out.number(tag::WITH_PURGES, 1);
                 }
+            }
+            Self::Locate { keys, digest, spread } => {
+                for key in keys {
+                    out.bytes(tag::KEYS, key.as_bytes());
+                }
+                if *digest {
+                    out.number(tag::DIGEST, 1);
+                }
+                out.number(tag::SPREAD, spread.to_number());
             }
             Self::Watch { view } => out.number(tag::VIEW, *view),
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     key::{Key, KeyHash},
+    locate::Spread,
     purge::{PurgeMode, PurgeTarget},
     store::CopyRange,
     time::Instant,
@@ -180,6 +181,15 @@ pub enum Request {
         since: u64,
         /// The caller knows what purges are. To others the node says that it lost changes instead.
         with_purges: bool,
+    },
+    /// Asks what nodes hold of keys.
+    Locate {
+        /// The keys, at most [`LOCATED_KEYS_MAX`](crate::locate::LOCATED_KEYS_MAX).
+        keys: Vec<Key>,
+        /// Digests of the values are wanted, too.
+        digest: bool,
+        /// The nodes.
+        spread: Spread,
     },
     /// Exchanges gossip about members where datagrams do not pass.
     Gossip(Bytes),

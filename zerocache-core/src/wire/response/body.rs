@@ -9,6 +9,7 @@ use super::{
     tags::{kind, tag},
 };
 use crate::{
+    locate::NodeCopies,
     store::{CopyCursor, KeyVersion},
     version::{Incarnation, Version},
     wire::{
@@ -16,6 +17,7 @@ use crate::{
         datagram::CONTENT_BYTES_MAX,
         field::{DecodeError, Field},
         hello::{Hello, NodeState},
+        locate::NODES_MAX,
         outcome::{Receipt, Refusal, RefusalCode, Status, Written},
         repair::{
             Digests, FetchedItem, ITEMS_MAX, SELECTORS_MAX, cursor_from, read_lineage,
@@ -53,6 +55,7 @@ pub(super) struct Body {
     lost: bool,
     changes: Vec<KeyChange>,
     purges: Vec<KeyChange>,
+    located: Vec<NodeCopies>,
 }
 
 impl Body {
@@ -92,6 +95,10 @@ impl Body {
             tag::LOST => self.lost = field.number()? != 0,
             tag::CHANGES => self.changes = read_changes(field)?,
             tag::PURGES => self.purges = read_changes(field)?,
+            tag::NODE_COPIES if self.located.len() < NODES_MAX => {
+                self.located.push(NodeCopies::read(field.reader())?);
+            }
+            tag::NODE_COPIES => return Err(DecodeError::TooMany(field.tag)),
             tag::ITEM if self.items.len() < ITEMS_MAX => {
                 self.items.push(FetchedItem::read(field.reader())?);
             }
@@ -133,6 +140,7 @@ impl Body {
                 let Self { next, lost, changes, purges, .. } = self;
                 Response::Changes { next, lost, changes, purges }
             }
+            kind::LOCATED => Response::Located(self.located),
             kind::GOSSIP => Response::Gossip(self.gossip),
             kind::REFUSED => Response::Refused(Refusal {
                 code: RefusalCode::from_number(self.code),

@@ -15,6 +15,7 @@ use super::{
     changes::{KeyChange, write_changes},
     field::{DecodeError, Reader, Writer},
     hello::{Hello, NodeState},
+    locate::{COPY_BYTES, NODES_MAX},
     outcome::{Receipt, Refusal, RefusalCode, Written},
     repair::{
         Digests, FetchedItem, KEY_VERSION_BYTES, cursor_number, write_lineage, write_numbers,
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
+    locate::NodeCopies,
     store::{CopyCursor, KeyVersion},
     ttl::Ttl,
     version::{Incarnation, Version},
@@ -89,6 +91,8 @@ pub enum Response {
         /// The purges: identities of targets, and the stamps up to which their entries ended.
         purges: Vec<KeyChange>,
     },
+    /// What nodes hold of the keys, sorted by region and address.
+    Located(Vec<NodeCopies>),
     /// Gossip about members.
     Gossip(Bytes),
     /// The requested digests, in order.
@@ -145,6 +149,7 @@ impl Response {
             Self::LeaseGranted { .. } => kind::LEASE_GRANTED,
             Self::LeaseHeld => kind::LEASE_HELD,
             Self::Changes { .. } => kind::CHANGES,
+            Self::Located(_) => kind::LOCATED,
             Self::Digests(_) => kind::DIGESTS,
             Self::Versions { .. } => kind::VERSIONS,
             Self::Items { .. } => kind::ITEMS,
@@ -177,6 +182,9 @@ impl Response {
             Self::Digests(digests) => 8 * digests.digests.len() + 24 * digests.sync_ages.len(),
             Self::Versions { versions, .. } => KEY_VERSION_BYTES * versions.len(),
             Self::Items { items, .. } => items.iter().map(|item| item.payload_bytes() + 48).sum(),
+            Self::Located(nodes) => {
+                nodes.iter().map(|node| 128 + COPY_BYTES * node.copies.len()).sum()
+            }
             Self::Refused(refusal) => refusal.text.len().min(TEXT_BYTES_MAX),
             _ => 0,
         };
@@ -200,6 +208,7 @@ impl Response {
                 write_changes(out, tag::CHANGES, changes);
                 write_purges(out, purges);
             }
+            Self::Located(nodes) => write_located(out, nodes),
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Found { value, metadata, version, remaining_ms } => {
                 out.shared(tag::VALUE, value);
@@ -356,6 +365,12 @@ fn truncated(text: &str) -> &str {
         .map(|(at, c)| at + c.len_utf8())
         .take_while(|end| *end <= TEXT_BYTES_MAX);
     &text[..cut.last().unwrap_or(0)]
+}
+
+fn write_located(out: &mut Writer<'_>, nodes: &[NodeCopies]) {
+    for node in nodes.iter().take(NODES_MAX) {
+        out.nested(tag::NODE_COPIES, |out| node.write(out));
+    }
 }
 
 fn write_purges(out: &mut Writer<'_>, purges: &[KeyChange]) {
