@@ -259,7 +259,7 @@ async fn purge(
 ) -> Result<zerocache_core::wire::Response, ApiError> {
     let Manner { mode, hold_ms, ack, replayed } = *manner;
     api.permit(caller, Operation::Purge { target, is_held: hold_ms > 0 })?;
-    let write =
-        Write { ack: ack.of_node(), token: replayed, ..Write::purge(target, mode, hold_ms) };
+    let (ack, version) = (ack.of_node(), replayed.into());
+    let write = Write { ack, version, ..Write::purge(target, mode, hold_ms) };
     Ok(api.driver.write(write).await)
 }

@@ -109,7 +109,7 @@ fn retired_connection_ends_with_its_last_call() {
         // The driver has looked at it when this call has ended.
         let other = call(&connection, Request::Ping).unwrap();
         let (other_asked, _) = frames.next().await;
-        let found = Response::NotFound { warming: true };
+        let found = Response::NotFound { warming: true, known: 0 };
         frames.respond(other_asked.id, &found).await;
         assert_eq!(other.await, Ok(found.clone()));
         assert!(!connection.is_closed());
