@@ -79,8 +79,9 @@ fn value_that_was_read_before_it_was_ended_elsewhere_is_not_stored() {
         // What is read after it has arrived is stored.
         let client = cluster.client("london");
         let call = || client.get_or_compute("key", 60, async || Ok::<_, ()>(8));
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         until_true("a value is stored", || {
-            assert_eq!(call().tags(["t"]).wait(), Ok(8));
+            assert_eq!(runtime.block_on(call().tags(["t"])), Ok(8));
             call().peek().wait().expect("reads") == Some(Ok(8))
         });
         cluster.everywhere(b"key", |answer| answer.status == 200);

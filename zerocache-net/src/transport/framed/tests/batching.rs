@@ -157,7 +157,7 @@ fn message(number: usize, ask: &Ask) -> RequestMessage {
                 metadata,
                 ttl,
                 ack: Ack::Local,
-                token: None,
+                version: VersionSource::Accepted,
             }
         }
     };

@@ -65,7 +65,14 @@ fn key() -> Key {
 
 fn put(bytes: usize) -> Request {
     let (value, ttl) = (Bytes::from(vec![1; bytes]), Ttl::from_millis(1_000).unwrap());
-    Request::Put { key: key(), value, metadata: Bytes::new(), ttl, ack: Ack::Local, token: None }
+    Request::Put {
+        key: key(),
+        value,
+        metadata: Bytes::new(),
+        ttl,
+        ack: Ack::Local,
+        version: VersionSource::Accepted,
+    }
 }
 
 fn check_found(number: usize, ended: Result<Response, CallFailure>) {
