@@ -18,6 +18,7 @@ use zerocache_core::{
     key::Key,
     limits::Limits,
     ttl::Ttl,
+    version::VersionSource,
     wire::{
         Ack, Envelope, RefusalCode, Request, RequestMessage, Response,
         frame::{Frame, Header, Opcode},
