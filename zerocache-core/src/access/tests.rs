@@ -9,7 +9,7 @@ use crate::{
     purge::{PurgeMode, PurgeTarget},
     store::CopyRange,
     ttl::Ttl,
-    version::{Incarnation, Version},
+    version::{Incarnation, Version, VersionSource},
     wire::{Ack, Envelope, Hello, PROTOCOL, Resolution, Window},
 };
 
@@ -149,7 +149,14 @@ fn requests() -> Vec<(Request, &'static [Role])> {
     };
     let (value, metadata) = (Bytes::new(), Bytes::new());
     let ttl = Ttl::from_millis(1_000).expect("a lifetime");
-    let put = Request::Put { key: key(), value, metadata, ttl, ack: Ack::Local, token: None };
+    let put = Request::Put {
+        key: key(),
+        value,
+        metadata,
+        ttl,
+        ack: Ack::Local,
+        version: VersionSource::Accepted,
+    };
     let window = Window { from: 0, to: 1 };
     let lease = Request::Lease { key: key(), lease_ms: 0, wait_ms: 0, newer_than: None };
     let token = Version::new(1, Incarnation(1));

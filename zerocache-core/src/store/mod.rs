@@ -156,6 +156,12 @@ impl<B: Backend> Store<B> {
         self
     }
 
+    /// Returns how long tombstones are kept at most, in milliseconds.
+    #[must_use]
+    pub const fn retention_ms_max(&self) -> u64 {
+        self.retention_ms
+    }
+
     /// Injects a bug, to test that the simulator detects it.
     #[cfg(feature = "variants")]
     #[must_use]
@@ -202,18 +208,20 @@ impl<B: Backend> Store<B> {
                     Lookup::Hit(on_hit(shard.slot(index).entry()))
                 }
                 Probe::Expired(index) => {
+                    let version = shard.slot(index).version;
                     shard.record_miss();
                     self.change_locked(hash.shard(), shard, |shard| shard.expire(index));
-                    Lookup::Miss
+                    Lookup::Miss(Some(version))
                 }
                 Probe::Purged(index) => {
+                    let version = shard.slot(index).version;
                     shard.record_miss();
                     self.change_locked(hash.shard(), shard, |shard| shard.purge(index));
-                    Lookup::Miss
+                    Lookup::Miss(Some(version))
                 }
                 Probe::Absent => {
                     shard.record_miss();
-                    Lookup::Miss
+                    Lookup::Miss(shard.tombstone_of(hash))
                 }
             }
         })

@@ -37,14 +37,29 @@ const FLOORS: usize = 1_024;
 /// The purges of one target.
 #[derive(Clone, Copy, Debug, Default)]
 struct Register {
-    /// The version of the last purge, without its hold.
-    last: Option<Version>,
-    hard: Option<Version>,
-    soft: Option<(Version, Instant)>,
+    hard: Option<Bound>,
+    /// With the time of the purge.
+    soft: Option<(Bound, Instant)>,
     /// The time from which records that the purges end are refused as too old.
     expires: Instant,
     /// The number of the first sweep that began after the last of the purges.
     swept_by: u64,
+}
+
+/// What a purge ends.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    /// It ends entries with a lower version.
+    below: Version,
+    /// Values whose computation began here at this time or later come after the purge.
+    until: Instant,
+}
+
+impl Bound {
+    /// Returns this bound, or a later one.
+    fn max(self, other: Option<Self>) -> Self {
+        other.filter(|other| other.below >= self.below).unwrap_or(self)
+    }
 }
 
 /// Registers by identity, and the state of the sweep.
@@ -108,7 +123,7 @@ impl<B: Backend> Purges<B> {
     }
 
     /// Takes in the record of a purge. Records of other keys have no effect.
-    pub fn merge(&self, record: &Record) {
+    pub fn merge(&self, record: &Record, now: Now) {
         let Change::Put { value, expires, .. } = &record.change else { return };
         let Some((target, mode)) = PurgeTarget::of_key(record.key.as_bytes()) else { return };
         let Ok(purge) = PurgeValue::decode(value) else { return };
@@ -118,16 +133,19 @@ impl<B: Backend> Purges<B> {
             mode => mode,
         };
         let below = purge.judges_below(record.version);
+        let bound = Bound { below, until: now.mono.plus_ms(purge.hold_ms) };
         let at = expires.minus_ms(purge.life_ms);
         let id = target.id();
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
             sweep.is_wanted = true;
             let register = by_id.entry(id).or_default();
             match mode {
-                PurgeMode::Hard => register.hard = register.hard.max(Some(below)),
-                PurgeMode::Soft => register.soft = register.soft.max(Some((below, at))),
+                PurgeMode::Hard => register.hard = Some(bound.max(register.hard)),
+                PurgeMode::Soft => match register.soft {
+                    Some((known, _)) if known.below >= below => {}
+                    _ => register.soft = Some((bound, at)),
+                },
             }
-            register.last = register.last.max(Some(record.version));
             register.expires = register.expires.max(*expires);
             register.swept_by = sweep.number + 1;
             *first_expiry = Some(first_expiry.map_or(*expires, |first| first.min(*expires)));
@@ -183,11 +201,32 @@ impl<B: Backend> Purges<B> {
     /// Returns what the purges of one target say.
     fn end_by(&self, id: TargetId, version: Version, metadata: &[u8]) -> Option<Instant> {
         let register = self.registers.with(|registers| registers.by_id.get(&id).copied())?;
-        if register.hard.is_some_and(|below| version < below) {
+        if register.hard.is_some_and(|hard| version < hard.below) {
             return Some(Instant::default());
         }
-        let (_, at) = register.soft.filter(|(below, _)| version < *below)?;
+        let (_, at) = register.soft.filter(|(soft, _)| version < soft.below)?;
         Some(at.plus_ms(stale_ms_of(metadata)))
+    }
+
+    /// Raises the version of a computed value above the purges that came before `begun`, the begin of its
+    /// computation.
+    pub fn raise_above(&self, record: &mut Record, begun: Instant) {
+        let Change::Put { metadata, .. } = &record.change else { return };
+        if self.spares(record.version) {
+            return;
+        }
+        let mut stamp = record.version.stamp();
+        let mut raise = |id: TargetId| {
+            let register = self.registers.with(|registers| registers.by_id.get(&id).copied());
+            let Some(Register { hard, soft, .. }) = register else { return };
+            let bounds = hard.into_iter().chain(soft.map(|(bound, _)| bound));
+            let before = bounds.filter(|bound| bound.until <= begun);
+            stamp = before.fold(stamp, |stamp, bound| stamp.max(bound.below.stamp() + 1));
+        };
+        raise(TargetId::EVERYTHING);
+        TargetId::of_key(record.key.as_bytes()).into_iter().flatten().for_each(&mut raise);
+        each_tag_id(metadata, raise);
+        record.version = Version::new(stamp, record.version.incarnation());
     }
 
     /// Returns whether purges end a record that is about to be stored at `now`.
@@ -196,17 +235,6 @@ impl<B: Backend> Purges<B> {
         let (key, version) = (record.key.as_bytes(), record.version);
         let is_spared = self.spares(version) || is_reserved(key);
         !is_spared && self.end_of(version, key, metadata).is_some_and(|end| end <= now.mono)
-    }
-
-    /// Returns the version of the last purge of an entry with this key and metadata.
-    fn last_of(&self, key: &[u8], metadata: &[u8]) -> Option<Version> {
-        let mut last = None;
-        self.registers.with(|Registers { by_id, .. }| {
-            TargetId::each(key, metadata, |id| {
-                last = last.max(by_id.get(&id).and_then(|register| register.last));
-            });
-        });
-        last
     }
 
     /// Returns where the sweep is. Begins one if there are new purges, or some whose time is over, which are
@@ -265,17 +293,16 @@ impl<B: Backend> Purges<B> {
 
     /// Moves the versions that were stamped at `from` or later, as those of entries.
     pub fn restamp(&self, from: u64, by_ms: i64) {
-        let restamped = |below: Version| match below.stamp() >= from {
-            true => below.restamped(by_ms),
-            false => below,
+        let restamped = |bound: Bound| match bound.below.stamp() >= from {
+            true => Bound { below: bound.below.restamped(by_ms), ..bound },
+            false => bound,
         };
         self.registers.with(|Registers { by_id, .. }| {
             for (id, register) in by_id {
-                register.last = register.last.map(restamped);
                 register.hard = register.hard.map(restamped);
-                register.soft = register.soft.map(|(below, at)| (restamped(below), at));
-                let hard = register.hard.map_or(0, Version::stamp);
-                let stamp = register.soft.map_or(0, |(below, _)| below.stamp()).max(hard);
+                register.soft = register.soft.map(|(bound, at)| (restamped(bound), at));
+                let hard = register.hard.map_or(0, |bound| bound.below.stamp());
+                let stamp = register.soft.map_or(0, |(bound, _)| bound.below.stamp()).max(hard);
                 self.floor(*id).fetch_max(stamp, Release);
                 self.latest.everything.fetch_max(stamp, Release);
                 self.latest.scopes.fetch_max(stamp, Release);
@@ -311,16 +338,15 @@ impl<B: Backend> Store<B> {
         self.is_served(slot, now) || self.is_broken(without) && !slot.is_expired(now.mono)
     }
 
+    /// Raises the version of a computed value above the purges that were applied here before `begun`, the begin of
+    /// its computation.
+    pub(crate) fn raise_above_purges(&self, record: &mut Record, begun: Instant) {
+        self.purges.raise_above(record, begun);
+    }
+
     /// Returns whether a purge ends this record.
     pub(crate) fn is_purged(&self, record: &Record, now: Now) -> bool {
         self.purges.ends(record, now)
-    }
-
-    /// Returns the version of the last purge of a record's targets, if a purge ends the record.
-    pub(crate) fn purge_of(&self, record: &Record, now: Now) -> Option<Version> {
-        let Change::Put { metadata, .. } = &record.change else { return None };
-        let is_purged = self.is_purged(record, now);
-        is_purged.then(|| self.purges.last_of(record.key.as_bytes(), metadata)).flatten()
     }
 
     /// Takes in a record that may be a purge, and drops the oldest purges above the bound.
@@ -328,7 +354,7 @@ impl<B: Backend> Store<B> {
         if !is_reserved(record.key.as_bytes()) {
             return;
         }
-        self.purges.merge(record);
+        self.purges.merge(record, now);
         while self.totals.bytes_of(Class::Reserved) > 2 * self.purge_bytes_max()
             && self.shed_purge(now)
         {}

@@ -13,7 +13,7 @@ use crate::{
     purge::{PurgeMode, PurgeTarget},
     time::Instant,
     ttl::Ttl,
-    version::{Incarnation, Version},
+    version::{Basis, Incarnation, Version, VersionSource},
 };
 
 const NOW: Instant = Instant::from_millis(5_000);
@@ -83,7 +83,15 @@ fn requests() -> Vec<Request> {
             metadata: Bytes::new(),
             ttl: Ttl::MAX,
             ack: Ack::All,
-            token: None,
+            version: VersionSource::Accepted,
+        },
+        Request::Put {
+            key: key("k"),
+            value: Bytes::from_static(b"v"),
+            metadata: Bytes::new(),
+            ttl: Ttl::MAX,
+            ack: Ack::Local,
+            version: VersionSource::Computed(Basis { age_ms: 250, known: 1 << 40 }),
         },
         Request::Put {
             key: key("k"),
@@ -91,7 +99,7 @@ fn requests() -> Vec<Request> {
             metadata: Bytes::from_static(b"m"),
             ttl: Ttl::MAX,
             ack: Ack::Local,
-            token: Some(version),
+            version: VersionSource::Given(version),
         },
         Request::Lease { key: key("k"), lease_ms: 10_000, wait_ms: 3_000, newer_than: None },
         Request::Lease { key: key("k"), lease_ms: 0, wait_ms: 0, newer_than: Some(version) },
@@ -167,7 +175,8 @@ fn responses() -> Vec<Response> {
             version,
             remaining_ms: 1_000,
         },
-        Response::NotFound { warming: true },
+        Response::NotFound { warming: true, known: 0 },
+        Response::NotFound { warming: false, known: 1 << 40 },
         Response::LeaseGranted { token: version },
         Response::LeaseHeld,
         Response::Changes {
@@ -229,7 +238,7 @@ fn message_bytes_are_pinned() {
     let mut get = message(Request::Get { key: key("k") });
     get.envelope.seen = 0;
     assert_eq!(hex(get.encode(NOW)), "040109f9ab90cdaad1b19568020107040288270502f40311016b");
-    let miss = Response::NotFound { warming: false };
+    let miss = Response::NotFound { warming: false, known: 0 };
     assert_eq!(hex(miss.encode()), "05090100");
 
     let token = Version::new(0x01a1_faf0_70c2_0000, Incarnation(9));
@@ -251,10 +260,18 @@ fn message_bytes_are_pinned() {
         metadata: Bytes::new(),
         ttl: Ttl::from_secs(60).unwrap(),
         ack: Ack::Local,
-        token: Some(token),
+        version: VersionSource::Given(token),
     };
     let pinned = "0506012a11016b120268691403e0d4031501002c1001a1faf070c200000000000000000009";
-    assert_eq!(short(fill), pinned);
+    assert_eq!(short(fill.clone()), pinned);
+    let mut computed = fill;
+    if let Request::Put { version, .. } = &mut computed {
+        *version = VersionSource::Computed(Basis { age_ms: 250, known: 300 });
+    }
+    let pinned = "0506012a11016b120268691403e0d4031501002302fa012402ac02";
+    assert_eq!(short(computed), pinned);
+    let missed = Response::NotFound { warming: false, known: 300 };
+    assert_eq!(hex(missed.encode()), "050901001b02ac02");
 
     let leased = Response::LeaseGranted { token };
     assert_eq!(hex(leased.encode()), "16071001a1faf070c200000000000000000009");
@@ -288,9 +305,10 @@ fn borrowed_writes_encode_the_same_messages() {
     let value = Bytes::from_static(b"value");
     for metadata in [&b""[..], b"\x01\x01\x05"] {
         let (key, value) = (key.clone(), value.clone());
-        let put = Request::Put { key, value, metadata: metadata.into(), ttl, ack, token: None };
+        let version = VersionSource::Computed(Basis { age_ms: 7, known: 0 });
+        let put = Request::Put { key, value, metadata: metadata.into(), ttl, ack, version };
         let parts = (&b"k"[..], &b"value"[..], metadata);
-        let short = written(|out| RequestMessage::encode_put(out, 9, parts, ttl, ack));
+        let short = written(|out| RequestMessage::encode_put(out, 9, parts, (ttl, ack), version));
         assert_eq!(short, long(put));
     }
 }
@@ -355,7 +373,8 @@ fn delay_is_subtracted_from_lifetimes() {
         remaining_ms,
     };
     assert_eq!(found(1_000).delayed_by(400), found(600));
-    assert_eq!(found(1_000).delayed_by(1_000), Response::NotFound { warming: false });
+    let late = Response::NotFound { warming: false, known: version.stamp() };
+    assert_eq!(found(1_000).delayed_by(1_000), late);
     assert_eq!(found(0).delayed_by(0), found(0));
 }
 

@@ -2,7 +2,7 @@
 
 use zerocache_core::{
     node::RequestId,
-    version::Version,
+    version::{Version, VersionSource},
     wire::{Ack, Request, Response, Status, features},
 };
 
@@ -30,8 +30,12 @@ impl World {
     /// Returns the write of a request, if it is one.
     pub(super) fn pending_write(&self, request: &Request) -> Option<PendingWrite> {
         let (key, id, ack, token) = match request {
-            Request::Put { key, value, ack, token, .. } => {
-                (self.number_of(key)?, write_of(value)?, ack, *token)
+            Request::Put { key, value, ack, version, .. } => {
+                let token = match version {
+                    VersionSource::Given(token) => Some(*token),
+                    _ => None,
+                };
+                (self.number_of(key)?, write_of(value)?, ack, token)
             }
             Request::Delete { key, ack } => (self.number_of(key)?, 0, ack, None),
             Request::Purge { target, mode, ack, replayed, .. } => {

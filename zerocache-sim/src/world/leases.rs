@@ -6,7 +6,7 @@ use zerocache_core::{
     key::KeyHash,
     node::{ConnectionId, Input, RequestId},
     time::Instant,
-    version::Version,
+    version::{Version, VersionSource},
     wire::{Request, RequestMessage, Response},
 };
 
@@ -95,7 +95,7 @@ impl World {
                 }
                 (message, key)
             }
-            Request::Put { key: of, value, token: Some(token), .. } => {
+            Request::Put { key: of, value, version: VersionSource::Given(token), .. } => {
                 process.filled.insert(*token);
                 let grant = process.leasing.granted.get_mut(&of.hash());
                 if let Some(grant) = grant.filter(|grant| grant.token == *token) {

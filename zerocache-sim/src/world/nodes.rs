@@ -436,7 +436,7 @@ impl World {
     }
 
     fn check_served(&mut self, host: u32, key: Option<usize>, response: &Response) {
-        if let (Some(key), Response::NotFound { warming: false }) = (key, response) {
+        if let (Some(key), Response::NotFound { warming: false, .. }) = (key, response) {
             self.check_miss(host, key);
         }
         if let (Some(key), Response::Found { value, version, remaining_ms, .. }) = (key, response) {

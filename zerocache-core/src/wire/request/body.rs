@@ -16,7 +16,7 @@ use crate::{
     store::CopyRange,
     time::Instant,
     ttl::Ttl,
-    version::Version,
+    version::{Basis, Version, VersionSource},
     wire::{
         datagram::CONTENT_BYTES_MAX,
         field::{DecodeError, Field},
@@ -54,6 +54,8 @@ pub(super) struct Body {
     lease_ms: u64,
     wait_ms: u64,
     token: Option<Version>,
+    age_ms: Option<u64>,
+    known: u64,
     failed: bool,
     since: u64,
     newer_than: Option<Version>,
@@ -100,6 +102,8 @@ impl Body {
             tag::LEASE_MS => self.lease_ms = field.number()?,
             tag::WAIT_MS => self.wait_ms = field.number()?,
             tag::TOKEN => self.token = Some(Version::from_bytes(field.array()?)),
+            tag::AGE_MS => self.age_ms = Some(field.number()?),
+            tag::KNOWN => self.known = field.number()?,
             tag::FAILED => self.failed = field.number()? != 0,
             tag::SINCE => self.since = field.number()?,
             tag::NEWER_THAN => self.newer_than = Some(Version::from_bytes(field.array()?)),
@@ -134,7 +138,13 @@ impl Body {
                 metadata: self.metadata,
                 ttl: self.ttl.ok_or(DecodeError::Missing(tag::TTL_MS))?,
                 ack: self.ack,
-                token: self.token,
+                version: match (self.token, self.age_ms) {
+                    (Some(token), _) => VersionSource::Given(token),
+                    (None, Some(age_ms)) => {
+                        VersionSource::Computed(Basis { age_ms, known: self.known })
+                    }
+                    (None, None) => VersionSource::Accepted,
+                },
             },
             kind::DELETE => Request::Delete { key: key?, ack: self.ack },
             kind::REPLICATE => Request::Replicate(self.records),

@@ -48,6 +48,8 @@ pub mod tag {
     pub const COLDER_THAN: u32 = 31;
     pub const SINCE_TICK: u32 = 32;
     pub const LAST_SHARD: u32 = 33;
+    pub const AGE_MS: u32 = 35;
+    pub const KNOWN: u32 = 36;
     pub const GOSSIP: u32 = 40;
     pub const VIEW: u32 = 41;
     pub const LEASE_MS: u32 = 42;

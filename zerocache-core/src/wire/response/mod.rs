@@ -66,6 +66,8 @@ pub enum Response {
     NotFound {
         /// The miss is not authoritative: the node is warming or leaving, and others may have a value.
         warming: bool,
+        /// The stamp of the newest version of the key that the node knows, if that is recent; 0 otherwise.
+        known: u64,
     },
     /// The outcome of a write.
     Written(Written),
@@ -216,7 +218,12 @@ impl Response {
                 out.bytes(tag::VERSION, &version.to_bytes());
                 out.number(tag::REMAINING_MS, *remaining_ms);
             }
-            Self::NotFound { warming } => out.number(tag::WARMING, u64::from(*warming)),
+            Self::NotFound { warming, known } => {
+                out.number(tag::WARMING, u64::from(*warming));
+                if *known > 0 {
+                    out.number(tag::KNOWN, *known);
+                }
+            }
             Self::Written(written) => {
                 out.number(tag::STATUS, written.status.to_number());
                 out.number(tag::REPLICAS, u64::from(written.replicas));
@@ -283,10 +290,10 @@ impl Response {
     /// becomes [`NotFound`](Self::NotFound).
     #[must_use]
     pub fn delayed_by(mut self, delay_ms: u64) -> Self {
-        if let Self::Found { remaining_ms, .. } = &mut self {
+        if let Self::Found { remaining_ms, version, .. } = &mut self {
             *remaining_ms = remaining_ms.saturating_sub(delay_ms);
             if *remaining_ms == 0 && delay_ms > 0 {
-                return Self::NotFound { warming: false };
+                return Self::NotFound { warming: false, known: version.stamp() };
             }
         }
         if let Self::Items { items, .. } = &mut self {

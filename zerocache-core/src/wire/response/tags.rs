@@ -46,6 +46,7 @@ pub mod tag {
     pub const MORE: u32 = 24;
     pub const TICK: u32 = 25;
     pub const LINEAGE: u32 = 26;
+    pub const KNOWN: u32 = 27;
     pub const GOSSIP: u32 = 40;
     pub const NEXT: u32 = 41;
     pub const LOST: u32 = 42;

@@ -89,7 +89,8 @@ impl RunningWrite {
             Operation::Put { bytes, ttl, ack } => {
                 let value = value(self.id, bytes);
                 let metadata = world.metadata_of(self.id, ttl);
-                Request::Put { key, value, metadata, ttl, ack, token }
+                let version = token.into();
+                Request::Put { key, value, metadata, ttl, ack, version }
             }
             _ => Request::Delete { key, ack: self.ack() },
         }
@@ -321,7 +322,7 @@ impl World {
                 let kept = NearValue { value, metadata, version, remaining_ms, node };
                 self.keep_near(client, (read.key, read.near), kept);
             }
-            ReadResult::Miss => self.counts.misses += 1,
+            ReadResult::Miss { .. } => self.counts.misses += 1,
             ReadResult::Refused(_) | ReadResult::Denied(..) => return self.counts.invalid += 1,
             ReadResult::Unreachable { .. } => self.counts.unreachable += 1,
         }
