@@ -77,11 +77,7 @@ fn entity_tag_and_description_are_the_same_at_every_node() {
                 assert_eq!((answer.status, answer.body.len()), (304, 0), "{condition:?}");
                 assert_eq!(answer.header("etag"), Some(etag.as_str()));
                 // It would have to be that of the value.
-                assert!(
-                    matches!(answer.header("content-length"), None | Some("5")),
-                    "{}",
-                    answer.head
-                );
+                assert_eq!(answer.header("content-length"), None, "{}", answer.head);
             }
         }
         assert_eq!(get(node, "logo", &[("If-Match", &etag)]).status, 200);
@@ -101,7 +97,7 @@ fn entity_tag_and_description_are_the_same_at_every_node() {
 
 #[test]
 fn large_value_is_read_in_ranges() {
-    let node = start(&[("max-value-bytes", "16MiB"), ("max-bytes", "512MiB")]);
+    let node = start(&[("--max-value-bytes", "16MiB"), ("--max-bytes", "512MiB")]);
     let video: Vec<u8> = (0..10_u32 << 20).map(|at| (at * at >> 7) as u8).collect();
     let typed = [("Content-Type", "video/mp4")];
     assert_eq!(send(&node, "PUT", "video", &typed, &video).status, 200);
