@@ -26,10 +26,11 @@ fn head(node: &Node, key: &str, headers: &[(&str, &str)]) -> Answer {
     send(node, "HEAD", key, headers, b"")
 }
 
-fn start(flags: &[(&str, &str)]) -> Node {
-    let setup =
-        flags.iter().fold(Setup::new("oslo"), |setup, (name, value)| setup.flag(name, value));
-    let node = setup.start();
+fn start() -> Node {
+    until_ready(Setup::new("oslo").start())
+}
+
+fn until_ready(node: Node) -> Node {
     until_true("a node that is ready", || node.is_ready());
     node
 }
@@ -97,8 +98,9 @@ fn entity_tag_and_description_are_the_same_at_every_node() {
 
 #[test]
 fn large_value_is_read_in_ranges() {
-    let node = start(&[("--max-value-bytes", "16MiB"), ("--max-bytes", "512MiB")]);
-    let video: Vec<u8> = (0..10_u32 << 20).map(|at| (at * at >> 7) as u8).collect();
+    let setup = Setup { max_bytes: "512MiB", ..Setup::new("oslo") };
+    let node = until_ready(setup.flag("--max-value-bytes", 16 << 20).start());
+    let video: Vec<u8> = (0..10_u32 << 20).map(|at| (at.wrapping_mul(at) >> 7) as u8).collect();
     let typed = [("Content-Type", "video/mp4")];
     assert_eq!(send(&node, "PUT", "video", &typed, &video).status, 200);
     let total = video.len();
@@ -145,7 +147,7 @@ fn large_value_is_read_in_ranges() {
 
 #[test]
 fn stored_page_can_do_nothing_in_a_browser() {
-    let node = start(&[]);
+    let node = start();
     let page = b"<script>fetch('/v1/cluster')</script>";
     assert_eq!(send(&node, "PUT", "page", &[("Content-Type", "text/html")], page).status, 200);
     assert_eq!(send(&node, "PUT", "plain", &[], page).status, 200);
@@ -164,7 +166,7 @@ fn stored_page_can_do_nothing_in_a_browser() {
 
 #[test]
 fn entry_of_a_client_cannot_add_headers() {
-    let node = start(&[]);
+    let node = start();
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     // Content type and origin with a line break, as no API writes them.
     for (name, metadata) in

@@ -174,6 +174,58 @@ fn all_keys_of_a_node_are_listed_once() {
 }
 
 #[test]
+fn keys_are_listed_and_deleted_by_tag() {
+    let with_paths = |setup: Setup| setup.flag("--compat", "zerocache-py");
+    let cluster = Cluster::start_with(&["oslo", "rome"], with_paths);
+    let operator = Operator::new(cluster[0].address());
+    // So many tags that the last ones are kept as hashes.
+    let many: Vec<_> = (0..20).map(|n| format!("{n:x>100}")).collect();
+    let tags = format!("ttl=600&ack=all&tags=one,{}", many.join(","));
+    for n in 0..700 {
+        cluster[n % 2].put(format!("t/{n}").as_bytes(), b"v", &tags);
+    }
+    cluster[0].put(b"other", b"v", "ttl=600&ack=all&tags=two");
+    // Each is on one node alone.
+    for (at, key) in ["only oslo", "only rome"].into_iter().enumerate() {
+        let target = format!("/x/{}?recurse=0", key.replace(' ', "%20"));
+        assert_eq!(cluster[at].http("PUT", &target, b"v").status, 200);
+    }
+    for tag in ["one", &many[19]] {
+        let json = operator.run(&["keys", "--tag", tag, "--json"]).json();
+        assert_eq!(listed(&json).len(), 700, "{tag}");
+    }
+    let prefixed = operator.run(&["keys", "--tag", "one", "--prefix", "t/69", "--all-nodes"]);
+    assert_eq!(prefixed.text().lines().count(), 11, "each once: {prefixed:?}");
+    assert_eq!(operator.run(&["keys", "--tag", "none"]).text(), "");
+    let all = operator.run(&["keys", "--all-nodes", "--json"]).json();
+    let keys = all["keys"].as_array().expect("a list");
+    assert_eq!((keys.len(), listed(&all).len()), (703, 703), "each once");
+    assert!(listed(&all).contains("only oslo") && listed(&all).contains("only rome"));
+
+    assert_eq!(operator.run(&["delete", "--tag", "one"]).exit, 2, "not without --yes");
+    let deleted = operator.run(&["delete", "--tag", &many[19], "--yes", "--ack", "all"]);
+    assert_eq!(
+        (deleted.exit, deleted.text().as_str()),
+        (0, "deleted 700 of 700 keys\n"),
+        "{deleted:?}"
+    );
+    for node in &cluster.nodes {
+        assert_eq!((node.value(b"t/0"), node.value(b"t/699")), (None, None));
+        assert!(node.value(b"other").is_some());
+    }
+    let again = operator.run(&["delete", "--tag", "one", "--yes", "--json"]).json();
+    assert_eq!((&again["exit"], &again["keys"]), (&1.into(), &Json::Array(vec![])));
+    let node = cluster[1].address().to_string();
+    let deleted =
+        operator.run(&["delete", "--tag", "two", "--yes", "--node", &node, "--json"]).json();
+    assert_eq!(deleted["keys"][0]["key"], "other");
+    // A purged entry is not listed, whether it is swept or not.
+    cluster[0].put(b"p", b"v", "ttl=600&ack=all&tags=three");
+    assert_eq!(cluster[0].http("POST", "/v1/tags/three/purge?ack=all", b"").status, 200);
+    assert_eq!(operator.run(&["keys", "--tag", "three", "--all-nodes"]).text(), "");
+}
+
+#[test]
 fn token_with_prefixes_lists_its_keys_and_drains_nothing() {
     let keys = Keys::new();
     let node = Setup::new("oslo").access(Access::Secret(keys.clone())).start();

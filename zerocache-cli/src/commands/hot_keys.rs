@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     exit::{Exit, print_document},
     failure::Failure,
-    print, say,
+    print,
     survey::{self, Questions},
     table,
 };
@@ -44,7 +44,6 @@ pub(crate) fn print_hottest(context: &Context, count: usize) -> Result<Exit, Fai
         if context.global.json {
             return print_document(json!({ "keys": hot.to_json() }), Exit::DONE);
         }
-        std::mem::take(&mut hot.failures).iter().for_each(|failure| say(failure.line()));
         print(&hot.to_text())?;
         Ok(Exit::DONE)
     })
