@@ -180,7 +180,7 @@ fn entry_of_a_client_cannot_add_headers() {
             ack: Ack::Local,
             token: None,
         };
-        let message = RequestMessage { envelope: envelope.clone(), request: put };
+        let message = RequestMessage { envelope, request: put };
         let mut caller = transport_kinds()[0].caller(node.address());
         let response = caller.ask(&message.encode(clock::mono()));
         assert!(matches!(response, Response::Written(_)), "{response:?}");
