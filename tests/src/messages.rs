@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use zerocache_core::key::Key;
 use zerocache_core::ttl::Ttl;
+use zerocache_core::version::VersionSource;
 use zerocache_core::wire::{Ack, Request};
 
 /// The longest key that a node takes unless configured.
@@ -29,6 +30,6 @@ pub fn put(name: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Request {
         metadata: Bytes::new(),
         ttl: Ttl::from_secs(60).expect("a lifetime"),
         ack: Ack::Local,
-        token: None,
+        version: VersionSource::Accepted,
     }
 }

@@ -13,7 +13,7 @@ use futures_util::stream;
 use tokio::runtime::Runtime;
 use zerocache_core::call::CallFailure;
 use zerocache_core::ttl::Ttl;
-use zerocache_core::version::Version;
+use zerocache_core::version::{Version, VersionSource};
 use zerocache_core::wire::{
     Ack, Envelope, Request, RequestMessage, Response, Status, Written, cluster_id,
 };
@@ -188,7 +188,14 @@ impl Probes {
         let request = match value {
             Some(value) => {
                 let ttl = Ttl::from_secs(TTL_S).expect("a lifetime");
-                Request::Put { key, value, metadata: Bytes::new(), ttl, ack, token: None }
+                Request::Put {
+                    key,
+                    value,
+                    metadata: Bytes::new(),
+                    ttl,
+                    ack,
+                    version: VersionSource::Accepted,
+                }
             }
             None => Request::Delete { key, ack },
         };

@@ -130,9 +130,9 @@ fn resumed_node_does_not_serve_what_was_deleted_meanwhile() {
     // This one waits in the node's buffers, its caller does not give it up.
     let waited = caller.request(&get, 0);
     cluster[1].resume();
-    assert!(matches!(caller.response(waited), Response::NotFound { warming: true }));
+    assert!(matches!(caller.response(waited), Response::NotFound { warming: true, .. }));
     until_true("the node to be in sync", || match caller.ask(&get) {
-        Response::NotFound { warming } => !warming,
+        Response::NotFound { warming, .. } => !warming,
         other => panic!("{other:?}"),
     });
 }

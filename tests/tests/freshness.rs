@@ -4,6 +4,7 @@ use bytes::Bytes;
 use zerocache_core::compression;
 use zerocache_core::metadata::{Encoding, Metadata};
 use zerocache_core::ttl::Ttl;
+use zerocache_core::version::VersionSource;
 use zerocache_core::wire::{Ack, Request, RequestMessage, Response};
 use zerocache_core::wire::{Envelope, cluster_id};
 use zerocache_net::clock;
@@ -27,7 +28,7 @@ fn put(node: &Node, name: &str, value: &[u8], metadata: Bytes) {
         metadata,
         ttl: Ttl::from_secs(60).expect("a lifetime"),
         ack: Ack::Local,
-        token: None,
+        version: VersionSource::Accepted,
     };
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = RequestMessage { envelope, request }.encode(clock::mono());

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use zerocache_core::ttl::Ttl;
-use zerocache_core::wire::{Ack, Envelope, Request, RequestMessage, Response, cluster_id};
+use zerocache_core::wire::{
+    Ack, Envelope, Request, RequestMessage, Response, VersionSource, cluster_id,
+};
 use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::frames::CLUSTER;
@@ -178,7 +180,7 @@ fn entry_of_a_client_cannot_add_headers() {
             metadata: Bytes::from_static(metadata),
             ttl: Ttl::from_secs(60).expect("a lifetime"),
             ack: Ack::Local,
-            token: None,
+            version: VersionSource::Accepted,
         };
         let message = RequestMessage { envelope, request: put };
         let mut caller = transport_kinds()[0].caller(node.address());

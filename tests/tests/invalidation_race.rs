@@ -1,9 +1,9 @@
-//! An invalidation that races with a put to a suspended node.
+//! Invalidations that race with computations.
 
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use zerocache_client::{
-    Status, ZerocacheClient,
+    Ack, Status, ZerocacheClient,
     report::{CallOutcome, CallWrite},
 };
 use zerocache_tests::cluster::Cluster;
@@ -48,4 +48,52 @@ fn invalidation_wins_over_a_put_that_its_node_reads_later() {
     });
     cluster.everywhere(b"key", |answer| answer.status == 404);
     assert_eq!(other().peek().wait().expect("reads"), None);
+}
+
+/// Ends the value of the key while another client computes it, and returns what became of that value.
+fn end_while_computing<F>(end: impl FnOnce(ZerocacheClient) -> F) -> (Cluster, CallWrite)
+where
+    F: Future<Output = Result<zerocache_client::Written, zerocache_client::Error>>,
+{
+    let cluster = Cluster::start(&["london", "london", "sydney"]);
+    let (one, other) = (cluster.client("london"), cluster.client("sydney"));
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let (_, report) = runtime.expect("a runtime").block_on(async move {
+        let compute = async move || {
+            let written = end(other).await.expect("a node takes it");
+            assert_eq!(written.status, Status::Stored);
+            Ok::<_, ()>(7)
+        };
+        one.get_or_compute("key", 60, compute).tags(["t"]).explain().await
+    });
+    (cluster, report.write.expect("a write"))
+}
+
+#[test]
+fn value_that_was_read_before_it_was_ended_elsewhere_is_not_stored() {
+    let check = |(cluster, write): (Cluster, CallWrite)| {
+        let CallWrite::Written(written) = &write else { panic!("{write:?}") };
+        // Its node may not know yet.
+        assert!(matches!(written.status, Status::Superseded | Status::Stored), "{written:?}");
+        cluster.everywhere(b"key", |answer| answer.status == 404);
+        // What is read after it has arrived is stored.
+        let client = cluster.client("london");
+        let call = || client.get_or_compute("key", 60, async || Ok::<_, ()>(8));
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        until_true("a value is stored", || {
+            assert_eq!(runtime.block_on(call().tags(["t"])), Ok(8));
+            call().peek().wait().expect("reads") == Some(Ok(8))
+        });
+        cluster.everywhere(b"key", |answer| answer.status == 200);
+    };
+    check(end_while_computing(|client| async move { client.delete("key").ack(Ack::All).await }));
+    check(end_while_computing(|client| async move {
+        client.get_or_compute("key", 60, async || Ok::<_, ()>(0)).invalidate().await
+    }));
+    check(end_while_computing(
+        |client| async move { client.invalidate_tag("t").ack(Ack::All).await },
+    ));
+    check(end_while_computing(|client| async move {
+        client.invalidate_everything().ack(Ack::All).await
+    }));
 }

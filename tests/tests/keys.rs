@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use zerocache_client::{Error, ErrorKind, Status};
 use zerocache_core::ttl::Ttl;
+use zerocache_core::version::VersionSource;
 use zerocache_core::wire::{
     Ack, Envelope, RefusalCode, Request, RequestMessage, Response, cluster_id,
 };
@@ -181,8 +182,14 @@ fn every_key_makes_an_exact_round_trip_in_messages() {
         for key in &keys {
             let (ttl, ack) = (Ttl::from_secs(300).expect("a lifetime"), Ack::All);
             let (value, metadata) = (Bytes::from(value(key)), Bytes::new());
-            let put =
-                Request::Put { key: messages::key(key), value, metadata, ttl, ack, token: None };
+            let put = Request::Put {
+                key: messages::key(key),
+                value,
+                metadata,
+                ttl,
+                ack,
+                version: VersionSource::Accepted,
+            };
             match here.ask(&message(put)) {
                 Response::Written(written) => assert_eq!(written.replicas, 2, "{transport:?}"),
                 other => panic!("{transport:?}: {} is answered with {other:?}", key.escape_ascii()),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use zerocache_client::memo::LeaseScope;
 use zerocache_core::ttl::Ttl;
-use zerocache_core::version::Version;
+use zerocache_core::version::{Version, VersionSource};
 use zerocache_core::wire::{Ack, Envelope, Request, RequestMessage, Response, Status, cluster_id};
 use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
@@ -68,7 +68,7 @@ fn fill(node: &Node, name: &str, value: &'static str, token: Version) -> Status 
         metadata: Bytes::new(),
         ttl: Ttl::from_secs(60).expect("a lifetime"),
         ack: Ack::Local,
-        token: Some(token),
+        version: VersionSource::Given(token),
     };
     match Framed::open(node.address()).ask(&compact_message(request)) {
         Response::Written(written) => written.status,

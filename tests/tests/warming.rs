@@ -87,7 +87,7 @@ fn answer(mut tcp: TcpStream, address: SocketAddr) -> io::Result<()> {
             wall_ms: 0,
         },
         Some(Request::Replicate(_)) => Response::Replicated(Vec::new()),
-        _ => Response::NotFound { warming: true },
+        _ => Response::NotFound { warming: true, known: 0 },
     };
     let body = response.encode();
     let length = body.len();

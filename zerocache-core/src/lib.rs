@@ -18,6 +18,7 @@ pub mod compression;
 pub mod entry;
 pub mod key;
 pub mod limits;
+pub mod locate;
 pub mod metadata;
 pub mod name;
 pub mod node;

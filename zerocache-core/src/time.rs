@@ -33,6 +33,12 @@ impl Instant {
         Self(self.0.saturating_sub(ms))
     }
 
+    /// Returns the instant `ms` milliseconds earlier, if it is not before the origin.
+    #[must_use]
+    pub fn checked_minus_ms(self, ms: u64) -> Option<Self> {
+        self.0.checked_sub(ms).map(Self)
+    }
+
     /// Returns the milliseconds since `earlier`; 0 if `earlier` is later.
     #[must_use]
     pub const fn since_ms(self, earlier: Self) -> u64 {

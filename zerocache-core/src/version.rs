@@ -45,6 +45,37 @@ pub struct Version {
     incarnation: Incarnation,
 }
 
+/// What a value was computed from: the state of its key when the computation began.
+///
+/// The value is stored with a version from that moment. So it is superseded by a write, a delete or a purge that
+/// came while it was computed, whichever of them a node receives first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// For how long it has been computed, at least, in milliseconds.
+    pub age_ms: u64,
+    /// The highest stamp of a version that a node had for the key before that; 0 if none is known. The value
+    /// supersedes it.
+    pub known: u64,
+}
+
+/// Where the version of a write comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VersionSource {
+    /// The node that accepts the write: the write is later than all that this node knows.
+    #[default]
+    Accepted,
+    /// A value that was computed: it is as old as what it was computed from.
+    Computed(Basis),
+    /// This version, of a lease or of an earlier purge.
+    Given(Version),
+}
+
+impl From<Option<Version>> for VersionSource {
+    fn from(given: Option<Version>) -> Self {
+        given.map_or(Self::Accepted, Self::Given)
+    }
+}
+
 /// A text that is not a version or an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a version; 16 hexadecimal digits, a dot and 16 more are expected")]

@@ -13,6 +13,7 @@ mod clock;
 mod faults;
 mod network;
 mod plan;
+mod purges;
 mod random;
 mod report;
 mod variants;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub profile: Profile,
     /// The deliberate defect.
     pub variant: Variant,
+    /// Whether clients issue purges.
+    pub purges: bool,
     /// Whether events are printed.
     pub trace: bool,
 }
@@ -43,7 +46,7 @@ impl Settings {
     /// A run of the product as it is.
     #[must_use]
     pub const fn new(profile: Profile) -> Self {
-        Self { profile, variant: Variant::None, trace: false }
+        Self { profile, variant: Variant::None, purges: false, trace: false }
     }
 }
 
@@ -61,11 +64,14 @@ pub struct Outcome {
 /// Runs a seed.
 #[must_use]
 pub fn run(seed: u64, settings: &Settings) -> Outcome {
-    let plan = Plan::of(seed, settings.profile);
+    let mut plan = Plan::of(seed, settings.profile);
+    if settings.purges {
+        plan.add_purges();
+    }
     if settings.trace {
         plan.print();
     }
-    let checker = Checker::new(settings.profile.has_wild_clocks());
+    let checker = Checker::new(&plan);
     let world = World::new(plan, settings.variant, checker, settings.trace);
     let stuck = || {
         eprintln!("seed {seed} makes no progress; to replay it: {}", replay(seed, settings));
@@ -86,6 +92,9 @@ pub fn replay(seed: u64, settings: &Settings) -> String {
     );
     if settings.variant != Variant::None {
         command.push_str(&format!(" --variant {}", settings.variant.as_str()));
+    }
+    if settings.purges {
+        command.push_str(" --purges");
     }
     command + " --trace"
 }

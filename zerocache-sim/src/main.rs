@@ -35,6 +35,9 @@ struct Args {
     /// The deliberate defect.
     #[arg(long, default_value = "none")]
     variant: Variant,
+    /// Lets clients issue purges.
+    #[arg(long)]
+    purges: bool,
     /// Threads.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -54,8 +57,12 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    let settings =
-        Settings { variant: args.variant, trace: args.trace, ..Settings::new(args.profile) };
+    let settings = Settings {
+        variant: args.variant,
+        purges: args.purges,
+        trace: args.trace,
+        profile: args.profile,
+    };
     let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
     let (counts, runs, mut broken) = run_all(seeds, &settings, args.jobs, args.keep_going)?;
     broken.sort_by_key(|outcome| outcome.seed);

@@ -7,6 +7,7 @@ use zerocache_core::{client::HedgeShare, store::RETENTION_MS, wire::features};
 use crate::{
     clock::SECOND_US,
     faults::{Area, Fault, PlannedFault, Targets, draw},
+    purges::{self, PlannedPurge, Register},
     random::Random,
 };
 
@@ -208,6 +209,10 @@ pub struct Plan {
     pub workload: Workload,
     /// The faults.
     pub faults: Vec<PlannedFault>,
+    /// What purges may be of; nothing without purges.
+    pub registers: Vec<Register>,
+    /// The purges.
+    pub purges: Vec<PlannedPurge>,
     /// The number of seed nodes.
     pub seeds: usize,
     /// Connections that a process may have to one node.
@@ -288,6 +293,8 @@ impl Plan {
             clients,
             workload: workload(random, profile),
             faults,
+            registers: Vec::new(),
+            purges: Vec::new(),
             seeds: random.between(1, 3) as usize,
             lanes: random.between(1, 2),
             retention_ms: match profile {
@@ -305,6 +312,15 @@ impl Plan {
 }
 
 impl Plan {
+    /// Lets clients issue purges.
+    pub(crate) fn add_purges(&mut self) {
+        let random = &mut Random::new(self.seed ^ (self.profile as u64) << 56 ^ 0x7075_7267_6573);
+        self.registers = Register::draw_all(random);
+        let of = (self.clients.len(), &self.registers[..]);
+        let within_us = (self.begin_us, self.heal_us);
+        self.purges = purges::draw(random, self.profile, of, &self.faults, within_us);
+    }
+
     /// Returns whether nodes encrypt their datagrams.
     pub(crate) fn seals_datagrams(&self) -> bool {
         self.profile == Profile::Strangers && self.seed.is_multiple_of(2)
@@ -341,6 +357,7 @@ impl Plan {
         for fault in &self.faults {
             println!("{fault:?}");
         }
+        purges::print(&self.purges, &self.registers);
         let Self { distance_us, workload, seeds, lanes, retention_ms, .. } = self;
         println!("{distance_us:?} {workload:?}");
         println!("{seeds} seeds, {lanes} lanes, retention {retention_ms} ms");

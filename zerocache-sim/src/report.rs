@@ -15,6 +15,8 @@ pub struct Counts {
     pub operations: u64,
     /// Operations on many keys.
     pub batches: u64,
+    /// Purges that clients began.
+    pub purges: u64,
     /// Second requests beside a first one that was late.
     pub hedged: u64,
     /// Reads that the near cache of a client answered.
@@ -97,6 +99,7 @@ impl Counts {
             processes,
             operations,
             batches,
+            purges,
             hedged,
             near_hits,
             hits,
@@ -138,6 +141,7 @@ impl Counts {
         self.processes += processes;
         self.operations += operations;
         self.batches += batches;
+        self.purges += purges;
         self.hedged += hedged;
         self.near_hits += near_hits;
         self.hits += hits;
@@ -190,10 +194,11 @@ impl fmt::Display for Counts {
         writeln!(f, "processes    {} nodes, {} ticks", self.processes, self.ticks)?;
         writeln!(
             f,
-            "operations   {}: {} on many keys, {} hedged; {} near hits, {} hits, {} misses, {} written, {} unknown, {} \
+            "operations   {}: {} on many keys, {} purges, {} hedged; {} near hits, {} hits, {} misses, {} written, {} unknown, {} \
              unreachable, {} invalid",
             self.operations,
             self.batches,
+            self.purges,
             self.hedged,
             self.near_hits,
             self.hits,

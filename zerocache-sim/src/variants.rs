@@ -85,11 +85,25 @@ pub enum Variant {
     RecentWritesForgotten,
     /// Near caches keep what their own process overwrites.
     OwnNearWritesIgnored,
+    /// Reads serve what purges ended, until the sweep has dropped it.
+    PurgedServed,
+    /// Nodes give what purges ended to those that copy.
+    PurgedCopied,
+    /// Nodes give what purges ended in repair.
+    PurgedRepaired,
+    /// Purges are forgotten after the next sweep, before the retention.
+    PurgesForgotten,
+    /// Soft purges end entries as hard ones do.
+    SoftPurgesHard,
+    /// Hard purges end the fresh time only.
+    HardPurgesSoft,
+    /// Near caches ignore the purges that nodes report.
+    FeedPurgesIgnored,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 36] = [
+    pub const BROKEN: [Self; 43] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -126,6 +140,13 @@ impl Variant {
         Self::FillsUnmarked,
         Self::RecentWritesForgotten,
         Self::OwnNearWritesIgnored,
+        Self::PurgedServed,
+        Self::PurgedCopied,
+        Self::PurgedRepaired,
+        Self::PurgesForgotten,
+        Self::SoftPurgesHard,
+        Self::HardPurgesSoft,
+        Self::FeedPurgesIgnored,
     ];
 
     /// The name on the command line.
@@ -169,6 +190,13 @@ impl Variant {
             Self::FillsUnmarked => "fills-unmarked",
             Self::RecentWritesForgotten => "recent-writes-forgotten",
             Self::OwnNearWritesIgnored => "own-near-writes-ignored",
+            Self::PurgedServed => "purged-served",
+            Self::PurgedCopied => "purged-copied",
+            Self::PurgedRepaired => "purged-repaired",
+            Self::PurgesForgotten => "purges-forgotten",
+            Self::SoftPurgesHard => "soft-purges-hard",
+            Self::HardPurgesSoft => "hard-purges-soft",
+            Self::FeedPurgesIgnored => "feed-purges-ignored",
         }
     }
 
@@ -183,6 +211,12 @@ impl Variant {
             Self::RetriesDropped => Some(StoreVariant::RetriesDropped),
             Self::NothingSent => Some(StoreVariant::NothingSent),
             Self::NewerErased => Some(StoreVariant::NewerErased),
+            Self::PurgedServed => Some(StoreVariant::PurgedServed),
+            Self::PurgedCopied => Some(StoreVariant::PurgedCopied),
+            Self::PurgedRepaired => Some(StoreVariant::PurgedRepaired),
+            Self::PurgesForgotten => Some(StoreVariant::PurgesForgotten),
+            Self::SoftPurgesHard => Some(StoreVariant::SoftPurgesHard),
+            Self::HardPurgesSoft => Some(StoreVariant::HardPurgesSoft),
             _ => None,
         }
     }
@@ -198,6 +232,7 @@ impl Variant {
             Self::FillsUnmarked => Some(ClientVariant::FillsUnmarked),
             Self::RecentWritesForgotten => Some(ClientVariant::RecentWritesForgotten),
             Self::OwnNearWritesIgnored => Some(ClientVariant::OwnNearWritesIgnored),
+            Self::FeedPurgesIgnored => Some(ClientVariant::FeedPurgesIgnored),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@ use zerocache_core::{key::Key, ttl::Ttl, wire::Ack};
 
 use crate::{
     plan::Workload,
+    purges::key_prefix,
     random::{Random, splitmix},
 };
 
@@ -47,6 +48,8 @@ pub enum Operation {
         /// The required acknowledgement.
         ack: Ack,
     },
+    /// Ends the values of many keys; the key is that of the register.
+    Purge(Ack),
     /// Reads keys together.
     GetMany(Vec<usize>),
     /// Puts or deletes keys together.
@@ -175,17 +178,15 @@ fn draw_value(random: &mut Random, workload: &Workload) -> (usize, Ttl) {
     (bytes, Ttl::from_millis(ms).unwrap_or(Ttl::MAX))
 }
 
-/// The keys of a run.
+/// The keys of a run, of which some are those of memoized results if there are purges.
 #[must_use]
-pub fn keys(count: usize) -> Vec<Key> {
-    let key = |n: usize| Key::within(Bytes::from(format!("key/{n}")), 64);
+pub fn keys(count: usize, has_purges: bool) -> Vec<Key> {
+    let key = |n: usize| {
+        let mut bytes = if has_purges { key_prefix(n) } else { Vec::new() };
+        bytes.extend_from_slice(format!("key/{n}").as_bytes());
+        Key::within(Bytes::from(bytes), 64)
+    };
     (0..count).filter_map(|n| key(n).ok()).collect()
-}
-
-/// The number of a key that [`keys`] made.
-#[must_use]
-pub fn number_of(key: &Key) -> Option<usize> {
-    core::str::from_utf8(key.as_bytes()).ok()?.strip_prefix("key/")?.parse().ok()
 }
 
 /// The value of a write: its name, and bytes that follow from it.
@@ -218,6 +219,5 @@ mod tests {
             assert_eq!((value.len(), write_of(&value)), (bytes, Some(77)));
         }
         assert_eq!(write_of(b"short"), None);
-        assert_eq!(number_of(&keys(12)[11]), Some(11));
     }
 }

@@ -11,8 +11,9 @@ fn seeds_that_showed_a_fault_pass() {
             assert!(line.is_empty(), "{line:?} is no profile and seed");
             continue;
         };
-        let settings = Settings::new(profile.parse::<Profile>().unwrap());
-        let seed = seed.trim().parse().unwrap();
+        let purges = seed.ends_with(" --purges");
+        let settings = Settings { purges, ..Settings::new(profile.parse::<Profile>().unwrap()) };
+        let seed = seed.trim_end_matches(" --purges").trim().parse().unwrap();
         let violation = run(seed, &settings).violation;
         assert_eq!(violation, None, "to replay it: {}", replay(seed, &settings));
         count += 1;

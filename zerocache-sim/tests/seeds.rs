@@ -4,11 +4,12 @@ use std::thread;
 
 use zerocache_sim::{Profile, Settings, replay, run};
 
-/// Runs seeds on two threads; reports for the first violation how to replay it.
+/// Runs seeds on two threads, two of three with purges; reports for the first violation how to replay it.
 fn run_all(profile: Profile, seeds: u64) {
-    let settings = Settings::new(profile);
     let half = |first: u64| {
         for seed in (first..seeds).step_by(2) {
+            let purges = !seed.is_multiple_of(3);
+            let settings = Settings { purges, ..Settings::new(profile) };
             let outcome = run(seed, &settings);
             if let Some(violation) = outcome.violation {
                 let command = replay(seed, &settings);
@@ -83,13 +84,13 @@ fn isolated_and_interrupted_starts_violate_no_rule() {
 
 #[test]
 fn eight_regions_violate_no_rule() {
-    run_all(Profile::Wide, 1);
+    run_all(Profile::Wide, 2);
 }
 
 #[test]
 fn seed_reproduces_its_run() {
     for seed in 0..3 {
-        let settings = Settings::new(Profile::Small);
+        let settings = Settings { purges: seed > 0, ..Settings::new(Profile::Small) };
         assert_eq!(run(seed, &settings), run(seed, &settings));
     }
 }

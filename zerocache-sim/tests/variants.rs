@@ -49,6 +49,13 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         | Variant::RecentWritesForgotten => (Profile::Near, &[Rule::Near]),
         Variant::OwnNearWritesIgnored => (Profile::Near, &[Rule::Own]),
         Variant::TicksAlways => (Profile::Small, &[Rule::Progress]),
+        Variant::PurgedServed
+        | Variant::PurgedRepaired
+        | Variant::PurgesForgotten
+        | Variant::SoftPurgesHard
+        | Variant::HardPurgesSoft => (Profile::Small, &[Rule::Purge]),
+        Variant::PurgedCopied => (Profile::Starts, &[Rule::Purge]),
+        Variant::FeedPurgesIgnored => (Profile::Near, &[Rule::Purge]),
         Variant::None => (Profile::Small, &[]),
     };
     (profile, 0, rules)
@@ -56,7 +63,8 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
 
 fn check(variant: Variant) {
     let (profile, first, rules) = expected(variant);
-    let whole = Settings::new(profile);
+    let purges = rules == [Rule::Purge];
+    let whole = Settings { purges, ..Settings::new(profile) };
     let broken = Settings { variant, ..whole };
     let name = variant.as_str();
     for seed in first..first + SEEDS {

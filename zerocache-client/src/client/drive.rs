@@ -118,13 +118,13 @@ impl Engine {
         &self,
         rules: K,
         total_ms: u64,
-        op: impl FnOnce(u64) -> Option<FastOp<'a>>,
+        op: impl FnOnce(u64) -> FastOp<'a>,
         waker: &Waker,
     ) -> Beginning<K> {
         let unsent = self.begin(rules, total_ms);
         if let Action::Send { request, timer_us: None } = &unsent.action
-            && let Some(op) = op(request.seen)
-            && let Some(call) = self.send_now(request, &op, clock::instant(unsent.started), waker)
+            && let Some(call) =
+                self.send_now(request, &op(request.seen), clock::instant(unsent.started), waker)
         {
             let (id, call) = (request.id, ProcessOwned::new(call));
             let Unsent { operation, started, .. } = unsent;

@@ -31,6 +31,21 @@ pub struct Entry {
     pub tier: Tier,
 }
 
+/// What nodes know of a key.
+#[derive(Debug)]
+pub(crate) struct ReadAnswer {
+    /// The entry that the read takes.
+    pub(crate) entry: Option<Entry>,
+    /// The highest stamp of a version of the key that they named; 0 if none.
+    pub(crate) known: u64,
+}
+
+impl From<Entry> for ReadAnswer {
+    fn from(entry: Entry) -> Self {
+        Self { known: entry.version.stamp(), entry: Some(entry) }
+    }
+}
+
 impl Entry {
     /// The entry that the node of `step` answered with; none when its metadata or value cannot be
     /// read, which makes it as good as none.

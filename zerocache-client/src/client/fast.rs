@@ -4,12 +4,13 @@
 
 use zerocache_core::{
     ttl::Ttl,
+    version::VersionSource,
     wire::{Ack, RequestMessage, Writer},
 };
 use zerocache_net::transport::framed::Encode;
 
 /// What a request takes at most beside its key, value and metadata, in bytes.
-const OVERHEAD_BYTES: usize = 32;
+const OVERHEAD_BYTES: usize = 64;
 
 /// A read or write on the fast path.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,7 @@ pub(super) enum FastOp<'a> {
         metadata: &'a [u8],
         ttl: Ttl,
         ack: Ack,
+        version: VersionSource,
     },
     /// Deletes a key.
     Delete {
@@ -47,8 +49,9 @@ impl Encode for FastOp<'_> {
     fn encode(&self, out: &mut Writer<'_>) {
         match *self {
             Self::Get { key } => RequestMessage::encode_get(out, key),
-            Self::Put { seen, key, value, metadata, ttl, ack } => {
-                RequestMessage::encode_put(out, seen, (key, value, metadata), ttl, ack);
+            Self::Put { seen, key, value, metadata, ttl, ack, version } => {
+                let parts = (key, value, metadata);
+                RequestMessage::encode_put(out, seen, parts, (ttl, ack), version);
             }
             Self::Delete { seen, key, ack } => RequestMessage::encode_delete(out, seen, key, ack),
         }

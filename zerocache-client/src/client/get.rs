@@ -1,7 +1,7 @@
 //! Reads as values: futures that start when first polled, with options set before.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -20,7 +20,7 @@ use zerocache_core::{
 use super::{
     Live, Running, ZerocacheClient,
     drive::{Beginning, FirstAttempt, Unsent},
-    entry::Entry,
+    entry::{Entry, ReadAnswer},
     fast::FastOp,
     near_read::{NearAge, NearRead},
     report::ExplainedGet,
@@ -49,7 +49,7 @@ enum State {
     /// Its first request was sent on the fast path.
     Sent(FirstAttempt<ReadRules>),
     /// A driver takes it to its end.
-    Driven(Running<Option<Entry>>),
+    Driven(Running<ReadAnswer>),
     Over,
 }
 
@@ -149,22 +149,31 @@ impl Get {
         wait::block_on(self)
     }
 
+    /// Reads what nodes know of the key, even if there is no value.
+    pub(crate) async fn answer(mut self) -> Result<ReadAnswer, Error> {
+        poll_fn(|context| self.poll_answer(context)).await
+    }
+
     fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
+        self.poll_answer(context).map_ok(|state| state.entry)
+    }
+
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<ReadAnswer, Error>> {
         if matches!(self.state, State::New)
             && let Some(entry) =
                 self.near.find(self.client.local_state(), &self.key, self.options.at_least)
         {
             self.state = State::Over;
-            return Poll::Ready(Ok(Some(entry)));
+            return Poll::Ready(Ok(entry.into()));
         }
         let found = ready!(self.poll_nodes(context));
-        if let Ok(Some(entry)) = &found {
+        if let Ok(ReadAnswer { entry: Some(entry), .. }) = &found {
             self.near.keep(self.client.local_state(), &self.key, entry);
         }
         Poll::Ready(found)
     }
 
-    fn poll_nodes(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
+    fn poll_nodes(&mut self, context: &mut Context<'_>) -> Poll<Result<ReadAnswer, Error>> {
         loop {
             let next = match &mut self.state {
                 State::New => self.begin(context),
@@ -213,7 +222,7 @@ impl Get {
             return State::Driven(client.start_get(key.clone(), *options, *deadline));
         };
         let (rules, total_ms) = (ReadRules::new(key, options), client.total_ms(*deadline));
-        let op = |_| Some(FastOp::Get { key });
+        let op = |_| FastOp::Get { key };
         match live.engine.begin_fast(rules, total_ms, op, context.waker()) {
             Beginning::Sent(first) => State::Sent(first),
             Beginning::Unsent(unsent) => {

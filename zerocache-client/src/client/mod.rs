@@ -54,9 +54,11 @@ use zerocache_core::{
 
 pub(crate) use self::{
     background::function_runtime,
+    entry::ReadAnswer,
     instances::generation,
     leases::{LeaseReply, LeaseTerms, LeaseToken},
     local_state::LocalState,
+    prepared::ReadPoint,
     purge::PurgeRequest,
     running::Running,
 };
@@ -72,7 +74,7 @@ pub use self::{
 use self::{
     config::Config,
     life::{Inner, Life, Live},
-    prepared::{Prepared, PreparedValue},
+    prepared::{Prepared, PreparedValue, WriteVersion},
 };
 use crate::{Error, codec::IntoValue, counters::MemoCounters, lifetime::Lifetime, wait};
 
@@ -302,7 +304,7 @@ impl ZerocacheClient {
         fresh: Duration,
         metadata: Metadata,
     ) -> Write {
-        let value = PreparedValue { bytes, fresh, metadata, token: None };
+        let value = PreparedValue { bytes, fresh, metadata, version: WriteVersion::Accepted };
         Write::prepared(self.clone(), Ok(Prepared { key, value: Some(value) }))
     }
 

@@ -7,9 +7,11 @@ use zerocache_core::{
     compression,
     metadata::{Encoding, Metadata},
     ttl::Ttl,
-    version::Version,
+    version::{Basis, Version, VersionSource},
     wire::Ack,
 };
+
+use zerocache_net::clock;
 
 use super::{
     millis, valid,
@@ -30,7 +32,51 @@ pub(super) struct PreparedValue {
     /// How long it is fresh.
     pub(super) fresh: Duration,
     pub(super) metadata: Metadata,
-    pub(super) token: Option<Version>,
+    pub(super) version: WriteVersion,
+}
+
+/// What a value was computed from, as its process knows it. See [`Basis`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadPoint {
+    /// A moment before the computation began, on the process's clock.
+    pub(crate) at: Duration,
+    /// The highest stamp of a version that was in force then; 0 if none is known.
+    pub(crate) known: u64,
+}
+
+impl ReadPoint {
+    /// The present, at which nothing is known of a key.
+    pub(crate) fn now() -> Self {
+        Self { at: clock::elapsed(), known: 0 }
+    }
+
+    /// Records a version that was in force before the computation begins.
+    pub(crate) fn note_known(&mut self, stamp: u64) {
+        self.known = self.known.max(stamp);
+    }
+}
+
+/// Where the version of a value comes from: a [`VersionSource`] that has not been sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WriteVersion {
+    Accepted,
+    Computed(ReadPoint),
+    Given(Version),
+}
+
+impl WriteVersion {
+    /// As it is sent now.
+    pub(super) fn source(self) -> VersionSource {
+        match self {
+            Self::Accepted => VersionSource::Accepted,
+            Self::Computed(ReadPoint { at, known }) => {
+                // Whole milliseconds that have passed: a node adds them to its own whole milliseconds.
+                let age_ms = millis(clock::elapsed().saturating_sub(at));
+                VersionSource::Computed(Basis { age_ms, known })
+            }
+            Self::Given(version) => VersionSource::Given(version),
+        }
+    }
 }
 
 /// An option of a write.
@@ -66,7 +112,7 @@ impl WriteOption {
 impl Prepared {
     pub(super) fn put(key: &[u8], value: impl IntoValue, fresh: Duration) -> Result<Self, Error> {
         let (bytes, metadata) = (value.into_value()?, Metadata::default());
-        let value = PreparedValue { bytes, fresh, metadata, token: None };
+        let value = PreparedValue { bytes, fresh, metadata, version: WriteVersion::Accepted };
         Ok(Self { key: Bytes::copy_from_slice(key), value: Some(value) })
     }
 
@@ -105,7 +151,7 @@ impl PreparedValue {
     /// As nodes take it: packed if it is larger than `compress_above` bytes and becomes smaller, and with the
     /// life that its metadata give it.
     fn stored(self, compress_above: Option<usize>) -> Result<StoredValue, Error> {
-        let Self { mut bytes, fresh, mut metadata, token } = self;
+        let Self { mut bytes, fresh, mut metadata, version } = self;
         let life = metadata.life(Ttl::try_from(fresh)?)?;
         let is_large = compress_above.is_some_and(|above| bytes.len() > above);
         if is_large
@@ -114,6 +160,6 @@ impl PreparedValue {
         {
             (bytes, metadata.encoding) = (packed, Encoding::Lz4);
         }
-        Ok(StoredValue { value: bytes, metadata: metadata.encode(), life, token })
+        Ok(StoredValue { value: bytes, metadata: metadata.encode(), life, version })
     }
 }

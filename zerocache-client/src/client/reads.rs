@@ -14,7 +14,7 @@ use super::{
     batch::Outcomes,
     drive::Unsent,
     engine::Engine,
-    entry::Entry,
+    entry::{Entry, ReadAnswer},
     near_read::{NearAge, NearRead},
     report::{AttemptOutcome, ExplainedGet, ReadOutcome, ReadReport},
     timings::{End, Operation},
@@ -28,7 +28,7 @@ impl Engine {
         key: &Key,
         options: ReadOptions,
         total_ms: u64,
-    ) -> Result<Option<Entry>, Error> {
+    ) -> Result<ReadAnswer, Error> {
         let read = self.begin(ReadRules::new(key.as_bytes(), &options), total_ms);
         self.finish_get(key, options, read).await
     }
@@ -39,7 +39,7 @@ impl Engine {
         key: &Key,
         options: ReadOptions,
         read: Unsent<ReadRules>,
-    ) -> Result<Option<Entry>, Error> {
+    ) -> Result<ReadAnswer, Error> {
         let started = read.started;
         let outcome = self.drive(read, || Request::Get { key: key.clone() }, None).await;
         let read = self.read_outcome(&options, outcome).0;
@@ -58,10 +58,12 @@ impl Engine {
         let read = self.begin(ReadRules::new(key.as_bytes(), &options), total_ms);
         let request = || Request::Get { key: key.clone() };
         let outcome = self.drive(read, request, Some(&mut attempts)).await;
-        let (result, decoded) = self.read_outcome(&options, outcome);
+        let (read, decoded) = self.read_outcome(&options, outcome);
         if let Some((last, decoded)) = attempts.last_mut().zip(decoded) {
             last.outcome = decoded;
         }
+        let known = read.as_ref().map_or(0, |read| read.known);
+        let result = read.map(|read| read.entry);
         let outcome = match &result {
             Ok(Some(entry)) if entry.freshness == Freshness::Fresh => ReadOutcome::Hit,
             Ok(Some(_)) => ReadOutcome::Stale,
@@ -69,7 +71,7 @@ impl Engine {
             Err(_) => ReadOutcome::Failed,
         };
         let total = clock::elapsed().saturating_sub(started);
-        ExplainedGet { result, report: ReadReport { outcome, attempts, total } }
+        ExplainedGet { result, report: ReadReport { outcome, attempts, total }, known }
     }
 
     /// Reads keys within `total_ms`. No node is asked for keys that are [near](crate::ops::Get::near), if that
@@ -92,7 +94,7 @@ impl Engine {
         if !asked.is_empty() {
             let request = |index: usize| Request::Get { key: keys[index].clone() };
             for (index, outcome) in self.drive_batch(asked, total_ms, request).await {
-                let read = self.read_outcome(&options, outcome).0;
+                let read = self.read_outcome(&options, outcome).0.map(|read| read.entry);
                 if let Ok(Some(entry)) = &read {
                     nears[index].keep(&self.local, keys[index].as_bytes(), entry);
                 }
@@ -108,12 +110,12 @@ impl Engine {
         &self,
         options: &ReadOptions,
         outcome: ReadResult,
-    ) -> (Result<Option<Entry>, Error>, Option<AttemptOutcome>) {
+    ) -> (Result<ReadAnswer, Error>, Option<AttemptOutcome>) {
         let (step, item) = match outcome {
             ReadResult::Found(step, item) => (step, item),
-            ReadResult::Miss => {
+            ReadResult::Miss { known } => {
                 self.counters.miss();
-                return (Ok(None), None);
+                return (Ok(ReadAnswer { entry: None, known }), None);
             }
             ReadResult::Refused(text) => return (Err(Error::Refused(text)), None),
             ReadResult::Denied(denial, text) => return (Err(self.denied(denial, text)), None),
@@ -121,17 +123,19 @@ impl Engine {
                 return (Err(self.unreachable(timed_out)), None);
             }
         };
+        let known = item.version.stamp();
         let Some(entry) = Entry::decode(&step, item) else {
             self.counters.unreadable();
-            return (Ok(None), Some(AttemptOutcome::Unreadable));
+            return (Ok(ReadAnswer { entry: None, known }), Some(AttemptOutcome::Unreadable));
         };
         if entry.freshness == Freshness::Fresh {
             self.counters.hit(step.tier);
-            return (Ok(Some(entry)), Some(AttemptOutcome::Found));
+            return (Ok(entry.into()), Some(AttemptOutcome::Found));
         }
         let accepted = options.stale;
         self.counters.stale(step.tier, accepted);
-        (Ok(accepted.then_some(entry)), Some(AttemptOutcome::Stale { accepted }))
+        let entry = accepted.then_some(entry);
+        (Ok(ReadAnswer { entry, known }), Some(AttemptOutcome::Stale { accepted }))
     }
 
     /// Records how long an operation on many keys took.

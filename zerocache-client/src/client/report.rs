@@ -15,13 +15,15 @@ pub struct ExplainedGet {
     pub result: Result<Option<Entry>, Error>,
     /// The report of the read.
     pub report: ReadReport,
+    /// The highest stamp of a version of the key that nodes named; 0 if none.
+    pub(crate) known: u64,
 }
 
 impl ExplainedGet {
     /// Returns the report of a read that the near cache answered.
     pub(super) fn near(entry: Entry, total: Duration) -> Self {
         let report = ReadReport { outcome: ReadOutcome::Near, attempts: Vec::new(), total };
-        Self { result: Ok(Some(entry)), report }
+        Self { known: entry.version.stamp(), result: Ok(Some(entry)), report }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     Life, Live, Running, ZerocacheClient,
     drive::{FirstAttempt, Unsent},
     engine::Engine,
-    entry::Entry,
+    entry::ReadAnswer,
     millis,
     near_read::NearRead,
     report::ExplainedGet,
@@ -30,8 +30,8 @@ fn is_traced() -> bool {
 }
 
 /// Records the outcome of a read in its span.
-fn record_read(span: &Span, read: &Result<Option<Entry>, Error>) {
-    if let Ok(Some(entry)) = read {
+fn record_read(span: &Span, read: &Result<ReadAnswer, Error>) {
+    if let Ok(ReadAnswer { entry: Some(entry), .. }) = read {
         span.record("tier", entry.tier.as_str());
     }
     span.record("outcome", End::of_read(read).as_str());
@@ -79,7 +79,7 @@ impl ZerocacheClient {
         key: Bytes,
         options: ReadOptions,
         read: Unsent<ReadRules>,
-    ) -> Running<Option<Entry>> {
+    ) -> Running<ReadAnswer> {
         self.run(move |engine| async move { engine.finish_get(&valid(key)?, options, read).await })
     }
 
@@ -88,7 +88,7 @@ impl ZerocacheClient {
         key: Bytes,
         options: ReadOptions,
         deadline: Option<Duration>,
-    ) -> Running<Option<Entry>> {
+    ) -> Running<ReadAnswer> {
         let total_ms = self.total_ms(deadline);
         let span =
             debug_span!("zerocache_get", region = self.region(), outcome = Empty, tier = Empty);

@@ -12,7 +12,7 @@ use zerocache_core::{
     wire::{Status, Written},
 };
 
-use super::entry::Entry;
+use super::entry::ReadAnswer;
 use crate::Error;
 #[cfg(feature = "metrics")]
 use zerocache_core::client::buckets::{self, BUCKETS};
@@ -74,8 +74,8 @@ impl End {
         Self::Failed,
     ];
 
-    pub(super) fn of_read(read: &Result<Option<Entry>, Error>) -> Self {
-        match read {
+    pub(super) fn of_read(read: &Result<ReadAnswer, Error>) -> Self {
+        match read.as_ref().map(|read| &read.entry) {
             Ok(Some(entry)) if entry.freshness == Freshness::Fresh => Self::Hit,
             Ok(Some(_)) => Self::Stale,
             Ok(None) => Self::Miss,

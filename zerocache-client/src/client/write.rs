@@ -17,7 +17,7 @@ use super::{
     Live, Running, ZerocacheClient,
     drive::{Beginning, FirstAttempt, Unsent},
     near_read::NearWrite,
-    prepared::{Prepared, WriteOption},
+    prepared::{Prepared, ReadPoint, WriteOption, WriteVersion},
     timings::End,
     writes::WriteRequest,
 };
@@ -77,9 +77,18 @@ impl Write {
     }
 
     /// Writes with the version that a lease gave.
-    pub(crate) fn token(mut self, token: Version) -> Self {
+    pub(crate) fn token(self, token: Version) -> Self {
+        self.with_version(WriteVersion::Given(token))
+    }
+
+    /// Writes a value that was computed from what was read at this point: with a version from that moment.
+    pub(crate) fn computed_from(self, read: ReadPoint) -> Self {
+        self.with_version(WriteVersion::Computed(read))
+    }
+
+    fn with_version(mut self, version: WriteVersion) -> Self {
         if let WriteState::New(Ok(Prepared { value: Some(value), .. })) = &mut self.state {
-            value.token = Some(token);
+            value.version = version;
         }
         self
     }

@@ -5,7 +5,6 @@ use zerocache_core::{
     client::{WriteResult, WriteRules},
     key::Key,
     ttl::Ttl,
-    version::Version,
     wire::{Ack, Request, Status, Written},
 };
 use zerocache_net::clock;
@@ -15,6 +14,7 @@ use super::{
     drive::{FirstAttempt, Unsent},
     engine::Engine,
     fast::FastOp,
+    prepared::WriteVersion,
     reads::complete,
     timings::{End, Operation},
 };
@@ -36,8 +36,8 @@ pub(super) struct StoredValue {
     pub(super) metadata: Bytes,
     /// The whole life of the entry, with the times for which it may be served stale.
     pub(super) life: Ttl,
-    /// The version with which it is written, from a lease; without one the node gives it.
-    pub(super) token: Option<Version>,
+    /// Where its version comes from.
+    pub(super) version: WriteVersion,
 }
 
 impl WriteRequest {
@@ -50,22 +50,23 @@ impl WriteRequest {
     fn message(&self) -> Request {
         let Self { key, value, ack } = self.clone();
         match value {
-            Some(StoredValue { value, metadata, life, token }) => {
-                Request::Put { key, value, metadata, ttl: life, ack, token }
+            Some(StoredValue { value, metadata, life, version }) => {
+                let version = version.source();
+                Request::Put { key, value, metadata, ttl: life, ack, version }
             }
             None => Request::Delete { key, ack },
         }
     }
 
-    /// The write on the fast path, which has no place for a token.
-    pub(super) fn fast(&self, seen: u64) -> Option<FastOp<'_>> {
+    /// The write on the fast path.
+    pub(super) fn fast(&self, seen: u64) -> FastOp<'_> {
         let (key, ack) = (&self.key.as_bytes()[..], self.ack);
         match &self.value {
-            Some(StoredValue { token: Some(_), .. }) => None,
-            Some(StoredValue { value, metadata, life, token: None }) => {
-                Some(FastOp::Put { seen, key, value, metadata, ttl: *life, ack })
+            Some(StoredValue { value, metadata, life, version }) => {
+                let version = version.source();
+                FastOp::Put { seen, key, value, metadata, ttl: *life, ack, version }
             }
-            None => Some(FastOp::Delete { seen, key, ack }),
+            None => FastOp::Delete { seen, key, ack },
         }
     }
 

@@ -54,7 +54,8 @@ impl<F: Future> Call<F> {
         self.with(|options| options.jitter(percent))
     }
 
-    /// Tags of the entry, in addition to those of the function. An invalid tag is omitted and counted.
+    /// Tags of the entry, in addition to those of the function. A value with a tag that is not allowed is not stored,
+    /// which is counted.
     pub fn tags(self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.with(|options| options.tags(tags))
     }

@@ -142,9 +142,12 @@ impl<T> Steps<'_, T> {
         // A leader that began later and was done earlier has the newer value.
         let is_superseded = computation.leader.as_ref().is_some_and(Leader::is_superseded);
         let is_shape_entry = computation.base.is_some();
-        let Computation { leader, unshared, grant, .. } = computation;
+        let Computation { leader, unshared, grant, read, .. } = computation;
         let mut put = run.client.raw_put(key.clone(), payload.bytes, fresh, metadata);
         put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
+        if let Some(read) = read {
+            put = put.computed_from(read);
+        }
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);
         }

@@ -13,7 +13,7 @@ use super::flight::{self, Leader, Progress, Role, WaitExpired};
 use super::rule::SharedError;
 use super::stored::{BaseEntry, Payload, StoredEntry};
 use crate::ZerocacheClient;
-use crate::client::ReadReport;
+use crate::client::{ExplainedGet, ReadAnswer, ReadPoint, ReadReport};
 use crate::counters::count;
 
 /// The bound of a caller's wait in all, whoever leads meanwhile, as a multiple of the bound of one wait: five
@@ -40,11 +40,13 @@ pub(crate) struct Lookup {
     pub(crate) report: Option<ReadReport>,
     /// The base entry, if this was the lookup of a shape entry.
     pub(crate) base: Option<Box<BaseEntry>>,
+    /// What a value that is computed now is computed from.
+    pub(crate) read: ReadPoint,
 }
 
 impl Lookup {
     fn without_leader(outcome: LookupOutcome) -> Self {
-        Lookup { outcome, leader: None, report: None, base: None }
+        Lookup { outcome, leader: None, report: None, base: None, read: ReadPoint::now() }
     }
 }
 
@@ -159,21 +161,27 @@ async fn read(
     leader: Option<Leader>,
     fallback: Option<StoredEntry>,
 ) -> Lookup {
+    let mut read = ReadPoint::now();
     let mut get = client.raw_get(key).allow_stale().near_within(options.near);
     if let Some(deadline) = options.deadline {
         get = get.deadline(deadline);
     }
-    let (result, report) = if options.explain {
+    let (state, report) = if options.explain {
         match get.explain().await {
-            Ok(explained) => (explained.result, Some(explained.report)),
+            Ok(ExplainedGet { result, report, known }) => {
+                (result.map(|entry| ReadAnswer { entry, known }), Some(report))
+            }
             Err(error) => (Err(error), None),
         }
     } else {
-        (get.entry().await, None)
+        (get.answer().await, None)
     };
-    let outcome = match result {
-        Ok(Some(entry)) => LookupOutcome::Entry(StoredEntry::read(entry, clock::mono())),
-        Ok(None) => LookupOutcome::Miss(None),
+    read.note_known(state.as_ref().map_or(0, |state| state.known));
+    let outcome = match state {
+        Ok(ReadAnswer { entry: Some(entry), .. }) => {
+            LookupOutcome::Entry(StoredEntry::read(entry, clock::mono()))
+        }
+        Ok(ReadAnswer { entry: None, .. }) => LookupOutcome::Miss(None),
         Err(error) => {
             let counters = client.memo_counters();
             counters.count_error(&counters.read_errors, &error);
@@ -181,5 +189,5 @@ async fn read(
             LookupOutcome::Miss(fallback)
         }
     };
-    Lookup { outcome, leader, report, base: None }
+    Lookup { outcome, leader, report, base: None, read }
 }

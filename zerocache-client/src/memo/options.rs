@@ -220,7 +220,7 @@ impl<T> Options<T> {
         self
     }
 
-    /// Tags of the entries. An invalid tag is omitted and counted.
+    /// Tags of the entries. A value with a tag that is not allowed is not stored, which is counted.
     #[must_use]
     pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.more().tags.extend(tags.into_iter().map(Into::into));

@@ -14,6 +14,7 @@ use super::lookup::Lookup;
 use super::rule::Policy;
 use super::stored::{BaseEntry, StoredEntry};
 use super::writing::WriteOutcome;
+use crate::client::ReadPoint;
 
 /// The stage of a call. Large state is boxed: a call is moved about, and most calls end before they need it.
 pub(super) enum Stage<T> {
@@ -72,6 +73,8 @@ pub(super) struct Computation {
     /// `None` if no lease was requested.
     pub(super) lease_request: Option<LeaseRequest>,
     pub(super) grant: Option<LeaseGrant>,
+    /// What the value is computed from; `None` for a refresh, which supersedes what others write meanwhile.
+    pub(super) read: Option<ReadPoint>,
     /// Set at the first poll of the function.
     pub(super) function_run: Option<FunctionRun>,
 }
@@ -93,13 +96,27 @@ pub(super) struct FunctionRun {
 }
 
 impl Computation {
-    pub(super) fn new(leader: Option<Leader>, previous: Option<StoredEntry>) -> Box<Self> {
-        Box::new(Computation { leader, previous, ..Computation::default() })
+    pub(super) fn new(
+        leader: Option<Leader>,
+        previous: Option<StoredEntry>,
+        read: ReadPoint,
+    ) -> Box<Self> {
+        Box::new(Computation { leader, previous, read: Some(read), ..Computation::default() })
+    }
+
+    /// Records a version under the value's key that was in force before the function runs.
+    pub(super) fn note_known(&mut self, version: Version) {
+        if let Some(read) = &mut self.read {
+            read.note_known(version.stamp());
+        }
     }
 
     /// Stores the value as a shape entry, if `base` is an entry of another shape that is kept; otherwise in
     /// place of `base`.
     pub(super) fn with_base(mut self: Box<Self>, base: Option<Box<BaseEntry>>) -> Box<Self> {
+        if let Some(base) = &base {
+            self.note_known(base.version());
+        }
         self.base = base.filter(|base| base.is_kept(clock::mono()));
         self.replaces = self.base.as_ref().and_then(|base| base.replaces);
         self

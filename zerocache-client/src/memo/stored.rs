@@ -125,6 +125,11 @@ impl BaseEntry {
         Box::new(BaseEntry { shape_key: key::shape_entry(key, shape), entry, replaces: None })
     }
 
+    /// Returns the version of the base entry.
+    pub(crate) fn version(&self) -> Version {
+        self.entry.version
+    }
+
     /// Returns true if `found` is a shape entry of this version of the base entry.
     pub(crate) fn owns(&self, found: &StoredEntry) -> bool {
         found.times.base == Some(self.entry.version)

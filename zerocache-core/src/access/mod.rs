@@ -16,8 +16,9 @@ use alloc::{
 use core::{fmt, str::FromStr};
 
 use crate::{
+    key::Key,
     name::{self, NAME_BYTES_MAX},
-    purge::{PurgeTarget, is_memoized},
+    purge::{PurgeTarget, is_memoized, is_reserved},
     wire::{RefusalCode, Request, RequestMessage},
 };
 
@@ -235,6 +236,8 @@ pub enum Operation<'a> {
     Join,
     /// Reads a key.
     Read(&'a [u8]),
+    /// Asks what nodes hold of keys.
+    Locate(&'a [Key]),
     /// Writes, deletes or computes the value of a key.
     Write(&'a [u8]),
     /// Ends the entries of a target.
@@ -269,6 +272,7 @@ impl<'a> Operation<'a> {
             | Request::Lease { key, .. }
             | Request::Release { key, .. } => Self::Write(key.as_bytes()),
             Request::Purge { target, hold_ms, .. } => Self::Purge { target, is_held: *hold_ms > 0 },
+            Request::Locate { keys, .. } => Self::Locate(keys),
             Request::Follow { .. } => Self::Follow,
             Request::Digests { .. } | Request::BucketVersions(_) | Request::KeyVersions(_) => {
                 Self::Inspect
@@ -330,6 +334,7 @@ impl Grant {
             Operation::Connect => role.includes(Role::Read) || role.includes(Role::Monitor),
             Operation::Join => role.includes(Role::Node),
             Operation::Read(key) => role.includes(Role::Read) && self.covers(key),
+            Operation::Locate(keys) => keys.iter().all(|key| self.may_locate(key.as_bytes())),
             Operation::Write(key) => role.includes(Role::Write) && self.covers(key),
             Operation::Purge { target, is_held } => {
                 role.includes(Role::Write) && self.covers_target(target, is_held)
@@ -359,6 +364,19 @@ impl Grant {
             Some(_) => self.permits(Operation::Join),
             None => Ok(()),
         }
+    }
+
+    /// Whether the caller may know what nodes hold of a key: a reader of the key, or whoever may purge the target
+    /// of a purge.
+    fn may_locate(&self, key: &[u8]) -> bool {
+        let operation = match PurgeTarget::of_key(key) {
+            Some((ref target, _)) => {
+                return self.permits(Operation::Purge { target, is_held: false }).is_ok();
+            }
+            None if is_reserved(key) => Operation::Join,
+            None => Operation::Read(key),
+        };
+        self.permits(operation).is_ok()
     }
 
     /// Whether a purge ends entries of covered keys alone. Entries with a tag may have any key, and what is

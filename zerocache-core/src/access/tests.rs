@@ -5,10 +5,11 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     key::Key,
+    locate::Spread,
     purge::{PurgeMode, PurgeTarget},
     store::CopyRange,
     ttl::Ttl,
-    version::{Incarnation, Version},
+    version::{Incarnation, Version, VersionSource},
     wire::{Ack, Envelope, Hello, PROTOCOL, Resolution, Window},
 };
 
@@ -148,7 +149,14 @@ fn requests() -> Vec<(Request, &'static [Role])> {
     };
     let (value, metadata) = (Bytes::new(), Bytes::new());
     let ttl = Ttl::from_millis(1_000).expect("a lifetime");
-    let put = Request::Put { key: key(), value, metadata, ttl, ack: Ack::Local, token: None };
+    let put = Request::Put {
+        key: key(),
+        value,
+        metadata,
+        ttl,
+        ack: Ack::Local,
+        version: VersionSource::Accepted,
+    };
     let window = Window { from: 0, to: 1 };
     let lease = Request::Lease { key: key(), lease_ms: 0, wait_ms: 0, newer_than: None };
     let token = Version::new(1, Incarnation(1));
@@ -166,6 +174,8 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::Release { key: key(), token, failed: false }, WRITERS),
         (Request::Follow { since: 0, with_purges: true }, READERS),
         (purge(PurgeTarget::Everything, 0), WRITERS),
+        (locate(key()), READERS),
+        (locate(PurgeTarget::Everything.key(PurgeMode::Soft)), WRITERS),
         (Request::Gossip(Bytes::new()), NODES),
         (
             Request::Digests { window, resolution: Resolution::Blocks, last_sync_ms: None },
@@ -180,6 +190,27 @@ fn requests() -> Vec<(Request, &'static [Role])> {
 
 fn purge(target: PurgeTarget, hold_ms: u64) -> Request {
     Request::Purge { target, mode: PurgeMode::Hard, hold_ms, ack: Ack::Local, replayed: None }
+}
+
+fn locate(key: Key) -> Request {
+    Request::Locate { keys: vec![key], digest: true, spread: Spread::Cluster }
+}
+
+#[test]
+fn scoped_caller_locates_its_own_keys_and_purges_alone() {
+    let prefixes = ["orders/", "memo:shop"].map(|prefix| prefix.parse().expect("a prefix"));
+    let grant = Grant::scoped(Role::Write, prefixes.into());
+    let key = |text: &'static str| Key::within(Bytes::from(text), 64).expect("a key");
+    let permits = |key| grant.permits(Operation::of(&locate(key))).is_ok();
+    assert!(permits(key("orders/1")) && !permits(key("customers/1")));
+    assert!(!permits(key("\0zerocache\0other")));
+    let purge = |target: PurgeTarget| target.key(PurgeMode::Hard);
+    assert!(permits(purge(PurgeTarget::Namespace("shop".into()))));
+    assert!(!permits(purge(PurgeTarget::Everything)));
+    // All keys of a request.
+    let keys = vec![key("orders/1"), key("customers/1")];
+    let both = Request::Locate { keys, digest: false, spread: Spread::Node };
+    assert_eq!(grant.permits(Operation::of(&both)), Err(Denial::Forbidden));
 }
 
 #[test]

@@ -350,7 +350,9 @@ impl<S: NearStorage> NearRules<S> {
                 // What has the same stamp may be this write.
                 self.remove_older(*hash, Version::new(*stamp, Incarnation(0)), now);
             }
-            self.apply_purges(purges, now);
+            if !self.is_broken(ClientVariant::FeedPurgesIgnored) {
+                self.apply_purges(purges, now);
+            }
         }
         // The feed is valid from the time of the request on, after all changes are applied.
         self.storage.set_valid_until(asked.plus_ms(FEED_VALID_MS));

@@ -44,7 +44,10 @@ pub enum ReadResult {
     /// driver: the read is over in any case.
     Found(Step, FoundItem),
     /// There is no value that the read takes.
-    Miss,
+    Miss {
+        /// The highest stamp of a version of the key that nodes had; 0 if they named none.
+        known: u64,
+    },
     /// Nodes do not accept the key, for this reason.
     Refused(String),
     /// The caller may not do this, and a node says why.
@@ -63,6 +66,8 @@ pub struct ReadRules {
     at_least: Option<Version>,
     /// The client's own last write of the key, if it was a moment ago.
     own: Option<OwnWrite>,
+    /// The highest stamp of a version that a node named.
+    known: u64,
     is_missed: bool,
     is_timed_out: bool,
 }
@@ -72,7 +77,7 @@ impl ReadRules {
     #[must_use]
     pub fn new(key: &[u8], options: &ReadOptions) -> Self {
         let (key, at_least) = (KeyHash::of(key), options.at_least);
-        Self { key, at_least, own: None, is_missed: false, is_timed_out: false }
+        Self { key, at_least, own: None, known: 0, is_missed: false, is_timed_out: false }
     }
 
     /// Whether a value of this version is new enough.
@@ -113,14 +118,16 @@ impl KeyRules for ReadRules {
                 state.note_seen(version);
                 if !self.takes(version) {
                     self.is_missed = true;
+                    self.known = self.known.max(version.stamp());
                     return (Verdict::Continue, AttemptResult::Older);
                 }
                 state.directory_mut().record_hit(step.node);
                 let found = FoundItem { value, metadata, version, remaining_ms };
                 (Verdict::Complete(ReadResult::Found(*step, found)), AttemptResult::Answered)
             }
-            Ok(Response::NotFound { warming }) => {
+            Ok(Response::NotFound { warming, known }) => {
                 self.is_missed = true;
+                self.known = self.known.max(known);
                 // The walk may say otherwise.
                 (Verdict::Missed { warming }, AttemptResult::NotFound { is_authoritative: false })
             }
@@ -148,12 +155,12 @@ impl KeyRules for ReadRules {
     fn accept_miss(&self, step: &Step) -> Option<ReadResult> {
         let has_version = self.at_least.is_none_or(|least| least.incarnation() == step.node);
         let has_own = self.own.is_none_or(|own| own.is_delete || own.node == step.node);
-        (has_version && has_own).then_some(ReadResult::Miss)
+        (has_version && has_own).then_some(ReadResult::Miss { known: self.known })
     }
 
     fn exhausted(&self) -> ReadResult {
         if self.is_missed {
-            return ReadResult::Miss;
+            return ReadResult::Miss { known: self.known };
         }
         ReadResult::Unreachable { timed_out: self.is_timed_out }
     }

@@ -20,4 +20,6 @@ pub enum ClientVariant {
     RecentWritesForgotten,
     /// Own writes leave the near cache as it is.
     OwnNearWritesIgnored,
+    /// The near cache ignores the purges that the followed node reports.
+    FeedPurgesIgnored,
 }

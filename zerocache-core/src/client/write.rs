@@ -10,7 +10,7 @@ use crate::{
     route::Step,
     time::Instant,
     version::Incarnation,
-    wire::{Ack, RefusalCode, Response, Written, value_too_large},
+    wire::{Ack, RefusalCode, Response, Status, Written, value_too_large},
 };
 
 /// The outcome of a write.
@@ -85,7 +85,10 @@ impl KeyRules for WriteRules {
             Ok(Response::Written(written)) => {
                 let is_delete = self.value_bytes.is_none();
                 let (node, version) = (step.node, written.version);
-                state.record_own_write(self.key, OwnWrite { node, version, is_delete }, now);
+                // A value that a purge ended is nowhere: what the client wrote before it still counts.
+                if version.is_some() || written.status != Status::Superseded {
+                    state.record_own_write(self.key, OwnWrite { node, version, is_delete }, now);
+                }
                 if let Some(version) = version {
                     state.note_seen(version);
                 }

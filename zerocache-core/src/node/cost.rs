@@ -6,6 +6,7 @@
 use super::repair::{ITEMS_BYTES_MAX, VERSIONS_PER_RESPONSE};
 use crate::{
     key::SHARDS,
+    locate::Spread,
     wire::{BLOCK_SECONDS, CHANGES_MAX, CONTENT_BYTES_MAX, KEY_VERSION_BYTES, Request, Resolution},
 };
 
@@ -17,6 +18,9 @@ const VALUE: usize = 48 << 10;
 
 /// The members in the response to a handshake.
 const HELLO: usize = 64 << 10;
+
+/// The copies that the nodes of a cluster have.
+const LOCATED: usize = 64 << 10;
 
 /// One change of the feed, encoded.
 const CHANGE: usize = 16;
@@ -69,6 +73,10 @@ impl Cost {
             Request::KeyVersions(keys) => (KEY_VERSION_BYTES * keys.len(), BASE * keys.len()),
             Request::Fetch(keys) => (ITEMS_BYTES_MAX, BASE * keys.len()),
             Request::Copy { .. } => (ITEMS_BYTES_MAX, 0),
+            Request::Locate { keys, digest, spread } => {
+                let response = if *spread == Spread::Node { BASE * keys.len() } else { LOCATED };
+                (response, keys.len() * if *digest { VALUE } else { BASE })
+            }
         };
         Self { response_bytes: response + BASE, work }
     }

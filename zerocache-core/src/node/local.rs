@@ -4,7 +4,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::SocketAddr;
 
 use super::{
-    CallId, Effect, NodeConfig, RefusalCounts, clocks::Clocks, readiness::Readiness,
+    CallId, Effect, NodeConfig, RefusalCounts, RequestId, clocks::Clocks, readiness::Readiness,
     reads::Identity, repair::RepairCall, replica::Replica,
 };
 use crate::{
@@ -41,6 +41,11 @@ pub(super) enum CallPurpose {
     Repair {
         member: Incarnation,
         call: RepairCall,
+    },
+    /// The copies of a member, for a request that waits.
+    Locate {
+        request: RequestId,
+        member: Incarnation,
     },
     Goodbye,
 }

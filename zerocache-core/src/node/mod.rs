@@ -14,6 +14,7 @@ mod feed;
 mod io;
 mod leases;
 mod local;
+mod locate;
 mod membership;
 mod quota;
 mod readiness;
@@ -45,6 +46,7 @@ pub use self::{
 };
 use self::{
     local::{CallPurpose, Context, Local},
+    locate::Searches,
     membership::{MemberChange, Membership},
     repair::Repair,
     replica::Replica,
@@ -87,6 +89,7 @@ pub struct Node<B: Backend> {
     watchers: Watchers,
     replication: Replication,
     repair: Repair,
+    searches: Searches,
     next_sweep: Instant,
     next_purge_sweep: Instant,
 }
@@ -98,6 +101,7 @@ struct Parts<'a, B: Backend> {
     watchers: &'a mut Watchers,
     replication: &'a mut Replication,
     repair: &'a mut Repair,
+    searches: &'a mut Searches,
 }
 
 impl<B: Backend> Node<B> {
@@ -110,6 +114,7 @@ impl<B: Backend> Node<B> {
             watchers: Watchers::default(),
             replication: Replication::default(),
             repair: Repair::new(local.id(), now.mono),
+            searches: Searches::default(),
             next_sweep: now.mono,
             next_purge_sweep: now.mono,
             local,
@@ -217,7 +222,7 @@ impl<B: Backend> Node<B> {
         self.with_members(now, out, Membership::tick);
         self.replication.report_missed(now, out);
         let now = self.check_clock(now, out);
-        let Parts { mut cx, membership, watchers, replication, repair } = self.parts(now, out);
+        let Parts { mut cx, membership, watchers, replication, repair, .. } = self.parts(now, out);
         repair.tick(&mut cx, &membership.view);
         repair.judge_misses(cx.local, &membership.view, now);
         replication.tick(&mut cx);
@@ -261,6 +266,10 @@ impl<B: Backend> Node<B> {
                 let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
                 let view = &membership.view;
                 repair.call_completed(&mut cx, view, (member, call, kind), result);
+            }
+            CallPurpose::Locate { request, member } => {
+                let Parts { mut cx, membership, searches, .. } = self.parts(now, out);
+                searches.call_completed(&mut cx, membership, (request, member), result);
             }
             CallPurpose::Goodbye => {}
         }
@@ -338,13 +347,14 @@ impl<B: Backend> Node<B> {
     }
 
     fn parts<'a>(&'a mut self, now: Now, out: &'a mut Vec<Effect>) -> Parts<'a, B> {
-        let Self { local, replica, membership, watchers, replication, repair, .. } = self;
+        let Self { local, replica, membership, watchers, replication, repair, searches, .. } = self;
         Parts {
             cx: Context { now, local, replica, out },
             membership,
             watchers,
             replication,
             repair,
+            searches,
         }
     }
 }

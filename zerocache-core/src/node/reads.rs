@@ -6,9 +6,13 @@ use crate::{
     key::Key,
     store::{Backend, Lookup, Store},
     time::Now,
-    version::Incarnation,
+    version::{Incarnation, Version},
     wire::{Envelope, RefusalCode, Request, Response, cluster_id},
 };
+
+/// A miss names the version of a key that was stamped within this time, in milliseconds. An older one is older
+/// than what is computed after the miss, whichever clocks stamp them.
+const KNOWN_MS: u64 = 5_000;
 
 /// The cluster and node that a request must be addressed to.
 #[derive(Clone, Debug)]
@@ -66,13 +70,17 @@ impl ReadPolicy {
                 version: entry.version,
                 remaining_ms: entry.expires.since_ms(now.mono),
             },
-            Lookup::Miss => Response::NotFound { warming: !self.is_miss_authoritative() },
+            Lookup::Miss(known) => {
+                let known = known.filter(|known| known.wall_ms() + KNOWN_MS >= now.wall_ms);
+                let warming = !self.is_miss_authoritative();
+                Response::NotFound { warming, known: known.map_or(0, Version::stamp) }
+            }
         }
     }
 }
 
 /// Reads a key from a node's store, as a response.
 pub fn read<B: Backend>(store: &Store<B>, key: &Key, now: Now, policy: ReadPolicy) -> Response {
-    let lookup = if policy.values_are_current { store.get(key, now) } else { Lookup::Miss };
+    let lookup = if policy.values_are_current { store.get(key, now) } else { Lookup::Miss(None) };
     policy.response(lookup, now)
 }

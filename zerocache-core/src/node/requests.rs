@@ -70,9 +70,10 @@ impl<B: Backend> Node<B> {
             self.replica.note_seen(now, seen, &mut self.local.refused);
         }
         match request {
-            Request::Put { key, value, metadata, ttl, ack, token } => {
+            Request::Put { key, value, metadata, ttl, ack, version } => {
                 let op = WriteOp::Put { value, metadata, ttl };
-                let write = Write { ack, seen, timeout_ms, delay_ms, token, ..Write::new(key, op) };
+                let write =
+                    Write { ack, seen, timeout_ms, delay_ms, version, ..Write::new(key, op) };
                 self.write(now, id, write, out);
             }
             Request::Delete { key, ack } => {
@@ -82,7 +83,8 @@ impl<B: Backend> Node<B> {
             }
             Request::Purge { target, mode, hold_ms, ack, replayed } => {
                 let write = Write::purge(&target, mode, hold_ms);
-                let write = Write { ack, seen, timeout_ms, delay_ms, token: replayed, ..write };
+                let version = replayed.into();
+                let write = Write { ack, seen, timeout_ms, delay_ms, version, ..write };
                 self.write(now, id, write, out);
             }
             Request::Get { key } => {
@@ -117,6 +119,9 @@ impl<B: Backend> Node<B> {
                 let Parts { mut cx, membership, watchers, .. } = self.parts(now, out);
                 let caller = (id, connection);
                 watchers.watch(&mut cx, &membership.view, caller, (view, timeout_ms));
+            }
+            Request::Locate { keys, digest, spread } => {
+                self.locate(now, (id, timeout_ms), (keys, digest, spread), out);
             }
             Request::BucketVersions(buckets) => {
                 self.repair.serve_bucket_versions((id, connection), buckets, out);

@@ -16,7 +16,7 @@ use crate::{
     store::{ApplyOutcome, Backend},
     time::Now,
     ttl::Ttl,
-    version::{Incarnation, Version},
+    version::{Basis, Incarnation, Version, VersionSource},
     wire::{Ack, RefusalCode, Response, Status, Written},
 };
 
@@ -28,6 +28,9 @@ const ACK_WAIT_MS_MAX: u64 = 60_000;
 
 /// A response leaves this long before its caller's timeout, in milliseconds.
 const ACK_MARGIN_MS: u64 = 20;
+
+/// The most by which the wall clocks of two nodes differ, in milliseconds (contract, section 3).
+const CLOCK_DIFFERENCE_MS_MAX: u64 = 1_000;
 
 /// The text of a refusal.
 const REPLAY_REFUSED: &str =
@@ -82,9 +85,8 @@ pub struct Write {
     /// The delay of the request beyond its usual transit time, in milliseconds. It is subtracted from the
     /// TTL.
     pub delay_ms: u64,
-    /// The lease token to write with, or the version of a purge that is repeated; without one the node assigns
-    /// the version.
-    pub token: Option<Version>,
+    /// Where the version comes from; a given one is a lease token, or the version of a purge that is repeated.
+    pub version: VersionSource,
 }
 
 impl Write {
@@ -99,11 +101,11 @@ impl Write {
             seen: 0,
             timeout_ms: 0,
             delay_ms: 0,
-            token: None,
+            version: VersionSource::Accepted,
         }
     }
 
-    /// A purge of `target`, which ends all its entries of lower versions. With a `token`, the version of an
+    /// A purge of `target`, which ends all its entries of lower versions. With the given version of an
     /// earlier purge, it is that purge again.
     #[must_use]
     pub fn purge(target: &PurgeTarget, mode: PurgeMode, hold_ms: u64) -> Self {
@@ -120,27 +122,42 @@ impl<B: Backend> Node<B> {
         if let Err(response) = self.check(&write) {
             return out.push(Effect::Respond { id, response });
         }
-        let Write { key, op, ack, scope, timeout_ms, delay_ms, token, .. } = write;
+        let Write { key, op, ack, scope, timeout_ms, delay_ms, version: source, .. } = write;
         let is_purge = matches!(op, WriteOp::Purge { .. });
         let refused = || match is_purge {
             true => Response::refused(RefusalCode::BadMessage, REPLAY_REFUSED),
             false => lost(Status::Refused, None),
         };
-        let Some(version) = self.version_for(now, token, is_purge) else {
+        let Some(version) = self.version_for(now, source, delay_ms, is_purge) else {
             return out.push(Effect::Respond { id, response: refused() });
         };
         let mut record = self.record_of(now, (op, key, version), delay_ms);
+        if let VersionSource::Computed(Basis { age_ms, .. }) = source {
+            let age_ms = age_ms.saturating_add(delay_ms);
+            if age_ms >= self.replica.store.retention_ms_max() {
+                // What came meanwhile may be forgotten.
+                let response = lost(Status::Superseded, Some(version));
+                return out.push(Effect::Respond { id, response });
+            }
+            if let Some(begun) = now.mono.checked_minus_ms(age_ms) {
+                self.replica.store.raise_above_purges(&mut record, begun);
+            }
+        }
         if self.replica.store.is_purged(&record, now) {
             // Computed before a purge, or within the time for which it holds.
-            if let Some(token) = token {
+            if let VersionSource::Given(token) = source {
                 self.release(now, (&record.key, token), false, out);
             }
-            let response = lost(Status::Superseded, Some(version));
+            // No node has a value of this version.
+            let response = lost(Status::Superseded, None);
             return out.push(Effect::Respond { id, response });
         }
-        let status = self.store_write(now, &mut record, token.is_some());
-        if token.is_some() && status != Status::Stored {
-            let response = if status == Status::Refused { refused() } else { lost(status, token) };
+        let status = self.store_write(now, &mut record, source);
+        if source != VersionSource::Accepted && status != Status::Stored {
+            let response = match status {
+                Status::Refused => refused(),
+                status => lost(status, Some(record.version)),
+            };
             return out.push(Effect::Respond { id, response });
         }
         let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
@@ -175,41 +192,65 @@ impl<B: Backend> Node<B> {
         }
     }
 
-    /// The version to write with: the token, if it is valid, or a new one.
-    fn version_for(&mut self, now: Now, token: Option<Version>, is_purge: bool) -> Option<Version> {
-        match token {
-            None => Some(self.replica.clock.stamp(now.wall_ms)),
-            Some(version) if is_purge => {
+    /// Returns the version of a write; none if the one that its caller gives is not allowed.
+    fn version_for(
+        &mut self,
+        now: Now,
+        source: VersionSource,
+        delay_ms: u64,
+        is_purge: bool,
+    ) -> Option<Version> {
+        match source {
+            VersionSource::Accepted => Some(self.replica.clock.stamp(now.wall_ms)),
+            VersionSource::Computed(Basis { age_ms, known }) => {
+                // From the begin of the computation, by the slowest of all clocks, so that what other nodes stamp
+                // after that is newer. But above what was known then.
+                let latest = self.replica.clock.stamp(now.wall_ms);
+                let age_ms =
+                    age_ms.saturating_add(delay_ms).saturating_add(CLOCK_DIFFERENCE_MS_MAX);
+                // Values of one key that are accepted at different times differ in the lower bits.
+                let accepted = latest.wall_ms() & (1 << Version::COUNTER_BITS) - 1;
+                let begun_ms = now.wall_ms.saturating_sub(age_ms);
+                let begun = begun_ms << Version::COUNTER_BITS | accepted;
+                let stamp = begun.max(known.saturating_add(1)).min(latest.stamp());
+                Some(Version::new(stamp, latest.incarnation()))
+            }
+            VersionSource::Given(version) if is_purge => {
                 // Not a future one: that would end what is written until then.
                 let is_past =
                     version.wall_ms() <= now.wall_ms || version <= self.replica.clock.last();
                 is_past.then_some(version)
             }
-            Some(token) if self.accepts_token(now, token) => Some(token),
-            Some(_) => None,
+            VersionSource::Given(token) => self.accepts_token(now, token).then_some(token),
         }
     }
 
-    /// Stores a record. One without a token gets a higher version if this one is superseded.
-    fn store_write(&mut self, now: Now, record: &mut Record, has_token: bool) -> Status {
+    /// Stores a record. A write that is later than all that the node knows gets a higher version if this one is
+    /// superseded.
+    fn store_write(&mut self, now: Now, record: &mut Record, source: VersionSource) -> Status {
         let mut outcome = self.replica.apply(now, record);
+        let is_latest = source == VersionSource::Accepted;
         let held = match outcome {
-            ApplyOutcome::Superseded(held) => Some(held),
+            ApplyOutcome::Superseded(held) => Some(held).filter(|_| is_latest),
             ApplyOutcome::Purged => None,
             // A token for this key that was stamped ahead of its time.
-            ApplyOutcome::Duplicate => Some(record.version),
-            // A newer record of this key, from a clock ahead, may have been forgotten.
-            ApplyOutcome::TooOld => Some(self.replica.store.retention_floor(record.key.hash())),
+            ApplyOutcome::Duplicate => Some(record.version).filter(|_| is_latest),
+            // A newer record of this key may have been forgotten: from a clock ahead, or, while a value was
+            // computed, for want of room.
+            ApplyOutcome::TooOld => {
+                let floor = self.replica.store.retention_floor(record.key.hash());
+                Some(floor).filter(|_| !matches!(source, VersionSource::Given(_)))
+            }
             ApplyOutcome::Applied => None,
         };
-        if let Some(held) = held.filter(|_| !has_token) {
+        if let Some(held) = held {
             // From a clock further ahead than others may move this one: this write is later.
             record.version = self.replica.clock.stamp_above(held, now.wall_ms);
             outcome = self.replica.apply(now, record);
         }
         match outcome {
-            // Of two values written with one token the first one counts.
-            ApplyOutcome::Duplicate if has_token && !self.holds(now, record) => Status::Superseded,
+            // Of two values written with one version the first one counts.
+            ApplyOutcome::Duplicate if !is_latest && !self.holds(now, record) => Status::Superseded,
             ApplyOutcome::Applied | ApplyOutcome::Duplicate => Status::Stored,
             ApplyOutcome::Superseded(_) | ApplyOutcome::Purged => Status::Superseded,
             ApplyOutcome::TooOld => Status::Refused,

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     key::{Key, SHARDS},
+    locate::{KeyCopy, digest},
     time::Now,
     version::Version,
 };
@@ -148,6 +149,33 @@ impl<B: Backend> Store<B> {
             }
         }
         page
+    }
+
+    /// Describes what is known of a key, as a reader would get it: its value, or its tombstone. Counts no read.
+    #[must_use]
+    pub fn key_copy(&self, key: &Key, now: Now, with_digest: bool) -> KeyCopy {
+        let hash = key.hash();
+        let (mut copy, entry) = self.shard(hash.shard()).with(|shard| {
+            let slot = shard.entry(hash).filter(|slot| slot.key() == key.as_bytes());
+            let Some(slot) = slot else {
+                let known = shard.version(hash);
+                return (
+                    known.map_or_else(KeyCopy::default, |v| KeyCopy::tombstone(v, false)),
+                    None,
+                );
+            };
+            let end = self.purged_from(slot);
+            let is_purged = end.is_some_and(|end| end <= now.mono);
+            if is_purged || slot.is_expired(now.mono) {
+                return (KeyCopy::tombstone(slot.version, is_purged), None);
+            }
+            let mut entry = slot.entry().to_entry();
+            entry.expires = end.map_or(entry.expires, |end| end.min(entry.expires));
+            (KeyCopy::of(&entry, now), Some(entry))
+        });
+        // Not under the lock: a large value takes milliseconds.
+        copy.digest = entry.filter(|_| with_digest).map(|entry| digest(&entry));
+        copy
     }
 
     /// Describes the entry of a key, if there is one that has not expired. Counts no read.

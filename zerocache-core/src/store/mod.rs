@@ -156,11 +156,18 @@ impl<B: Backend> Store<B> {
         self
     }
 
+    /// Returns how long tombstones are kept at most, in milliseconds.
+    #[must_use]
+    pub const fn retention_ms_max(&self) -> u64 {
+        self.retention_ms
+    }
+
     /// Injects a bug, to test that the simulator detects it.
     #[cfg(feature = "variants")]
     #[must_use]
     pub fn broken(mut self, variant: Option<StoreVariant>) -> Self {
         self.breakage = Breakage::new(variant);
+        self.purges.set_breakage(self.breakage);
         for index in 0..SHARDS {
             self.shard(index).with(|shard| shard.set_breakage(self.breakage));
         }
@@ -188,7 +195,9 @@ impl<B: Backend> Store<B> {
         on_hit: impl FnOnce(EntryRef<'_>) -> R,
     ) -> Lookup<R> {
         let hash = KeyHash::of(key);
-        let purged_from = |slot: SlotRef<'_, B::Pages>| self.purged_from(slot);
+        let is_judged = !self.is_broken(Broken::PurgedServed);
+        let purged_from =
+            |slot: SlotRef<'_, B::Pages>| is_judged.then(|| self.purged_from(slot)).flatten();
         self.shard(hash.shard()).with(|shard| {
             match shard.probe((hash, key), now.mono, purged_from) {
                 Probe::Hit(index) => Lookup::Hit(on_hit(shard.record_hit(index).entry())),
@@ -199,18 +208,20 @@ impl<B: Backend> Store<B> {
                     Lookup::Hit(on_hit(shard.slot(index).entry()))
                 }
                 Probe::Expired(index) => {
+                    let version = shard.slot(index).version;
                     shard.record_miss();
                     self.change_locked(hash.shard(), shard, |shard| shard.expire(index));
-                    Lookup::Miss
+                    Lookup::Miss(Some(version))
                 }
                 Probe::Purged(index) => {
+                    let version = shard.slot(index).version;
                     shard.record_miss();
                     self.change_locked(hash.shard(), shard, |shard| shard.purge(index));
-                    Lookup::Miss
+                    Lookup::Miss(Some(version))
                 }
                 Probe::Absent => {
                     shard.record_miss();
-                    Lookup::Miss
+                    Lookup::Miss(shard.tombstone_of(hash))
                 }
             }
         })

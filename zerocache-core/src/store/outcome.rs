@@ -7,8 +7,8 @@ use crate::{entry::Entry, version::Version};
 pub enum Lookup<T = Entry> {
     /// An unexpired value.
     Hit(T),
-    /// No value that may be served.
-    Miss,
+    /// No value that may be served, and the newest version of the key that is known.
+    Miss(Option<Version>),
 }
 
 impl<T> Lookup<T> {
@@ -16,7 +16,7 @@ impl<T> Lookup<T> {
     pub fn hit(self) -> Option<T> {
         match self {
             Self::Hit(value) => Some(value),
-            Self::Miss => None,
+            Self::Miss(_) => None,
         }
     }
 
@@ -29,7 +29,7 @@ impl<T> Lookup<T> {
 
 impl<T> From<Option<T>> for Lookup<T> {
     fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Miss, Self::Hit)
+        value.map_or(Self::Miss(None), Self::Hit)
     }
 }
 

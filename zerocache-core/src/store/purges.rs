@@ -11,9 +11,10 @@ use core::sync::atomic::{
 };
 
 use super::{
-    Store,
+    Broken, Store,
     backend::{Backend, Lock},
     slot::{Class, SlotRef},
+    variant::Breakage,
 };
 use crate::{
     entry::{Change, Record},
@@ -36,12 +37,29 @@ const FLOORS: usize = 1_024;
 /// The purges of one target.
 #[derive(Clone, Copy, Debug, Default)]
 struct Register {
-    hard: Option<Version>,
-    soft: Option<(Version, Instant)>,
+    hard: Option<Bound>,
+    /// With the time of the purge.
+    soft: Option<(Bound, Instant)>,
     /// The time from which records that the purges end are refused as too old.
     expires: Instant,
     /// The number of the first sweep that began after the last of the purges.
     swept_by: u64,
+}
+
+/// What a purge ends.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    /// It ends entries with a lower version.
+    below: Version,
+    /// Values whose computation began here at this time or later come after the purge.
+    until: Instant,
+}
+
+impl Bound {
+    /// Returns this bound, or a later one.
+    fn max(self, other: Option<Self>) -> Self {
+        other.filter(|other| other.below >= self.below).unwrap_or(self)
+    }
 }
 
 /// Registers by identity, and the state of the sweep.
@@ -83,6 +101,7 @@ pub struct Purges<B: Backend> {
     latest: Latest,
     floors: Box<[AtomicU64]>,
     registers: B::Lock<Registers>,
+    breakage: Breakage,
 }
 
 impl<B: Backend> Default for Purges<B> {
@@ -91,25 +110,41 @@ impl<B: Backend> Default for Purges<B> {
             latest: Latest::default(),
             floors: (0..FLOORS).map(|_| AtomicU64::new(0)).collect(),
             registers: B::Lock::new(Registers::default()),
+            breakage: Breakage::default(),
         }
     }
 }
 
 impl<B: Backend> Purges<B> {
+    /// Injects a bug, to test that the simulator detects it.
+    #[cfg(feature = "variants")]
+    pub const fn set_breakage(&mut self, breakage: Breakage) {
+        self.breakage = breakage;
+    }
+
     /// Takes in the record of a purge. Records of other keys have no effect.
-    pub fn merge(&self, record: &Record) {
+    pub fn merge(&self, record: &Record, now: Now) {
         let Change::Put { value, expires, .. } = &record.change else { return };
         let Some((target, mode)) = PurgeTarget::of_key(record.key.as_bytes()) else { return };
         let Ok(purge) = PurgeValue::decode(value) else { return };
+        let mode = match mode {
+            _ if self.breakage.is(Broken::SoftPurgesHard) => PurgeMode::Hard,
+            _ if self.breakage.is(Broken::HardPurgesSoft) => PurgeMode::Soft,
+            mode => mode,
+        };
         let below = purge.judges_below(record.version);
+        let bound = Bound { below, until: now.mono.plus_ms(purge.hold_ms) };
         let at = expires.minus_ms(purge.life_ms);
         let id = target.id();
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
             sweep.is_wanted = true;
             let register = by_id.entry(id).or_default();
             match mode {
-                PurgeMode::Hard => register.hard = register.hard.max(Some(below)),
-                PurgeMode::Soft => register.soft = register.soft.max(Some((below, at))),
+                PurgeMode::Hard => register.hard = Some(bound.max(register.hard)),
+                PurgeMode::Soft => match register.soft {
+                    Some((known, _)) if known.below >= below => {}
+                    _ => register.soft = Some((bound, at)),
+                },
             }
             register.expires = register.expires.max(*expires);
             register.swept_by = sweep.number + 1;
@@ -166,11 +201,32 @@ impl<B: Backend> Purges<B> {
     /// Returns what the purges of one target say.
     fn end_by(&self, id: TargetId, version: Version, metadata: &[u8]) -> Option<Instant> {
         let register = self.registers.with(|registers| registers.by_id.get(&id).copied())?;
-        if register.hard.is_some_and(|below| version < below) {
+        if register.hard.is_some_and(|hard| version < hard.below) {
             return Some(Instant::default());
         }
-        let (_, at) = register.soft.filter(|(below, _)| version < *below)?;
+        let (_, at) = register.soft.filter(|(soft, _)| version < soft.below)?;
         Some(at.plus_ms(stale_ms_of(metadata)))
+    }
+
+    /// Raises the version of a computed value above the purges that came before `begun`, the begin of its
+    /// computation.
+    pub fn raise_above(&self, record: &mut Record, begun: Instant) {
+        let Change::Put { metadata, .. } = &record.change else { return };
+        if self.spares(record.version) {
+            return;
+        }
+        let mut stamp = record.version.stamp();
+        let mut raise = |id: TargetId| {
+            let register = self.registers.with(|registers| registers.by_id.get(&id).copied());
+            let Some(Register { hard, soft, .. }) = register else { return };
+            let bounds = hard.into_iter().chain(soft.map(|(bound, _)| bound));
+            let before = bounds.filter(|bound| bound.until <= begun);
+            stamp = before.fold(stamp, |stamp, bound| stamp.max(bound.below.stamp() + 1));
+        };
+        raise(TargetId::EVERYTHING);
+        TargetId::of_key(record.key.as_bytes()).into_iter().flatten().for_each(&mut raise);
+        each_tag_id(metadata, raise);
+        record.version = Version::new(stamp, record.version.incarnation());
     }
 
     /// Returns whether purges end a record that is about to be stored at `now`.
@@ -204,13 +260,14 @@ impl<B: Backend> Purges<B> {
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
             sweep.position = position;
             // Readers of older entries wait for this lock.
-            let is_due = first_expiry.is_some_and(|first| first <= now.mono);
+            let is_early = self.breakage.is(Broken::PurgesForgotten);
+            let is_due = is_early || first_expiry.is_some_and(|first| first <= now.mono);
             if position.is_some() || !is_due {
                 return;
             }
             by_id.retain(|_, register| {
                 let is_swept = register.swept_by <= sweep.number;
-                !is_swept || register.expires > now.mono
+                !is_swept || register.expires > now.mono && !is_early
             });
             *first_expiry = by_id.values().map(|register| register.expires).min();
             if by_id.is_empty() {
@@ -236,16 +293,16 @@ impl<B: Backend> Purges<B> {
 
     /// Moves the versions that were stamped at `from` or later, as those of entries.
     pub fn restamp(&self, from: u64, by_ms: i64) {
-        let restamped = |below: Version| match below.stamp() >= from {
-            true => below.restamped(by_ms),
-            false => below,
+        let restamped = |bound: Bound| match bound.below.stamp() >= from {
+            true => Bound { below: bound.below.restamped(by_ms), ..bound },
+            false => bound,
         };
         self.registers.with(|Registers { by_id, .. }| {
             for (id, register) in by_id {
                 register.hard = register.hard.map(restamped);
-                register.soft = register.soft.map(|(below, at)| (restamped(below), at));
-                let hard = register.hard.map_or(0, Version::stamp);
-                let stamp = register.soft.map_or(0, |(below, _)| below.stamp()).max(hard);
+                register.soft = register.soft.map(|(bound, at)| (restamped(bound), at));
+                let hard = register.hard.map_or(0, |bound| bound.below.stamp());
+                let stamp = register.soft.map_or(0, |(bound, _)| bound.below.stamp()).max(hard);
                 self.floor(*id).fetch_max(stamp, Release);
                 self.latest.everything.fetch_max(stamp, Release);
                 self.latest.scopes.fetch_max(stamp, Release);
@@ -271,9 +328,20 @@ impl<B: Backend> Store<B> {
         self.purges.end_of(slot.version, slot.key(), slot.entry().metadata)
     }
 
-    /// Returns whether an entry may be given to other nodes: it has not expired, and no purge ended it.
+    /// Returns whether an entry has not expired, and no purge ended it.
     pub(super) fn is_served(&self, slot: SlotRef<'_, B::Pages>, now: Now) -> bool {
         !slot.is_expired(now.mono) && self.purged_from(slot).is_none_or(|end| end > now.mono)
+    }
+
+    /// The same, of an entry that another node asks for; all that has not expired with this bug.
+    pub(super) fn is_given(&self, slot: SlotRef<'_, B::Pages>, now: Now, without: Broken) -> bool {
+        self.is_served(slot, now) || self.is_broken(without) && !slot.is_expired(now.mono)
+    }
+
+    /// Raises the version of a computed value above the purges that were applied here before `begun`, the begin of
+    /// its computation.
+    pub(crate) fn raise_above_purges(&self, record: &mut Record, begun: Instant) {
+        self.purges.raise_above(record, begun);
     }
 
     /// Returns whether a purge ends this record.
@@ -286,7 +354,7 @@ impl<B: Backend> Store<B> {
         if !is_reserved(record.key.as_bytes()) {
             return;
         }
-        self.purges.merge(record);
+        self.purges.merge(record, now);
         while self.totals.bytes_of(Class::Reserved) > 2 * self.purge_bytes_max()
             && self.shed_purge(now)
         {}

@@ -152,6 +152,12 @@ impl<P: Pages> Shard<P> {
         self.version_at(self.entries.find_hash(hash, b""), hash)
     }
 
+    /// Returns the version of a key that has no entry.
+    #[must_use]
+    pub fn tombstone_of(&self, hash: KeyHash) -> Option<Version> {
+        self.tombstones.get(hash)
+    }
+
     /// Merges a record. The higher version wins; at equal versions the earlier expiry does.
     ///
     /// A value that a purge `ended` leaves a tombstone, as one that has expired.

@@ -189,7 +189,9 @@ impl<B: Backend> Store<B> {
     #[must_use]
     pub fn item(&self, hash: KeyHash, now: Now) -> Option<StoredItem> {
         self.shard(hash.shard()).with(|shard| match shard.entry(hash) {
-            Some(slot) if self.is_served(slot, now) => Some(StoredItem::Value(record(slot)?)),
+            Some(slot) if self.is_given(slot, now, Broken::PurgedRepaired) => {
+                Some(StoredItem::Value(record(slot)?))
+            }
             Some(slot) => Some(StoredItem::Tombstone(hash, slot.version)),
             None => shard.version(hash).map(|version| StoredItem::Tombstone(hash, version)),
         })
@@ -274,7 +276,7 @@ impl<B: Backend> Store<B> {
                 let cursor = CopyCursor::of(slot);
                 let is_colder = |than: CopyCursor| cursor.coldness(tick) > than.coldness(tick);
                 let is_since = |since| cursor.coldness(tick).1 <= tick.wrapping_sub(since);
-                self.is_served(*slot, now)
+                self.is_given(*slot, now, Broken::PurgedCopied)
                     && range.colder_than.is_none_or(is_colder)
                     && range.since.is_none_or(is_since)
             };

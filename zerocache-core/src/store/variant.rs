@@ -20,6 +20,18 @@ pub enum StoreVariant {
     RetriesDropped,
     /// A node that shuts down drops its replication queues.
     QueuesDropped,
+    /// Reads serve what purges ended, until the sweep has dropped it.
+    PurgedServed,
+    /// Nodes that copy get what purges ended, and keep it.
+    PurgedCopied,
+    /// Repair brings back what purges ended.
+    PurgedRepaired,
+    /// Purges are forgotten after the next sweep, before the retention.
+    PurgesForgotten,
+    /// Soft purges end entries as hard ones do.
+    SoftPurgesHard,
+    /// Hard purges end the fresh time only, as soft ones do.
+    HardPurgesSoft,
 }
 
 /// The injected bug, if there is one.

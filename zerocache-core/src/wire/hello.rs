@@ -42,11 +42,14 @@ pub mod features {
     /// Judges entries by purges.
     pub const PURGES: u64 = 1 << 7;
 
+    /// Says what it and others hold of keys.
+    pub const LOCATE: u64 = 1 << 8;
+
     /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
-    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES;
+    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES | LOCATE;
 
     /// Each feature with its name.
-    pub const NAMES: [(u64, &str); 8] = [
+    pub const NAMES: [(u64, &str); 9] = [
         (REPAIR, "repair"),
         (DATAGRAMS, "datagrams"),
         (GOSSIP, "gossip"),
@@ -55,6 +58,7 @@ pub mod features {
         (LEASES, "leases"),
         (SEALED_DATAGRAMS, "sealed-datagrams"),
         (PURGES, "purges"),
+        (LOCATE, "locate"),
     ];
 }
 

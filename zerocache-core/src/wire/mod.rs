@@ -9,6 +9,7 @@ mod delay;
 pub mod field;
 pub mod frame;
 mod hello;
+mod locate;
 mod outcome;
 mod repair;
 mod replication;

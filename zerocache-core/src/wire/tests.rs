@@ -9,10 +9,11 @@ use super::{field::Writer, *};
 use crate::{
     entry::{Change, Record},
     key::Key,
+    locate::{CopyState, KeyCopy, NodeCopies, Reply, Spread},
     purge::{PurgeMode, PurgeTarget},
     time::Instant,
     ttl::Ttl,
-    version::{Incarnation, Version},
+    version::{Basis, Incarnation, Version, VersionSource},
 };
 
 const NOW: Instant = Instant::from_millis(5_000);
@@ -82,7 +83,15 @@ fn requests() -> Vec<Request> {
             metadata: Bytes::new(),
             ttl: Ttl::MAX,
             ack: Ack::All,
-            token: None,
+            version: VersionSource::Accepted,
+        },
+        Request::Put {
+            key: key("k"),
+            value: Bytes::from_static(b"v"),
+            metadata: Bytes::new(),
+            ttl: Ttl::MAX,
+            ack: Ack::Local,
+            version: VersionSource::Computed(Basis { age_ms: 250, known: 1 << 40 }),
         },
         Request::Put {
             key: key("k"),
@@ -90,7 +99,7 @@ fn requests() -> Vec<Request> {
             metadata: Bytes::from_static(b"m"),
             ttl: Ttl::MAX,
             ack: Ack::Local,
-            token: Some(version),
+            version: VersionSource::Given(version),
         },
         Request::Lease { key: key("k"), lease_ms: 10_000, wait_ms: 3_000, newer_than: None },
         Request::Lease { key: key("k"), lease_ms: 0, wait_ms: 0, newer_than: Some(version) },
@@ -112,8 +121,31 @@ fn requests() -> Vec<Request> {
             ack: Ack::All,
             replayed: Some(Version::new(5 << 16, Incarnation(9))),
         },
+        Request::Locate { keys: vec![], digest: false, spread: Spread::Region },
+        Request::Locate { keys: vec![key("k"), key("l")], digest: true, spread: Spread::Cluster },
         Request::Delete { key: key("k"), ack: Ack::Region },
         Request::Replicate(vec![replicated(value, true), replicated(Change::Delete, false)]),
+    ]
+}
+
+fn located() -> Vec<NodeCopies> {
+    let node = hello().members[0].clone();
+    let version = Some(Version::new(42 << 16, Incarnation(9)));
+    let value = KeyCopy {
+        state: CopyState::Value,
+        version,
+        remaining_ms: 1_500,
+        bytes: 7,
+        digest: Some(5),
+        is_purged: false,
+    };
+    let gone =
+        KeyCopy { state: CopyState::Tombstone, version, is_purged: true, ..KeyCopy::default() };
+    let copies = vec![value, gone, KeyCopy::default()];
+    vec![
+        NodeCopies { node: node.clone(), reply: Reply::Answered, copies },
+        NodeCopies { node: node.clone(), reply: Reply::Unreachable, copies: Vec::new() },
+        NodeCopies { node, reply: Reply::Unsupported, copies: Vec::new() },
     ]
 }
 
@@ -136,13 +168,15 @@ fn responses() -> Vec<Response> {
             wall_ms: 3,
         },
         Response::Done,
+        Response::Located(located()),
         Response::Found {
             value: Bytes::new(),
             metadata: Bytes::from_static(b"m"),
             version,
             remaining_ms: 1_000,
         },
-        Response::NotFound { warming: true },
+        Response::NotFound { warming: true, known: 0 },
+        Response::NotFound { warming: false, known: 1 << 40 },
         Response::LeaseGranted { token: version },
         Response::LeaseHeld,
         Response::Changes {
@@ -204,7 +238,7 @@ fn message_bytes_are_pinned() {
     let mut get = message(Request::Get { key: key("k") });
     get.envelope.seen = 0;
     assert_eq!(hex(get.encode(NOW)), "040109f9ab90cdaad1b19568020107040288270502f40311016b");
-    let miss = Response::NotFound { warming: false };
+    let miss = Response::NotFound { warming: false, known: 0 };
     assert_eq!(hex(miss.encode()), "05090100");
 
     let token = Version::new(0x01a1_faf0_70c2_0000, Incarnation(9));
@@ -217,6 +251,8 @@ fn message_bytes_are_pinned() {
     assert_eq!(short(lease), "1606012a11016b2a02904e2b02b817");
     let release = Request::Release { key: key("k"), token, failed: true };
     assert_eq!(short(release), "1706012a11016b2c1001a1faf070c2000000000000000000092d0101");
+    let locate = Request::Locate { keys: vec![key("k")], digest: true, spread: Spread::Cluster };
+    assert_eq!(short(locate), "1a06012a3c016b3d01013e0102");
     assert_eq!(short(Request::Follow { since: 300, with_purges: false }), "1806012a2e02ac02");
     let fill = Request::Put {
         key: key("k"),
@@ -224,10 +260,18 @@ fn message_bytes_are_pinned() {
         metadata: Bytes::new(),
         ttl: Ttl::from_secs(60).unwrap(),
         ack: Ack::Local,
-        token: Some(token),
+        version: VersionSource::Given(token),
     };
     let pinned = "0506012a11016b120268691403e0d4031501002c1001a1faf070c200000000000000000009";
-    assert_eq!(short(fill), pinned);
+    assert_eq!(short(fill.clone()), pinned);
+    let mut computed = fill;
+    if let Request::Put { version, .. } = &mut computed {
+        *version = VersionSource::Computed(Basis { age_ms: 250, known: 300 });
+    }
+    let pinned = "0506012a11016b120268691403e0d4031501002302fa012402ac02";
+    assert_eq!(short(computed), pinned);
+    let missed = Response::NotFound { warming: false, known: 300 };
+    assert_eq!(hex(missed.encode()), "050901001b02ac02");
 
     let leased = Response::LeaseGranted { token };
     assert_eq!(hex(leased.encode()), "16071001a1faf070c200000000000000000009");
@@ -261,9 +305,10 @@ fn borrowed_writes_encode_the_same_messages() {
     let value = Bytes::from_static(b"value");
     for metadata in [&b""[..], b"\x01\x01\x05"] {
         let (key, value) = (key.clone(), value.clone());
-        let put = Request::Put { key, value, metadata: metadata.into(), ttl, ack, token: None };
+        let version = VersionSource::Computed(Basis { age_ms: 7, known: 0 });
+        let put = Request::Put { key, value, metadata: metadata.into(), ttl, ack, version };
         let parts = (&b"k"[..], &b"value"[..], metadata);
-        let short = written(|out| RequestMessage::encode_put(out, 9, parts, ttl, ack));
+        let short = written(|out| RequestMessage::encode_put(out, 9, parts, (ttl, ack), version));
         assert_eq!(short, long(put));
     }
 }
@@ -328,7 +373,8 @@ fn delay_is_subtracted_from_lifetimes() {
         remaining_ms,
     };
     assert_eq!(found(1_000).delayed_by(400), found(600));
-    assert_eq!(found(1_000).delayed_by(1_000), Response::NotFound { warming: false });
+    let late = Response::NotFound { warming: false, known: version.stamp() };
+    assert_eq!(found(1_000).delayed_by(1_000), late);
     assert_eq!(found(0).delayed_by(0), found(0));
 }
 

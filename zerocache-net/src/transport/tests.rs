@@ -39,7 +39,7 @@ use super::{
 /// Far more than any of this takes.
 const LONG: Duration = Duration::from_secs(20);
 
-const ANSWER: Response = Response::NotFound { warming: true };
+const ANSWER: Response = Response::NotFound { warming: true, known: 0 };
 
 /// A node on a thread for each connection; `answers` says whether it does.
 fn node(answers: bool) -> SocketAddr {

@@ -19,9 +19,10 @@ use zerocache_core::{
 use super::{
     Api,
     conditions::{Part, Precondition},
+    copies,
     error::ApiError,
     key, put_headers,
-    query::{self, Query},
+    query::{self, Query, WriteAck},
     readable_entry::ReadableEntry,
 };
 use crate::{access::Caller, http::read_body};
@@ -52,8 +53,8 @@ const POLICY: &str = "sandbox";
 #[derive(Serialize)]
 pub(super) struct WrittenBody {
     status: &'static str,
-    replicas: u32,
-    replicas_wanted: u32,
+    pub(super) replicas: u32,
+    pub(super) replicas_wanted: u32,
     version: Option<String>,
 }
 
@@ -89,8 +90,16 @@ pub(super) async fn handle(
         }
         Method::DELETE => {
             query.allow(&["ack"])?;
-            let ack = query.ack()?;
-            let write = Write { ack, ..Write::new(key, WriteOp::Delete) };
+            let ack = query.write_ack()?;
+            let write = Write { ack: ack.of_node(), ..Write::new(key.clone(), WriteOp::Delete) };
+            if ack == WriteAck::EachNode {
+                let response = api.driver.write(write).await;
+                let mut written = copies::at_each_node(api, vec![(key, response)]).await?;
+                return written
+                    .pop()
+                    .map(IntoResponse::into_response)
+                    .ok_or_else(ApiError::unexpected);
+            }
             written(api.driver.write(write).await)
         }
         _ => Err(ApiError::method(method, "/v1/entries/KEY").allowing("GET, HEAD, PUT, DELETE")),

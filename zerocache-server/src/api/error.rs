@@ -90,6 +90,11 @@ impl ApiError {
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "unsatisfiable_range", message)
     }
 
+    /// The copies of a key, or what happened to it meanwhile, do not allow what is asked for.
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
     pub(super) fn not_found(warming: bool) -> Self {
         let error =
             Self::new(StatusCode::NOT_FOUND, "not_found", "no value is stored for this key");

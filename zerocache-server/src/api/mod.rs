@@ -6,6 +6,7 @@ mod cluster;
 mod compat;
 mod conditions;
 mod config;
+mod copies;
 mod entries;
 mod error;
 #[doc(hidden)]
@@ -19,6 +20,7 @@ mod purges;
 mod put_headers;
 mod query;
 mod readable_entry;
+mod repair;
 mod stats;
 
 use std::sync::Arc;
@@ -53,6 +55,12 @@ use crate::{
 
 /// The path of entries.
 const ENTRIES_PREFIX: &str = "/v1/entries/";
+
+/// Compares the copies of a key.
+const VERIFY_PATH: &str = "/v1/verify";
+
+/// Repairs the copies of a key.
+const REPAIR_PATH: &str = "/v1/repair";
 
 /// The state of the handlers.
 #[derive(Clone)]
@@ -119,6 +127,9 @@ fn for_operators(page: Option<Arc<Page>>) -> Router<Api> {
         .route("/v1/config", get(config::get))
         .route("/v1/stats", get(stats::get))
         .route("/v1/hot-keys", get(hot_keys::get))
+        .route("/v1/locate", get(copies::locate))
+        .route(VERIFY_PATH, post(copies::verify))
+        .route(REPAIR_PATH, post(repair::repair))
         .route("/metrics", get(metrics::get))
         .merge(admin::routes());
     match page {
@@ -213,7 +224,8 @@ fn check_headers(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     let path = uri.path();
-    let takes_post = path == MESSAGES_PATH || admin::takes_post(path);
+    let takes_post = [MESSAGES_PATH, VERIFY_PATH, REPAIR_PATH].contains(&path);
+    let takes_post = takes_post || admin::takes_post(path);
     let methods = if takes_post { "POST" } else { "GET, HEAD" };
     ApiError::method(&method, path).allowing(methods)
 }

@@ -3,13 +3,14 @@
 use axum::{
     Json,
     body::Body,
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
 use futures_util::future;
 use serde::Serialize;
 use zerocache_core::{
     access::Operation,
+    locate::{Judgement, NodeCopies},
     node::Write,
     purge::{HOLD_MS_MAX, PurgeMode, PurgeTarget},
     version::Version,
@@ -18,10 +19,11 @@ use zerocache_core::{
 
 use super::{
     Api,
-    entries::{WrittenBody, written_body},
+    copies::{self, HeldBody, NodeName},
+    entries::written_body,
     error::ApiError,
     key,
-    query::Query,
+    query::{Query, WriteAck},
 };
 use crate::{access::Caller, http::read_body};
 
@@ -39,17 +41,52 @@ const TAGS_BYTES_MAX: u64 = 64 << 10;
 
 /// The outcome of the purge of one of several tags.
 #[derive(Serialize)]
-struct TagBody {
+struct TagBody<T> {
     tag: String,
     #[serde(flatten)]
-    written: WrittenBody,
+    outcome: T,
+}
+
+/// The purges of a tag.
+#[derive(Serialize)]
+struct PurgesBody {
+    tag: String,
+    hard: PurgeBody,
+    soft: PurgeBody,
+}
+
+/// The purge of one kind that a tag has, and who has it.
+#[derive(Serialize)]
+struct PurgeBody {
+    /// The newest version; none if no node has such a purge.
+    version: Option<String>,
+    nodes: Vec<PurgeAtNode>,
+}
+
+#[derive(Serialize)]
+struct PurgeAtNode {
+    #[serde(flatten)]
+    node: NodeName,
+    #[serde(flatten)]
+    held: HeldBody,
+}
+
+impl PurgeBody {
+    fn new(nodes: &[NodeCopies], at: usize) -> Self {
+        let one = |node| {
+            let held = HeldBody::of(node, node.copies.get(at));
+            PurgeAtNode { node: NodeName::of(node), held }
+        };
+        let version = Judgement::of(nodes, at).newest.map(|version| version.to_string());
+        Self { version, nodes: nodes.iter().map(one).collect() }
+    }
 }
 
 /// How to purge.
 struct Manner {
     mode: PurgeMode,
     hold_ms: u64,
-    ack: Ack,
+    ack: WriteAck,
     replayed: Option<Version>,
 }
 
@@ -74,7 +111,10 @@ impl Manner {
         Ok(Self {
             mode: if query.flag("soft")? { PurgeMode::Soft } else { PurgeMode::Hard },
             hold_ms,
-            ack: if query.get("ack").is_some() { query.ack()? } else { Ack::Region },
+            ack: match query.get("ack") {
+                Some(_) => query.write_ack()?,
+                None => WriteAck::OfNode(Ack::Region),
+            },
             replayed: replayed.map_err(|error| ApiError::bad_query(format!("version: {error}")))?,
         })
     }
@@ -88,6 +128,10 @@ pub(super) async fn of_tags(
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     let query = Query::parse(query.unwrap_or_default())?;
+    if matches!(*method, Method::GET | Method::HEAD) && !rest.ends_with("/purge") {
+        query.allow(&[])?;
+        return describe(api, caller, tag_of_path(rest)?).await;
+    }
     query.allow(&MANNER)?;
     let manner = Manner::parse(&query)?;
     if rest == "purge" && *method == Method::POST {
@@ -98,11 +142,37 @@ pub(super) async fn of_tags(
         Some(raw) if *method == Method::POST => raw,
         _ if is_purge => rest,
         Some(_) => return Err(ApiError::method(method, "/v1/tags/TAG/purge").allowing("POST")),
-        None => return Err(ApiError::method(method, "/v1/tags/TAG").allowing("PURGE")),
+        None => return Err(ApiError::method(method, "/v1/tags/TAG").allowing("GET, HEAD, PURGE")),
     };
-    let tag = key::percent_decode(raw).and_then(|tag| String::from_utf8(tag).ok());
-    let tag = tag.ok_or_else(|| ApiError::bad_query("the tag is not percent-encoded UTF-8"))?;
-    let (status, body) = written_body(purge(api, caller, &tag_target(&tag)?, &manner).await?)?;
+    let tag = tag_of_path(raw)?;
+    one(api, caller, &tag_target(&tag)?, &manner).await
+}
+
+/// Says which nodes have the purges of a tag.
+async fn describe(api: &Api, caller: &Caller, tag: String) -> Result<HttpResponse, ApiError> {
+    let target = tag_target(&tag)?;
+    let keys = vec![target.key(PurgeMode::Hard), target.key(PurgeMode::Soft)];
+    api.permit(caller, Operation::Locate(&keys))?;
+    let nodes = api.driver.locate(keys, false).await?;
+    let [hard, soft] = [0, 1].map(|at| PurgeBody::new(&nodes, at));
+    let body = PurgesBody { tag, hard, soft };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
+}
+
+/// Purges one target.
+async fn one(
+    api: &Api,
+    caller: &Caller,
+    target: &PurgeTarget,
+    manner: &Manner,
+) -> Result<HttpResponse, ApiError> {
+    let response = purge(api, caller, target, manner).await?;
+    if manner.ack == WriteAck::EachNode {
+        let writes = vec![(target.key(manner.mode), response)];
+        let mut bodies = copies::at_each_node(api, writes).await?;
+        return bodies.pop().map(IntoResponse::into_response).ok_or_else(ApiError::unexpected);
+    }
+    let (status, body) = written_body(response)?;
     Ok((status, Json(body)).into_response())
 }
 
@@ -123,14 +193,28 @@ async fn many(
     // All are checked before the first is purged.
     let targets = tags.iter().map(|tag| tag_target(tag)).collect::<Result<Vec<_>, _>>()?;
     let purges = targets.iter().map(|target| purge(api, caller, target, manner));
-    let mut bodies = Vec::with_capacity(tags.len());
-    let mut status = StatusCode::OK;
-    for (tag, response) in tags.into_iter().zip(future::join_all(purges).await) {
-        let (code, written) = written_body(response?)?;
-        status = status.max(code);
-        bodies.push(TagBody { tag: tag.to_owned(), written });
+    let responses = future::try_join_all(purges).await?;
+    if manner.ack == WriteAck::EachNode {
+        let keys = targets.iter().map(|target| target.key(manner.mode));
+        let bodies = copies::at_each_node(api, keys.zip(responses).collect()).await?;
+        return Ok(listed(&tags, bodies.into_iter().map(|(code, Json(body))| (code, body))));
     }
-    Ok((status, Json(bodies)).into_response())
+    let bodies = responses.into_iter().map(written_body).collect::<Result<Vec<_>, _>>()?;
+    Ok(listed(&tags, bodies))
+}
+
+/// Returns the outcomes of several tags.
+fn listed<T: Serialize>(
+    tags: &[&str],
+    outcomes: impl IntoIterator<Item = (StatusCode, T)>,
+) -> HttpResponse {
+    let mut status = StatusCode::OK;
+    let body = |(tag, (code, outcome)): (&&str, (StatusCode, T))| {
+        status = status.max(code);
+        TagBody { tag: (*tag).to_owned(), outcome }
+    };
+    let bodies: Vec<_> = tags.iter().zip(outcomes).map(body).collect();
+    (status, Json(bodies)).into_response()
 }
 
 /// Handles [`PURGE_PATH`]: everything, or one namespace.
@@ -155,8 +239,12 @@ pub(super) async fn of_all(
         }
     };
     let manner = Manner::parse(&query)?;
-    let (status, body) = written_body(purge(api, caller, &target, &manner).await?)?;
-    Ok((status, Json(body)).into_response())
+    one(api, caller, &target, &manner).await
+}
+
+fn tag_of_path(raw: &str) -> Result<String, ApiError> {
+    let tag = key::percent_decode(raw).and_then(|tag| String::from_utf8(tag).ok());
+    tag.ok_or_else(|| ApiError::bad_query("the tag is not percent-encoded UTF-8"))
 }
 
 fn tag_target(tag: &str) -> Result<PurgeTarget, ApiError> {
@@ -171,6 +259,7 @@ async fn purge(
 ) -> Result<zerocache_core::wire::Response, ApiError> {
     let Manner { mode, hold_ms, ack, replayed } = *manner;
     api.permit(caller, Operation::Purge { target, is_held: hold_ms > 0 })?;
-    let write = Write { ack, token: replayed, ..Write::purge(target, mode, hold_ms) };
+    let (ack, version) = (ack.of_node(), replayed.into());
+    let write = Write { ack, version, ..Write::purge(target, mode, hold_ms) };
     Ok(api.driver.write(write).await)
 }

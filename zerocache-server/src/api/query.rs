@@ -99,6 +99,14 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// Returns the nodes that a delete or a purge waits for.
+    pub(super) fn write_ack(&self) -> Result<WriteAck, ApiError> {
+        match self.get("ack") {
+            Some("nodes") => Ok(WriteAck::EachNode),
+            _ => self.ack().map(WriteAck::OfNode),
+        }
+    }
+
     pub(super) fn ack(&self) -> Result<Ack, ApiError> {
         match self.get("ack") {
             None | Some("local") => Ok(Ack::Local),
@@ -108,6 +116,25 @@ impl<'a> Query<'a> {
                 let message = format!("ack={other:?} is none of \"local\", \"region\", \"all\"");
                 Err(ApiError::bad_query(message))
             }
+        }
+    }
+}
+
+/// The nodes that a delete or a purge waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteAck {
+    /// Those that the node waits for itself.
+    OfNode(Ack),
+    /// Each known node.
+    EachNode,
+}
+
+impl WriteAck {
+    /// What the node is to wait for.
+    pub(super) const fn of_node(self) -> Ack {
+        match self {
+            Self::OfNode(ack) => ack,
+            Self::EachNode => Ack::Local,
         }
     }
 }

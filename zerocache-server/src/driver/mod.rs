@@ -4,6 +4,7 @@
 //! before that of the pending replies, never after.
 
 mod calls;
+mod copies;
 mod events;
 mod recent;
 mod reply;
@@ -27,7 +28,8 @@ use zerocache_core::{
         Node, NodeConfig, PersistedState, RequestId,
     },
     time::Now,
-    wire::{NodeState, Request, RequestMessage, Response},
+    version::Incarnation,
+    wire::{NodeState, Request, RequestMessage, Response, cluster_id},
 };
 use zerocache_net::{
     clock,
@@ -116,6 +118,8 @@ pub struct NodeDriver {
     request_metrics: Arc<RequestMetrics>,
     hot_keys: Arc<HotKeyTracker>,
     identity: Identity,
+    cluster: u64,
+    id: Incarnation,
     calls: OutboundCalls,
     datagrams: Option<Arc<DatagramSocket>>,
     discovery: Option<Arc<Discovery>>,
@@ -147,9 +151,11 @@ impl NodeDriver {
             hot_keys,
         } = parts;
         let hot_keys = Arc::new(HotKeyTracker::new(hot_keys));
-        let (identity, state) = {
+        let (identity, state, cluster, id) = {
             let node = node.lock();
-            (node.identity().clone(), node.state())
+            let config = node.config();
+            let (cluster, id) = (cluster_id(&config.cluster), config.info.incarnation);
+            (node.identity().clone(), node.state(), cluster, id)
         };
         let request_metrics = Arc::<RequestMetrics>::default();
         Arc::new_cyclic(|this| Self {
@@ -162,6 +168,8 @@ impl NodeDriver {
             request_metrics,
             storage,
             identity,
+            cluster,
+            id,
             calls: OutboundCalls::new(transport),
             datagrams,
             discovery,

@@ -93,9 +93,9 @@ impl NodeDriver {
                 let context = self.reader.context();
                 Admission::Complete(context.response(self.reader.get(&key, context)))
             }
-            Request::Put { key, value, metadata, ttl, ack, token } => {
+            Request::Put { key, value, metadata, ttl, ack, version } => {
                 let op = WriteOp::Put { value, metadata, ttl };
-                write(Write { ack, token, ..Write::new(key, op) })
+                write(Write { ack, version, ..Write::new(key, op) })
             }
             Request::Delete { key, ack } => {
                 write(Write { ack, ..Write::new(key, WriteOp::Delete) })

@@ -12,7 +12,7 @@ use zerocache_core::{
     store::Capacity,
     time::Instant,
     ttl::Ttl,
-    version::Incarnation,
+    version::{Incarnation, VersionSource},
     wire::{
         Ack, Envelope, NodeInfo, NodeState, Request, RequestMessage, Response, Writer, cluster_id,
         features,
@@ -100,7 +100,7 @@ pub fn put(key: &str, bytes: usize, ttl_ms: u64) -> Request {
         metadata: Bytes::new(),
         ttl,
         ack: Ack::Local,
-        token: None,
+        version: VersionSource::Accepted,
     }
 }
 

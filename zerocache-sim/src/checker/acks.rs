@@ -6,7 +6,7 @@ use zerocache_core::{
 };
 
 use super::{Checker, Rule};
-use crate::clock::SECOND_US;
+use crate::{clock::SECOND_US, workload::WriteId};
 
 /// For this long after a write its client is to see it (contract section 5), less what clocks gain,
 /// in microseconds.
@@ -21,6 +21,10 @@ const LIFE_US: u64 = 2 * SECOND_US;
 pub(crate) struct WriteAnswer {
     pub(crate) host: u32,
     pub(crate) key: usize,
+    /// The write that its value names; 0 for others.
+    pub(crate) id: WriteId,
+    /// The version that its caller gave.
+    pub(crate) token: Option<Version>,
     pub(crate) written: Written,
     /// The node's version of the key before and after the inputs that led to the answer.
     pub(crate) before: Option<Version>,
@@ -43,12 +47,13 @@ pub(crate) struct AcknowledgedWrite {
 impl Checker {
     /// A node answers a write.
     pub(crate) fn acknowledged(&mut self, answer: &WriteAnswer) {
-        let WriteAnswer { host, key, written, before, after, wanted } = *answer;
+        let WriteAnswer { host, key, id, token, written, before, after, wanted } = *answer;
         let Written { status, replicas, replicas_wanted, version } = written;
         let (holders, knew) = match version {
             Some(version) => (self.holders(key, version), self.knew(host, key, version)),
             None => (0, false),
         };
+        let is_purged = || version.is_none() && self.may_supersede(host, (key, id), token);
         let in_place = (1..=replicas_wanted).contains(&replicas);
         let matches = |(most, all): (u32, bool)| {
             replicas_wanted == most && (!all || replicas == most || status != Status::Stored)
@@ -58,6 +63,7 @@ impl Checker {
             Status::Refused | Status::Unknown => Some("which no node says"),
             Status::Stored if !knew => Some("which it never had"),
             Status::Stored if before > version => Some("of which it knew a newer version"),
+            Status::Superseded if is_purged() => None,
             Status::Superseded if after <= version => Some("of which it knows no newer version"),
             _ if !in_place || holders < replicas => Some("which fewer had"),
             _ if !wanted.is_none_or(matches) => Some("and others are there"),
@@ -115,6 +121,7 @@ impl Checker {
         write.is_some_and(|write| {
             let until_us = write.taken_us.zip(write.ttl_ms).map(|(at, ms)| at + ms * 1_000);
             until_us.is_some_and(|until_us| until_us > self.now_us + LIFE_US)
+                && !self.may_be_purged((key, id), version, LIFE_US)
         })
     }
 }

@@ -10,6 +10,7 @@ mod lifetimes;
 mod membership;
 mod near;
 mod processes;
+mod purges;
 
 use std::collections::BTreeMap;
 
@@ -24,8 +25,12 @@ use self::{
     leases::{AcknowledgedDelete, Grant},
     near::Reported,
     processes::Processes,
+    purges::Purges,
 };
-use crate::workload::{Computation, Operation, WriteId, value, write_of};
+use crate::{
+    plan::Plan,
+    workload::{Computation, Operation, WriteId, value, write_of},
+};
 
 /// A rule that a run can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +73,8 @@ pub enum Rule {
     Own,
     /// What is served near is not older than its age permits, nor than what the followed node reported.
     Near,
+    /// What a purge ended is not served or given to others by those who know it; nothing else is gone.
+    Purge,
     /// A write is sent to one node at a time: it is never hedged.
     Hedged,
     /// A batch has one outcome for each of its keys.
@@ -142,14 +149,15 @@ pub(crate) struct Checker {
     own: BTreeMap<(usize, usize), AcknowledgedWrite>,
     /// The changes that were reported to each client.
     reported: BTreeMap<usize, Reported>,
+    purges: Purges,
     /// Whether a node has evicted a value.
     makes_room: bool,
 }
 
 impl Checker {
-    pub(crate) fn new(wild_clocks: bool) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         Self {
-            wild_clocks,
+            wild_clocks: plan.profile.has_wild_clocks(),
             now_us: 0,
             violation: None,
             writes: Vec::new(),
@@ -160,6 +168,7 @@ impl Checker {
             accepted: BTreeMap::new(),
             own: BTreeMap::new(),
             reported: BTreeMap::new(),
+            purges: Purges::new(plan),
             makes_room: false,
         }
     }
@@ -194,6 +203,7 @@ impl Checker {
             | Operation::Compute(Computation { bytes, ttl, .. }) => (*bytes, Some(ttl.as_millis())),
             Operation::Get
             | Operation::Delete { .. }
+            | Operation::Purge(_)
             | Operation::GetMany(_)
             | Operation::WriteMany(_) => (0, None),
         };
@@ -213,6 +223,7 @@ impl Checker {
 
     /// A node answers a read with this.
     pub(crate) fn served(&mut self, host: u32, held: &StoredValue<'_>) {
+        self.check_purged(host, "serves", held);
         self.held(host, held);
         self.observed(host, held.key, Some(held.version));
     }

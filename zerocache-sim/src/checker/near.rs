@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use zerocache_core::{
     client::{FEED_VALID_MS, RECENT_WRITE_MS},
+    purge::TargetId,
     version::{Incarnation, Version},
     wire::KeyChange,
 };
@@ -27,16 +28,19 @@ pub(super) struct Reported {
     asked_us: u64,
     /// The highest stamp that was reported, by the hash of the key, and when.
     changes: BTreeMap<u64, (u64, u64)>,
+    /// The same of purges, by the identity of the target.
+    purges: BTreeMap<u64, (u64, u64)>,
 }
 
 /// A value that was served near.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NearHit {
+pub(crate) struct NearHit<'a> {
     pub(crate) client: usize,
     pub(crate) key: usize,
     /// The hash by which the key is reported.
     pub(crate) hash: u64,
     pub(crate) version: Version,
+    pub(crate) value: &'a [u8],
     /// When the read or write that brought it began and ended.
     pub(crate) began_us: u64,
     pub(crate) kept_us: u64,
@@ -49,7 +53,7 @@ impl Checker {
         client: usize,
         node: Incarnation,
         asked_us: u64,
-        (lost, changes): (bool, &[KeyChange]),
+        (lost, changes, purges): (bool, &[KeyChange], &[KeyChange]),
     ) {
         let now_us = self.now_us;
         let reported = self.reported.entry(client).or_default();
@@ -57,12 +61,23 @@ impl Checker {
             reported.gap_us = now_us;
         }
         (reported.node, reported.asked_us) = (Some(node), asked_us);
-        for &(hash, stamp) in changes {
-            let known = reported.changes.entry(hash).or_default();
+        let Reported { changes: known_changes, purges: known_purges, .. } = reported;
+        let changes = changes.iter().map(|row| (true, row));
+        let purges = purges.iter().map(|row| (false, row));
+        for (is_change, &(hash, stamp)) in changes.chain(purges) {
+            let known = if is_change { &mut *known_changes } else { &mut *known_purges };
+            let known = known.entry(hash).or_default();
             if stamp >= known.0 {
                 *known = (stamp, now_us);
             }
         }
+    }
+
+    /// A purge of a client was acknowledged: entries of the target with stamps up to this one have ended.
+    pub(crate) fn purged_by(&mut self, client: usize, target: TargetId, stamp: u64) {
+        let reported = self.reported.entry(client).or_default();
+        let known = reported.purges.entry(target.0).or_default();
+        *known = (*known).max((stamp, self.now_us));
     }
 
     /// A client does not follow its node any more.
@@ -73,8 +88,8 @@ impl Checker {
     }
 
     /// A client was given this without asking a node.
-    pub(crate) fn near_hit(&mut self, hit: &NearHit) {
-        let NearHit { client, key, hash, version, began_us, kept_us } = *hit;
+    pub(crate) fn near_hit(&mut self, hit: &NearHit<'_>) {
+        let NearHit { client, key, hash, version, value, began_us, kept_us } = *hit;
         let Some(reported) = self.reported.get(&client) else { return };
         let since_ms = |at_us: u64| (self.now_us - at_us).saturating_sub(ROUNDING_US) / 1_000;
         let keeps_out =
@@ -90,6 +105,13 @@ impl Checker {
                 && at_us <= reported.asked_us
                 && keeps_out(at_us)
         });
+        let is_reported = |target: u64, stamp: u64| {
+            let known = reported.purges.get(&target);
+            known.is_some_and(|(below, reported_us)| *below > stamp && keeps_out(*reported_us))
+        };
+        let was_known =
+            |at_us: u64| at_us > reported.gap_us && at_us <= reported.asked_us && keeps_out(at_us);
+        let is_purged = self.is_purged_near((key, version, value), node, (is_reported, was_known));
         let fault = if node.is_none() {
             "while no node tells of changes"
         } else if since_ms(began_us) >= NEAR_AGE_MS {
@@ -100,11 +122,14 @@ impl Checker {
             "although a newer version was reported"
         } else if knew_newer {
             "although the node that is followed knew a newer version"
+        } else if is_purged {
+            "although a purge had ended it"
         } else {
             return;
         };
+        let hit = NearHit { value: &[], ..*hit };
         let text =
             format!("client {client} is served {version} of key {key} near, {fault}: {hit:?}");
-        self.violate(Rule::Near, text);
+        self.violate(if is_purged { Rule::Purge } else { Rule::Near }, text);
     }
 }

@@ -106,6 +106,7 @@ impl Checker {
         } else {
             known.floor = version;
             known.learn(version, now_us);
+            self.purges.note(key, version, now_us);
         }
         None
     }
@@ -115,6 +116,7 @@ impl Checker {
         let now_us = self.now_us;
         if let Some(known) = self.processes.of(host, key) {
             known.learn(version, now_us);
+            self.purges.note(key, version, now_us);
         }
     }
 
@@ -201,6 +203,16 @@ impl Checker {
     /// Returns how many processes ever knew this version of a key or a newer one.
     pub(super) fn holders(&self, key: usize, version: Version) -> u32 {
         self.holders_at(key, version).count() as u32
+    }
+
+    /// The version of a key below which the running process of a host never goes.
+    pub(super) fn floor_of(&self, host: u32, key: usize) -> Option<Version> {
+        self.processes.seen(host, key)?.floor
+    }
+
+    /// The highest version of a key that the running process of a host ever knew.
+    pub(super) fn ever_at(&self, host: u32, key: usize) -> Option<Version> {
+        self.processes.seen(host, key)?.ever
     }
 
     /// Returns whether the running process of a host ever knew this version or a newer one.

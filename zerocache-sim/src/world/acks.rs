@@ -2,8 +2,8 @@
 
 use zerocache_core::{
     node::RequestId,
-    version::Version,
-    wire::{Ack, Request, Response, Status},
+    version::{Version, VersionSource},
+    wire::{Ack, Request, Response, Status, features},
 };
 
 use super::{World, client_driver::RunningRead};
@@ -11,7 +11,7 @@ use crate::{
     checker::{AcknowledgedWrite, Rule, WriteAnswer},
     clock::SECOND_US,
     plan::Profile,
-    workload::number_of,
+    workload::{WriteId, write_of},
 };
 
 /// Nodes count as stable when they have been in sync, and have reached each other, for this long.
@@ -21,23 +21,31 @@ pub(super) const STABLE_US: u64 = 2 * SECOND_US;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PendingWrite {
     key: usize,
+    id: WriteId,
     ack: Ack,
-    has_token: bool,
-}
-
-impl PendingWrite {
-    /// Returns the write of a request, if it is one.
-    pub(super) fn of(request: &Request) -> Option<Self> {
-        let (key, ack, has_token) = match request {
-            Request::Put { key, ack, token, .. } => (key, ack, token.is_some()),
-            Request::Delete { key, ack } => (key, ack, false),
-            _ => return None,
-        };
-        Some(Self { key: number_of(key)?, ack: *ack, has_token })
-    }
+    token: Option<Version>,
 }
 
 impl World {
+    /// Returns the write of a request, if it is one.
+    pub(super) fn pending_write(&self, request: &Request) -> Option<PendingWrite> {
+        let (key, id, ack, token) = match request {
+            Request::Put { key, value, ack, version, .. } => {
+                let token = match version {
+                    VersionSource::Given(token) => Some(*token),
+                    _ => None,
+                };
+                (self.number_of(key)?, write_of(value)?, ack, token)
+            }
+            Request::Delete { key, ack } => (self.number_of(key)?, 0, ack, None),
+            Request::Purge { target, mode, ack, replayed, .. } => {
+                (self.number_of(&target.key(*mode))?, 0, ack, *replayed)
+            }
+            _ => return None,
+        };
+        Some(PendingWrite { key, id, ack: *ack, token })
+    }
+
     /// Checks the answer of a node to a write.
     pub(super) fn check_written(&mut self, host: u32, id: RequestId, response: &mut Response) {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
@@ -46,12 +54,24 @@ impl World {
         if self.variant.forgets_newer() && written.status == Status::Superseded {
             written.status = Status::Stored;
         }
-        let PendingWrite { key, ack, has_token } = write;
+        let PendingWrite { key, id, ack, token } = write;
         let after = process.store.version(self.keys[key].hash());
         let before = process.before.get(&key).copied().unwrap_or(after);
-        let wanted = self.wanted(host, ack).filter(|_| !has_token);
+        let wanted = self.wanted(host, ack).filter(|_| token.is_none());
+        // Nodes of another release have a purge and do not obey it.
+        let is_mixed = self.plan.nodes.iter().any(|node| node.features & features::PURGES == 0);
+        let wanted = wanted.filter(|_| !(is_mixed && self.checker.is_register(key)));
         let written = *written;
-        self.checker.acknowledged(&WriteAnswer { host, key, written, before, after, wanted });
+        self.checker.acknowledged(&WriteAnswer {
+            host,
+            key,
+            id,
+            token,
+            written,
+            before,
+            after,
+            wanted,
+        });
     }
 
     /// For how many replicas a node has to wait, and whether all have to have a write in time: when

@@ -3,7 +3,10 @@
 use zerocache_core::{time::Now, version::Version, wire::features};
 
 use super::{World, trace};
-use crate::{checker::Rule, clock::SECOND_US};
+use crate::{
+    checker::{Rule, StoredValue},
+    clock::SECOND_US,
+};
 
 /// Nodes of one region have what one of them had within this time, in microseconds: two seconds as
 /// promised, and one more because clocks that differ by less are left alone.
@@ -176,6 +179,32 @@ impl World {
                 return self.checker.violate(Rule::Agreement, format!("key {number}: {text}"));
             }
         }
+        self.check_final_purges();
+    }
+
+    /// No node and no near cache has what a purge had ended that any node knows.
+    fn check_final_purges(&mut self) {
+        let latest: Vec<Option<Version>> = self
+            .keys
+            .iter()
+            .map(|key| {
+                let stores = self.agreeing().filter_map(|host| self.nodes[host].as_ref());
+                stores.filter_map(|process| process.store.version(key.hash())).max()
+            })
+            .collect();
+        let agreeing: Vec<_> = self.agreeing().collect();
+        for host in agreeing {
+            for key in 0..self.plan.workload.keys.min(self.keys.len()) {
+                let now = self.now_at(host as u32);
+                let Some(process) = self.nodes[host].as_ref() else { continue };
+                let Some(entry) = process.store.peek(&self.keys[key], now).hit() else { continue };
+                let (value, version) = (&entry.value[..], entry.version);
+                let remaining_ms = entry.expires.since_ms(now.mono);
+                let held = StoredValue { key, version, value, remaining_ms };
+                self.checker.check_purged_at_last(&host.to_string(), &held, |it| latest[it]);
+            }
+        }
+        self.check_near_purged(&latest);
     }
 
     fn difference(&self, number: usize) -> Option<String> {
@@ -210,7 +239,9 @@ impl World {
             holders.iter().all(|(holder, ..)| holder != host) && !may_lack
         };
         let lacking = self.agreeing().find(lacks);
-        let lacking = lacking.filter(|_| !evicts && least_ms > LIFE_MS);
+        // A node that ended a value by a purge gave its tombstone to others, and may have been lost with it.
+        let is_purged = self.checker.may_be_ended(number, version, LIFE_MS * 1_000);
+        let lacking = lacking.filter(|_| !evicts && !is_purged && least_ms > LIFE_MS);
         lacking.map(|host| format!("{first} holds {version} for {least_ms} ms, {host} does not"))
     }
 }

@@ -5,14 +5,11 @@ use std::net::SocketAddr;
 use zerocache_core::{
     entry::{Change, Record},
     version::{Incarnation, Version},
-    wire::{FetchedItem, Request, RequestMessage},
+    wire::{FetchedItem, Request, RequestMessage, Response},
 };
 
 use super::{Event, World, connection::Latency, hosts, replication::Cause};
-use crate::{
-    checker::StoredValue,
-    workload::{number_of, write_of},
-};
+use crate::{checker::StoredValue, workload::write_of};
 
 /// The interval between two inspections of every store, in microseconds.
 pub(super) const INTERVAL_US: u64 = 100_000;
@@ -57,7 +54,10 @@ impl World {
             let key = &self.keys[number];
             let known = process.store.version(key.hash());
             let mut held = None;
-            if let Some(entry) = process.store.peek(key, now).hit() {
+            let entry = process.store.peek(key, now).hit();
+            if self.checker.is_register(number) {
+                held = entry.map(|entry| entry.version);
+            } else if let Some(entry) = entry {
                 held = Some(entry.version);
                 let shown = StoredValue {
                     key: number,
@@ -65,6 +65,7 @@ impl World {
                     value: &entry.value,
                     remaining_ms: entry.expires.since_ms(now.mono),
                 };
+                self.checker.check_purged(host, "holds", &shown);
                 self.checker.held(host, &shown);
                 if let Some(id) = write_of(&entry.value) {
                     self.checker.check_delete_wins(&self.plan, host, number, id);
@@ -94,13 +95,19 @@ impl World {
         let late_us = message.envelope.delay_ms * 1_000;
         match &message.request {
             Request::Put { key, value, .. } => {
-                if let (Some(key), Some(id)) = (number_of(key), write_of(value)) {
+                if let (Some(key), Some(id)) = (self.number_of(key), write_of(value)) {
                     touched.push((key, Cause::Write));
                     self.checker.taken(host, id, self.now_us - late_us.min(self.now_us));
                 }
             }
             Request::Delete { key, .. } => {
-                touched.extend(number_of(key).map(|key| (key, Cause::Write)));
+                touched.extend(self.number_of(key).map(|key| (key, Cause::Write)));
+            }
+            Request::Purge { target, mode, replayed, .. } => {
+                touched.extend(self.number_of(&target.key(*mode)).map(|key| (key, Cause::Write)));
+                if let Some(process) = self.nodes[host as usize].as_mut() {
+                    process.filled.extend(replayed);
+                }
             }
             Request::Replicate(batch) => {
                 for replicated in batch {
@@ -109,11 +116,27 @@ impl World {
                         true => Cause::Relayed(version),
                         false => Cause::Received(version),
                     };
-                    touched.extend(number_of(&replicated.record.key).map(|key| (key, cause)));
+                    touched.extend(self.number_of(&replicated.record.key).map(|key| (key, cause)));
                     self.record_hop((from, host), &replicated.record, latency);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A node answers a request for items: it gives none that a purge has ended.
+    pub(super) fn check_given(&mut self, host: u32, response: &Response) {
+        let Response::Items { items, .. } = response else { return };
+        for item in items {
+            if let FetchedItem::Value { record } = item
+                && let Some(key) = self.number_of(&record.key)
+                && let Change::Put { value, .. } = &record.change
+                && !self.checker.is_register(key)
+            {
+                // Of the end of stale times the receiver decides.
+                let given = StoredValue { key, version: record.version, value, remaining_ms: 0 };
+                self.checker.check_purged(host, "gives", &given);
+            }
         }
     }
 

@@ -6,12 +6,15 @@ use zerocache_core::{
     key::KeyHash,
     node::{ConnectionId, Input, RequestId},
     time::Instant,
-    version::Version,
+    version::{Version, VersionSource},
     wire::{Request, RequestMessage, Response},
 };
 
 use super::World;
-use crate::{checker::Rule, workload::number_of};
+use crate::{
+    checker::Rule,
+    workload::{WriteId, write_of},
+};
 
 /// An answer may come so much later than its time, in milliseconds: timers are late by a little.
 const LATE_MS_MAX: u64 = 250;
@@ -34,6 +37,8 @@ struct Grant {
     until: Instant,
     /// The node's version of the key when it granted the lease.
     known: Option<Version>,
+    /// The write whose value came for it.
+    filled_by: Option<WriteId>,
 }
 
 /// The leases of a node.
@@ -72,7 +77,9 @@ impl World {
         match &mut message.request {
             Request::Lease { key: asked, lease_ms, wait_ms, .. } => {
                 let (lease_ms, due) = (*lease_ms, now.plus_ms(*wait_ms));
-                let Some(key) = number_of(asked) else { return (message, None) };
+                let Some(key) = self.numbers.get(&asked.hash()).copied() else {
+                    return (message, None);
+                };
                 process.leasing.unnamed = Some(PendingLease { key, connection, lease_ms, due });
                 if self.variant.prolongs_waits() {
                     // Also beyond what its caller waits.
@@ -88,8 +95,12 @@ impl World {
                 }
                 (message, key)
             }
-            Request::Put { token: Some(token), .. } => {
+            Request::Put { key: of, value, version: VersionSource::Given(token), .. } => {
                 process.filled.insert(*token);
+                let grant = process.leasing.granted.get_mut(&of.hash());
+                if let Some(grant) = grant.filter(|grant| grant.token == *token) {
+                    grant.filled_by = write_of(value);
+                }
                 (message, key)
             }
             _ => (message, key),
@@ -105,15 +116,19 @@ impl World {
         let PendingLease { key, connection, lease_ms, .. } = request;
         let hash = self.keys[key].hash();
         let known = process.store.version(hash);
-        let grant = Grant { token: *token, connection, until: now.plus_ms(lease_ms), known };
+        let until = now.plus_ms(lease_ms);
+        let grant = Grant { token: *token, connection, until, known, filled_by: None };
         let before = process.leasing.granted.insert(hash, grant);
         if known > Some(*token) {
             // The write that ended it arrived together with the request.
             process.leasing.granted.remove(&hash);
         }
         let Some(before) = before else { return };
-        // It ends with a value or a delete, and with its time.
-        let over = known != before.known || now >= before.until;
+        // It ends with a value or a delete, and with its time; and with a value that a purge had ended.
+        let was_purged = before
+            .filled_by
+            .is_some_and(|id| self.checker.is_purged_at(host, (key, id), before.token));
+        let over = known != before.known || now >= before.until || was_purged;
         if !over || *token <= before.token {
             let text = format!("{host} grants the lease of key {key} twice: {before:?}, {grant:?}");
             self.checker.violate(Rule::Exclusive, text);

@@ -186,6 +186,8 @@ impl World {
             return self.checker.made_room();
         }
         let text = format!("{host} has lost the value of {version} of key {key}");
-        self.checker.violate(Rule::Acked, text);
+        // A purge that does not end it may have ended it.
+        let by_purge = self.checker.is_of_purges(key, version);
+        self.checker.violate(if by_purge { Rule::Purge } else { Rule::Acked }, text);
     }
 }

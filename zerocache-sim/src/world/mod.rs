@@ -33,6 +33,7 @@ use bytes::Bytes;
 use zerocache_core::{
     call::CallFailure,
     key::{Key, KeyHash},
+    version::Version,
     wire::Response,
 };
 
@@ -49,8 +50,8 @@ use self::{
     stranger::Stranger,
 };
 use crate::{
-    checker::Checker, clock::EPOCH_MS, network::Network, plan::Plan, random::Random,
-    report::Counts, variants::Variant, workload::WriteId,
+    checker::Checker, clock::EPOCH_MS, network::Network, plan::Plan, purges::Register,
+    random::Random, report::Counts, variants::Variant, workload::WriteId,
 };
 
 /// Names a call of a host until its end.
@@ -91,6 +92,8 @@ enum Event {
     ClientTimer { client: u32, serial: u64 },
     /// A client begins an operation.
     ClientOperation(u32),
+    /// A client begins this purge of the plan.
+    Purge(usize),
     /// A client has computed a value.
     Computed { client: u32, id: WriteId },
     /// A node that shuts down stops.
@@ -150,6 +153,7 @@ pub(crate) struct World {
     connections: Vec<Option<Box<Connection>>>,
     dials: BTreeMap<u64, Dial>,
     next_dial: u64,
+    /// The keys of entries, and after them those of registers.
     keys: Vec<Key>,
     numbers: BTreeMap<KeyHash, usize>,
     /// The persisted state of ended processes, by host.
@@ -158,6 +162,8 @@ pub(crate) struct World {
     replication: ReplicationChecks,
     progress: Progress,
     stranger: Stranger,
+    /// The writes and versions of acknowledged purges, by their numbers in the plan.
+    purge_versions: BTreeMap<usize, (WriteId, Version)>,
     /// Since when all nodes have been in sync and have reached each other, while nothing goes
     /// wrong.
     stable_since_us: Option<u64>,
@@ -182,7 +188,8 @@ impl World {
         let mut random = Random::new(plan.seed ^ 0x5eed);
         let (hosts, regions) = hosts::all(&plan, &mut random);
         let network = Network::new(regions, plan.distance_us.clone(), plan.duplicate_permille);
-        let keys = crate::workload::keys(plan.workload.keys);
+        let mut keys = crate::workload::keys(plan.workload.keys, !plan.registers.is_empty());
+        keys.extend(plan.registers.iter().map(Register::key));
         let mut world = Self {
             variant,
             now_us: 0,
@@ -203,6 +210,7 @@ impl World {
             replication: ReplicationChecks::default(),
             progress: Progress::default(),
             stranger: Stranger::new(plan.seed),
+            purge_versions: BTreeMap::new(),
             stable_since_us: None,
             checker,
             counts: Counts::default(),
@@ -229,6 +237,8 @@ impl World {
             first.push((fault.at_us, Event::Fault { index, begins: true }));
             first.push((fault.until_us, Event::Fault { index, begins: false }));
         }
+        let purges = plan.purges.iter().enumerate();
+        first.extend(purges.map(|(index, purge)| (purge.at_us, Event::Purge(index))));
         first.extend(self.stranger_begins_us().map(|at_us| (at_us, Event::Stranger)));
         first.push((inspection::INTERVAL_US, Event::Inspect));
         for (at_us, event) in first {
@@ -294,6 +304,7 @@ impl World {
             Event::ClientTick(client) => self.client_tick(client),
             Event::ClientTimer { client, serial } => self.client_timer(client, serial),
             Event::ClientOperation(client) => self.operate(client),
+            Event::Purge(index) => self.purge(index),
             Event::Computed { client, id } => self.computed(client, id),
             Event::Exit { host, life } => self.exit(host, life),
             Event::Fault { index, begins: true } => self.begin_fault(index),
@@ -329,6 +340,7 @@ impl World {
             | Event::ClientOperation(client)
             | Event::ClientTimer { client, .. }
             | Event::Computed { client, .. } => Some(self.host_of(*client)),
+            Event::Purge(index) => Some(self.host_of(self.plan.purges[*index].client as u32)),
             Event::Start(_)
             | Event::Resend { .. }
             | Event::Fault { .. }
@@ -339,6 +351,11 @@ impl World {
 
     fn host_of(&self, client: u32) -> u32 {
         self.plan.nodes.len() as u32 + client
+    }
+
+    /// The number of a key.
+    fn number_of(&self, key: &Key) -> Option<usize> {
+        self.numbers.get(&key.hash()).copied()
     }
 
     fn client_at(&self, host: u32) -> Option<usize> {

@@ -252,6 +252,7 @@ impl World {
                 self.check_leased(host, id, &response);
                 self.check_written(host, id, &mut response);
                 self.tamper_response(&mut response);
+                self.check_given(host, &response);
                 let Some(process) = self.nodes[host as usize].as_mut() else { return };
                 match process.replies.remove(&id) {
                     Some(Reply::Framed { connection, id, key }) => {
@@ -382,7 +383,7 @@ impl World {
             };
             self.counts.late_us_max = self.counts.late_us_max.max(delay_ms * 1_000);
             let key = match &message.request {
-                Request::Get { key } => workload::number_of(key),
+                Request::Get { key } => self.number_of(key),
                 _ => None,
             };
             if let (true, Some(key)) = (short, key) {
@@ -390,7 +391,7 @@ impl World {
                 continue;
             }
             self.record_request(from, host, &message, latency, &mut touched);
-            let write = PendingWrite::of(&message.request);
+            let write = self.pending_write(&message.request);
             let connection = ConnectionId(index as u64);
             let caller = Caller::unauthenticated(Some(self.hosts[from as usize].address.ip()));
             let (message, key) = self.record_lease_request((host, connection), message, key);
@@ -435,7 +436,7 @@ impl World {
     }
 
     fn check_served(&mut self, host: u32, key: Option<usize>, response: &Response) {
-        if let (Some(key), Response::NotFound { warming: false }) = (key, response) {
+        if let (Some(key), Response::NotFound { warming: false, .. }) = (key, response) {
             self.check_miss(host, key);
         }
         if let (Some(key), Response::Found { value, version, remaining_ms, .. }) = (key, response) {

@@ -11,7 +11,7 @@ use zerocache_core::{
 };
 
 use super::{World, acks::STABLE_US};
-use crate::{checker::Rule, clock::SECOND_US, plan::Profile, workload::number_of};
+use crate::{checker::Rule, clock::SECOND_US, plan::Profile};
 
 /// The interval between two checks of stability and of pending replication, in microseconds:
 /// shorter than repair needs to bring missed writes.
@@ -242,7 +242,7 @@ impl World {
     pub(super) fn touched_by(&self, items: &[FetchedItem]) -> Vec<(usize, Cause)> {
         let one = |item: &FetchedItem| match item {
             FetchedItem::Value { record } => {
-                Some((number_of(&record.key)?, Cause::Received(record.version)))
+                Some((self.number_of(&record.key)?, Cause::Received(record.version)))
             }
             FetchedItem::Tombstone(key, version) => {
                 Some((*self.numbers.get(key)?, Cause::Received(*version)))

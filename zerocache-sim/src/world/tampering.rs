@@ -54,7 +54,7 @@ impl World {
 
     /// Changes a response of a node.
     pub(super) fn tamper_response(&self, response: &mut Response) {
-        if let Response::NotFound { warming } = response
+        if let Response::NotFound { warming, .. } = response
             && self.variant.claims_all_misses()
         {
             *warming = false;

@@ -73,7 +73,7 @@ impl Transport for Players {
                 tokio::time::sleep(Duration::from_millis(after_ms)).await;
                 Ok(found(to))
             }),
-            Plays::Misses => Call::ready(Ok(Response::NotFound { warming: false })),
+            Plays::Misses => Call::ready(Ok(Response::NotFound { warming: false, known: 0 })),
             Plays::Silent => Call::ready(Err(CallFailure::NoAnswer)),
             Plays::Refuses => Call::ready(Err(CallFailure::Refused)),
             Plays::Denies => {
@@ -149,5 +149,5 @@ pub(super) fn put_at(n: u64) -> OwnWrite {
 /// Reads the key that all nodes have.
 pub(super) async fn read(engine: &Engine) -> Result<Option<Entry>, Error> {
     let key = Key::within(Bytes::from_static(b"key"), KEY_BYTES_WIRE_MAX).expect("a key");
-    engine.get(&key, ReadOptions::default(), 2_750).await
+    Ok(engine.get(&key, ReadOptions::default(), 2_750).await?.entry)
 }

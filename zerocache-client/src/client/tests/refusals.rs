@@ -11,7 +11,10 @@ use super::{
     Key, Mutex, Plays, Request, RequestMessage, Response, SocketAddr, Transport, address, clock,
     engine, engine_over, info, read,
 };
-use crate::client::writes::{StoredValue, WriteRequest};
+use crate::client::{
+    prepared::WriteVersion,
+    writes::{StoredValue, WriteRequest},
+};
 
 /// How large a value the nodes of a test take, whether they say so, and the values that they were sent.
 #[derive(Default)]
@@ -67,7 +70,7 @@ fn put(key: &'static str, bytes: usize) -> WriteRequest {
     let key = Key::within(Bytes::from_static(key.as_bytes()), KEY_BYTES_WIRE_MAX).expect("a key");
     let value = Bytes::from(vec![b'x'; bytes]);
     let (metadata, life) = (Bytes::new(), Ttl::from_secs(60).expect("a lifetime"));
-    let value = Some(StoredValue { value, metadata, life, token: None });
+    let value = Some(StoredValue { value, metadata, life, version: WriteVersion::Accepted });
     WriteRequest { key, value, ack: Ack::Local }
 }
 

@@ -56,7 +56,7 @@ fn an_answer_that_does_not_complete_leaves_the_other_one_pending() {
         let (one, other) = if hedge_first { (second, first) } else { (first, second) };
         let failed = read.on(at(4), answer(one.id, Err(CallFailure::Refused)), &mut state);
         assert!(failed.waits() && failed.ended.as_ref().unwrap().is_error);
-        let warming = Ok(Response::NotFound { warming: true });
+        let warming = Ok(Response::NotFound { warming: true, known: 0 });
         let third = read.on(at(5), answer(other.id, warming), &mut state).sent();
         assert_eq!(third.step.node.0, 3, "then the walk continues");
         assert!(read.on(at(6), Event::Timer, &mut state).waits(), "and is not hedged again");

@@ -58,7 +58,7 @@ fn found(stamp: u64) -> CallResult {
 }
 
 const fn missed() -> CallResult {
-    Ok(Response::NotFound { warming: false })
+    Ok(Response::NotFound { warming: false, known: 0 })
 }
 
 fn refused(code: RefusalCode) -> CallResult {

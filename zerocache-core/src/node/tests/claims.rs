@@ -350,9 +350,9 @@ fn versions_that_callers_claim_move_no_clock_far() {
         metadata: metadata.clone(),
         ttl,
         ack: Ack::Local,
-        token,
+        version: VersionSource::Given(token),
     };
-    let Some(Response::Written(written)) = network.call(9, None, put(Some(version))) else {
+    let Some(Response::Written(written)) = network.call(9, None, put(version)) else {
         panic!("no answer")
     };
     assert_eq!(written.status, Status::Refused);

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     entry::{Change, Record},
-    version::Version,
     wire::{Receipt, ReplicatedRecord, Status, cluster_id, features},
 };
 use crate::{ttl::Ttl, wire::Ack};
@@ -189,8 +188,14 @@ fn writes_of_one_caller_keep_their_order_on_any_node() {
         let envelope = Envelope { cluster: cluster_id("test"), seen, ..Envelope::default() };
         let (value, metadata) = (Bytes::from_static(b"v"), Bytes::new());
         let ttl = Ttl::from_secs(60).unwrap();
-        let request =
-            Request::Put { key: key("k"), value, metadata, ttl, ack: Ack::Local, token: None };
+        let request = Request::Put {
+            key: key("k"),
+            value,
+            metadata,
+            ttl,
+            ack: Ack::Local,
+            version: VersionSource::Accepted,
+        };
         let message = RequestMessage { envelope, request };
         network.input(
             address(1),

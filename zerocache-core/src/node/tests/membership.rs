@@ -130,7 +130,7 @@ fn misses_of_a_leaving_node_are_not_authoritative() {
     network.input(address(2), Input::Shutdown);
     let node = &network.nodes[&address(2)];
     let missed = read(&node.replica.store, &key("k"), network.now(), node.read_policy());
-    assert_eq!(missed, Response::NotFound { warming: true });
+    assert_eq!(missed, Response::NotFound { warming: true, known: 0 });
 }
 
 fn watch(network: &mut Network, n: u64, id: u64, view: u64) {

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod claims;
+mod computed;
 mod drain;
 mod fanout;
 mod feed;
@@ -10,6 +11,7 @@ mod heartbeat;
 mod introductions;
 mod keys;
 mod leases;
+mod locate;
 mod membership;
 mod network;
 mod purges;
@@ -25,7 +27,7 @@ mod prelude {
 
     pub(super) use super::super::*;
     pub(super) use crate::{
-        version::Version,
+        version::{Version, VersionSource},
         wire::{CONTENT_BYTES_MAX, Envelope, NodeState, Request, RequestMessage},
     };
 }

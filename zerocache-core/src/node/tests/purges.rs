@@ -32,7 +32,7 @@ impl Network {
                 metadata: metadata.encode(),
                 ttl: Ttl::from_secs(3_600).unwrap(),
                 ack: Ack::Local,
-                token,
+                version: token.into(),
             },
         )
     }

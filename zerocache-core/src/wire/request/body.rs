@@ -11,11 +11,12 @@ use super::{
 use crate::{
     key::{Key, KeyHash, SHARDS},
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
+    locate::{LOCATED_KEYS_MAX, Spread},
     purge::{PurgeMode, PurgeTarget},
     store::CopyRange,
     time::Instant,
     ttl::Ttl,
-    version::Version,
+    version::{Basis, Version, VersionSource},
     wire::{
         datagram::CONTENT_BYTES_MAX,
         field::{DecodeError, Field},
@@ -53,6 +54,8 @@ pub(super) struct Body {
     lease_ms: u64,
     wait_ms: u64,
     token: Option<Version>,
+    age_ms: Option<u64>,
+    known: u64,
     failed: bool,
     since: u64,
     newer_than: Option<Version>,
@@ -60,6 +63,9 @@ pub(super) struct Body {
     soft: bool,
     hold_ms: u64,
     with_purges: bool,
+    keys: Vec<Key>,
+    digest: bool,
+    spread: Spread,
 }
 
 impl Body {
@@ -96,6 +102,8 @@ impl Body {
             tag::LEASE_MS => self.lease_ms = field.number()?,
             tag::WAIT_MS => self.wait_ms = field.number()?,
             tag::TOKEN => self.token = Some(Version::from_bytes(field.array()?)),
+            tag::AGE_MS => self.age_ms = Some(field.number()?),
+            tag::KNOWN => self.known = field.number()?,
             tag::FAILED => self.failed = field.number()? != 0,
             tag::SINCE => self.since = field.number()?,
             tag::NEWER_THAN => self.newer_than = Some(Version::from_bytes(field.array()?)),
@@ -105,6 +113,10 @@ impl Body {
             }
             tag::SOFT => self.soft = field.number()? != 0,
             tag::HOLD_MS => self.hold_ms = field.number()?,
+            tag::KEYS if self.keys.len() < LOCATED_KEYS_MAX => self.keys.push(read_key(field)?),
+            tag::KEYS => return Err(DecodeError::TooMany(field.tag)),
+            tag::DIGEST => self.digest = field.number()? != 0,
+            tag::SPREAD => self.spread = Spread::from_field(field)?,
             tag::WITH_PURGES => self.with_purges = field.number()? != 0,
             _ => {}
         }
@@ -126,7 +138,13 @@ impl Body {
                 metadata: self.metadata,
                 ttl: self.ttl.ok_or(DecodeError::Missing(tag::TTL_MS))?,
                 ack: self.ack,
-                token: self.token,
+                version: match (self.token, self.age_ms) {
+                    (Some(token), _) => VersionSource::Given(token),
+                    (None, Some(age_ms)) => {
+                        VersionSource::Computed(Basis { age_ms, known: self.known })
+                    }
+                    (None, None) => VersionSource::Accepted,
+                },
             },
             kind::DELETE => Request::Delete { key: key?, ack: self.ack },
             kind::REPLICATE => Request::Replicate(self.records),
@@ -150,6 +168,10 @@ impl Body {
                 replayed: self.token,
             },
             kind::FOLLOW => Request::Follow { since: self.since, with_purges: self.with_purges },
+            kind::LOCATE => {
+                let Self { keys, digest, spread, .. } = self;
+                Request::Locate { keys, digest, spread }
+            }
             kind::GOSSIP => Request::Gossip(self.gossip),
             kind::DIGESTS => Request::Digests {
                 window: self.window,

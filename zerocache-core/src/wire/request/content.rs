@@ -7,6 +7,7 @@ use super::{
 use crate::{
     purge::PurgeMode,
     time::Instant,
+    version::{Basis, VersionSource},
     wire::{
         field::Writer,
         repair::{Resolution, write_buckets, write_hashes, write_numbers, write_range},
@@ -29,6 +30,7 @@ impl Request {
             Self::Release { .. } => kind::RELEASE,
             Self::Follow { .. } => kind::FOLLOW,
             Self::Purge { .. } => kind::PURGE,
+            Self::Locate { .. } => kind::LOCATE,
             Self::Digests { .. } => kind::DIGESTS,
             Self::BucketVersions(_) => kind::BUCKET_VERSIONS,
             Self::KeyVersions(_) => kind::KEY_VERSIONS,
@@ -58,6 +60,7 @@ impl Request {
             | Self::Delete { key, .. }
             | Self::Lease { key, .. }
             | Self::Release { key, .. } => key.as_bytes().len(),
+            Self::Locate { keys, .. } => keys.iter().map(|key| key.as_bytes().len() + 8).sum(),
             Self::Ping
             | Self::Goodbye
             | Self::Copy { .. }
@@ -79,7 +82,7 @@ impl Request {
             Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),
             Self::Ping | Self::Goodbye => {}
             Self::Get { key } => out.bytes(tag::KEY, key.as_bytes()),
-            Self::Put { key, value, metadata, ttl, ack, token } => {
+            Self::Put { key, value, metadata, ttl, ack, version } => {
                 out.bytes(tag::KEY, key.as_bytes());
                 out.shared(tag::VALUE, value);
                 if !metadata.is_empty() {
@@ -87,9 +90,7 @@ impl Request {
                 }
                 out.number(tag::TTL_MS, ttl.as_millis());
                 out.number(tag::ACK, ack.to_number());
-                if let Some(token) = token {
-                    out.bytes(tag::TOKEN, &token.to_bytes());
-                }
+                write_version(out, *version);
             }
             Self::Delete { key, ack } => {
                 out.bytes(tag::KEY, key.as_bytes());
@@ -129,6 +130,15 @@ impl Request {
                     out.number(tag::WITH_PURGES, 1);
                 }
             }
+            Self::Locate { keys, digest, spread } => {
+                for key in keys {
+                    out.bytes(tag::KEYS, key.as_bytes());
+                }
+                if *digest {
+                    out.number(tag::DIGEST, 1);
+                }
+                out.number(tag::SPREAD, spread.to_number());
+            }
             Self::Watch { view } => out.number(tag::VIEW, *view),
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Replicate(records) => {
@@ -165,5 +175,19 @@ impl Request {
                 write_range(out, tags, *range);
             }
         }
+    }
+}
+
+/// Appends where the version of a Put comes from.
+pub(super) fn write_version(out: &mut Writer<'_>, version: VersionSource) {
+    match version {
+        VersionSource::Accepted => {}
+        VersionSource::Computed(Basis { age_ms, known }) => {
+            out.number(tag::AGE_MS, age_ms);
+            if known > 0 {
+                out.number(tag::KNOWN, known);
+            }
+        }
+        VersionSource::Given(token) => out.bytes(tag::TOKEN, &token.to_bytes()),
     }
 }

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::{
     body::Body,
+    content::write_version,
     tags::{kind, tag},
 };
 use super::{
@@ -20,11 +21,12 @@ use super::{
 };
 use crate::{
     key::{Key, KeyHash},
+    locate::Spread,
     purge::{PurgeMode, PurgeTarget},
     store::CopyRange,
     time::Instant,
     ttl::Ttl,
-    version::{Incarnation, Version},
+    version::{Incarnation, Version, VersionSource},
 };
 
 /// The most records in one [`Request::Replicate`].
@@ -122,9 +124,9 @@ pub enum Request {
         ttl: Ttl,
         /// The replicas that must store the value before the response.
         ack: Ack,
-        /// The version of the write, from [`Response::LeaseGranted`](super::Response::LeaseGranted). The
-        /// node assigns one if there is none.
-        token: Option<Version>,
+        /// Where the version comes from; a given one is from
+        /// [`Response::LeaseGranted`](super::Response::LeaseGranted).
+        version: VersionSource,
     },
     /// Deletes a key.
     Delete {
@@ -179,6 +181,15 @@ pub enum Request {
         since: u64,
         /// The caller knows what purges are. To others the node says that it lost changes instead.
         with_purges: bool,
+    },
+    /// Asks what nodes hold of keys.
+    Locate {
+        /// The keys, at most [`LOCATED_KEYS_MAX`](crate::locate::LOCATED_KEYS_MAX).
+        keys: Vec<Key>,
+        /// Digests of the values are wanted, too.
+        digest: bool,
+        /// The nodes.
+        spread: Spread,
     },
     /// Exchanges gossip about members where datagrams do not pass.
     Gossip(Bytes),
@@ -306,8 +317,8 @@ impl RequestMessage {
         out: &mut Writer<'_>,
         seen: u64,
         (key, value, metadata): (&[u8], &[u8], &[u8]),
-        ttl: Ttl,
-        ack: Ack,
+        (ttl, ack): (Ttl, Ack),
+        version: VersionSource,
     ) {
         out.varint(kind::PUT);
         write_seen(out, seen);
@@ -318,6 +329,7 @@ impl RequestMessage {
         }
         out.number(tag::TTL_MS, ttl.as_millis());
         out.number(tag::ACK, ack.to_number());
+        write_version(out, version);
     }
 
     /// Appends a Delete for a receiver that knows the envelope except for `seen`.

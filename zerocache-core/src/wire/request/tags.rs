@@ -19,6 +19,7 @@ pub mod kind {
     pub const RELEASE: u64 = 23;
     pub const FOLLOW: u64 = 24;
     pub const PURGE: u64 = 25;
+    pub const LOCATE: u64 = 26;
 }
 
 pub mod tag {
@@ -47,6 +48,8 @@ pub mod tag {
     pub const COLDER_THAN: u32 = 31;
     pub const SINCE_TICK: u32 = 32;
     pub const LAST_SHARD: u32 = 33;
+    pub const AGE_MS: u32 = 35;
+    pub const KNOWN: u32 = 36;
     pub const GOSSIP: u32 = 40;
     pub const VIEW: u32 = 41;
     pub const LEASE_MS: u32 = 42;
@@ -59,4 +62,7 @@ pub mod tag {
     pub const SOFT: u32 = 49;
     pub const HOLD_MS: u32 = 50;
     pub const WITH_PURGES: u32 = 51;
+    pub const KEYS: u32 = 60;
+    pub const DIGEST: u32 = 61;
+    pub const SPREAD: u32 = 62;
 }

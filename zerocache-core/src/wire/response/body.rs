@@ -9,6 +9,7 @@ use super::{
     tags::{kind, tag},
 };
 use crate::{
+    locate::NodeCopies,
     store::{CopyCursor, KeyVersion},
     version::{Incarnation, Version},
     wire::{
@@ -16,6 +17,7 @@ use crate::{
         datagram::CONTENT_BYTES_MAX,
         field::{DecodeError, Field},
         hello::{Hello, NodeState},
+        locate::NODES_MAX,
         outcome::{Receipt, Refusal, RefusalCode, Status, Written},
         repair::{
             Digests, FetchedItem, ITEMS_MAX, SELECTORS_MAX, cursor_from, read_lineage,
@@ -34,6 +36,7 @@ pub(super) struct Body {
     view: u64,
     version: Option<Version>,
     warming: bool,
+    known: u64,
     status: Option<Status>,
     replicas: [u32; 2],
     receipts: Vec<Receipt>,
@@ -52,6 +55,7 @@ pub(super) struct Body {
     lost: bool,
     changes: Vec<KeyChange>,
     purges: Vec<KeyChange>,
+    located: Vec<NodeCopies>,
 }
 
 impl Body {
@@ -64,6 +68,7 @@ impl Body {
             tag::VIEW => self.view = field.number()?,
             tag::VERSION => self.version = Some(Version::from_bytes(field.array()?)),
             tag::WARMING => self.warming = field.number()? != 0,
+            tag::KNOWN => self.known = field.number()?,
             tag::STATUS => self.status = Some(Status::from_field(field)?),
             tag::REPLICAS => self.replicas[0] = count(field)?,
             tag::REPLICAS_WANTED => self.replicas[1] = count(field)?,
@@ -90,6 +95,10 @@ impl Body {
             tag::LOST => self.lost = field.number()? != 0,
             tag::CHANGES => self.changes = read_changes(field)?,
             tag::PURGES => self.purges = read_changes(field)?,
+            tag::NODE_COPIES if self.located.len() < NODES_MAX => {
+                self.located.push(NodeCopies::read(field.reader())?);
+            }
+            tag::NODE_COPIES => return Err(DecodeError::TooMany(field.tag)),
             tag::ITEM if self.items.len() < ITEMS_MAX => {
                 self.items.push(FetchedItem::read(field.reader())?);
             }
@@ -115,7 +124,7 @@ impl Body {
                 wall_ms: self.wall_ms,
             },
             kind::DONE => Response::Done,
-            kind::NOT_FOUND => Response::NotFound { warming: self.warming },
+            kind::NOT_FOUND => Response::NotFound { warming: self.warming, known: self.known },
             kind::WRITTEN => Response::Written(Written {
                 status: self.status.ok_or(DecodeError::Missing(tag::STATUS))?,
                 replicas: self.replicas[0],
@@ -131,6 +140,7 @@ impl Body {
                 let Self { next, lost, changes, purges, .. } = self;
                 Response::Changes { next, lost, changes, purges }
             }
+            kind::LOCATED => Response::Located(self.located),
             kind::GOSSIP => Response::Gossip(self.gossip),
             kind::REFUSED => Response::Refused(Refusal {
                 code: RefusalCode::from_number(self.code),

@@ -15,6 +15,7 @@ use super::{
     changes::{KeyChange, write_changes},
     field::{DecodeError, Reader, Writer},
     hello::{Hello, NodeState},
+    locate::{COPY_BYTES, NODES_MAX},
     outcome::{Receipt, Refusal, RefusalCode, Written},
     repair::{
         Digests, FetchedItem, KEY_VERSION_BYTES, cursor_number, write_lineage, write_numbers,
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
+    locate::NodeCopies,
     store::{CopyCursor, KeyVersion},
     ttl::Ttl,
     version::{Incarnation, Version},
@@ -64,6 +66,8 @@ pub enum Response {
     NotFound {
         /// The miss is not authoritative: the node is warming or leaving, and others may have a value.
         warming: bool,
+        /// The stamp of the newest version of the key that the node knows, if that is recent; 0 otherwise.
+        known: u64,
     },
     /// The outcome of a write.
     Written(Written),
@@ -87,6 +91,8 @@ pub enum Response {
         /// The purges: identities of targets, and the stamps up to which their entries ended.
         purges: Vec<KeyChange>,
     },
+    /// What nodes hold of the keys, sorted by region and address.
+    Located(Vec<NodeCopies>),
     /// Gossip about members.
     Gossip(Bytes),
     /// The requested digests, in order.
@@ -143,6 +149,7 @@ impl Response {
             Self::LeaseGranted { .. } => kind::LEASE_GRANTED,
             Self::LeaseHeld => kind::LEASE_HELD,
             Self::Changes { .. } => kind::CHANGES,
+            Self::Located(_) => kind::LOCATED,
             Self::Digests(_) => kind::DIGESTS,
             Self::Versions { .. } => kind::VERSIONS,
             Self::Items { .. } => kind::ITEMS,
@@ -175,6 +182,9 @@ impl Response {
             Self::Digests(digests) => 8 * digests.digests.len() + 24 * digests.sync_ages.len(),
             Self::Versions { versions, .. } => KEY_VERSION_BYTES * versions.len(),
             Self::Items { items, .. } => items.iter().map(|item| item.payload_bytes() + 48).sum(),
+            Self::Located(nodes) => {
+                nodes.iter().map(|node| 128 + COPY_BYTES * node.copies.len()).sum()
+            }
             Self::Refused(refusal) => refusal.text.len().min(TEXT_BYTES_MAX),
             _ => 0,
         };
@@ -198,6 +208,7 @@ impl Response {
                 write_changes(out, tag::CHANGES, changes);
                 write_purges(out, purges);
             }
+            Self::Located(nodes) => write_located(out, nodes),
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Found { value, metadata, version, remaining_ms } => {
                 out.shared(tag::VALUE, value);
@@ -207,7 +218,12 @@ impl Response {
                 out.bytes(tag::VERSION, &version.to_bytes());
                 out.number(tag::REMAINING_MS, *remaining_ms);
             }
-            Self::NotFound { warming } => out.number(tag::WARMING, u64::from(*warming)),
+            Self::NotFound { warming, known } => {
+                out.number(tag::WARMING, u64::from(*warming));
+                if *known > 0 {
+                    out.number(tag::KNOWN, *known);
+                }
+            }
             Self::Written(written) => {
                 out.number(tag::STATUS, written.status.to_number());
                 out.number(tag::REPLICAS, u64::from(written.replicas));
@@ -274,10 +290,10 @@ impl Response {
     /// becomes [`NotFound`](Self::NotFound).
     #[must_use]
     pub fn delayed_by(mut self, delay_ms: u64) -> Self {
-        if let Self::Found { remaining_ms, .. } = &mut self {
+        if let Self::Found { remaining_ms, version, .. } = &mut self {
             *remaining_ms = remaining_ms.saturating_sub(delay_ms);
             if *remaining_ms == 0 && delay_ms > 0 {
-                return Self::NotFound { warming: false };
+                return Self::NotFound { warming: false, known: version.stamp() };
             }
         }
         if let Self::Items { items, .. } = &mut self {
@@ -349,6 +365,12 @@ fn truncated(text: &str) -> &str {
         .map(|(at, c)| at + c.len_utf8())
         .take_while(|end| *end <= TEXT_BYTES_MAX);
     &text[..cut.last().unwrap_or(0)]
+}
+
+fn write_located(out: &mut Writer<'_>, nodes: &[NodeCopies]) {
+    for node in nodes.iter().take(NODES_MAX) {
+        out.nested(tag::NODE_COPIES, |out| node.write(out));
+    }
 }
 
 fn write_purges(out: &mut Writer<'_>, purges: &[KeyChange]) {

@@ -16,6 +16,7 @@ pub mod kind {
     pub const LEASE_GRANTED: u64 = 22;
     pub const LEASE_HELD: u64 = 23;
     pub const CHANGES: u64 = 24;
+    pub const LOCATED: u64 = 26;
 }
 
 pub mod tag {
@@ -45,10 +46,12 @@ pub mod tag {
     pub const MORE: u32 = 24;
     pub const TICK: u32 = 25;
     pub const LINEAGE: u32 = 26;
+    pub const KNOWN: u32 = 27;
     pub const GOSSIP: u32 = 40;
     pub const NEXT: u32 = 41;
     pub const LOST: u32 = 42;
     pub const CHANGES: u32 = 43;
     pub const VALUE_BYTES_MAX: u32 = 44;
     pub const PURGES: u32 = 45;
+    pub const NODE_COPIES: u32 = 60;
 }

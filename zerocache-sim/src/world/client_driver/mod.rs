@@ -5,6 +5,7 @@ mod batches;
 mod leases;
 mod near;
 mod operations;
+mod purges;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

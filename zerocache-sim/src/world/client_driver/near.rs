@@ -58,6 +58,7 @@ pub(in crate::world) struct NearFill {
 /// A value that may be kept, and how long it lives from the begin of its read or write on.
 pub(super) struct NearValue {
     pub(super) value: Bytes,
+    pub(super) metadata: Bytes,
     pub(super) version: Version,
     pub(super) remaining_ms: u64,
     pub(super) node: Incarnation,
@@ -205,13 +206,41 @@ impl World {
         let Entry { ref value, version, expiry, node, began_us, kept_us, .. } = *entry;
         trace!(self, "client {client} finds {version} of key {key} near");
         let hash = near_hash(self.keys[key].as_bytes());
-        self.checker.near_hit(&NearHit { client, key, hash, version, began_us, kept_us });
+        self.checker.near_hit(&NearHit { client, key, hash, version, value, began_us, kept_us });
         if let Some(host) = self.checker.host_of(node) {
             let remaining_ms = expiry.since_ms(now);
             self.checker.held(host, &StoredValue { key, version, value, remaining_ms });
         }
         self.check_own(client, &read, Some(version));
         None
+    }
+
+    /// The rules of the near cache of a client.
+    pub(super) fn near_rules(&self, client: usize) -> Option<&NearRules<impl NearStorage + use<>>> {
+        self.clients[client].near.as_ref().map(|near| &near.rules)
+    }
+
+    /// Checks at the end that no near cache serves what a purge had ended that a node knows.
+    pub(in crate::world) fn check_near_purged(&mut self, latest: &[Option<Version>]) {
+        for client in 0..self.clients.len() {
+            let now = self.client_now(client);
+            let Some(near) = &self.clients[client].near else { continue };
+            if !near.rules.is_followed(now) {
+                continue;
+            }
+            let entries = near.rules.storage();
+            let serves =
+                |entry: &&Rc<Entry>| near.rules.is_servable(&entry.times, now, NEAR_AGE_MS);
+            let all: Vec<_> = entries.all.borrow().values().filter(serves).map(Rc::clone).collect();
+            for entry in all {
+                let Some(key) = self.number_of(&entry.key) else { continue };
+                let (value, version) = (&entry.value[..], entry.version);
+                let remaining_ms = entry.expiry.since_ms(now);
+                let held = StoredValue { key, version, value, remaining_ms };
+                let holder = format!("the near cache of client {client}");
+                self.checker.check_purged_at_last(&holder, &held, |number| latest[number]);
+            }
+        }
     }
 
     /// A write of a client begins, and what it writes may be kept.
@@ -241,11 +270,11 @@ impl World {
         let now = self.client_now(client);
         let Some((near, fill)) = self.clients[client].near.as_ref().zip(fill) else { return };
         let NearFill { permit, began_us } = fill;
-        let NearValue { value, version, remaining_ms, node } = kept;
-        if let Some(times) = near.rules.times(permit, remaining_ms, &Metadata::default()) {
+        let NearValue { value, metadata, version, remaining_ms, node } = kept;
+        let Ok(decoded) = Metadata::decode(&metadata) else { return };
+        if let Some(times) = near.rules.times(permit, remaining_ms, &decoded) {
             let (key, expiry) = (self.keys[key].clone(), permit.started().plus_ms(remaining_ms));
             let kept_us = self.now_us;
-            let metadata = Bytes::new();
             let entry =
                 Entry { key, times, value, metadata, version, expiry, node, began_us, kept_us };
             near.rules.insert(Rc::new(entry), now);
@@ -299,9 +328,9 @@ impl World {
         // The answer to an earlier following means nothing any more.
         let following = near.following.as_mut().filter(|following| following.number == number);
         let Some(following) = following else { return };
-        if let Ok(Response::Changes { lost, changes, .. }) = result {
+        if let Ok(Response::Changes { lost, changes, purges, .. }) = result {
             let node = following.node;
-            self.checker.changes_reported(client, node, asked_us, (*lost, changes));
+            self.checker.changes_reported(client, node, asked_us, (*lost, changes, purges));
         }
         let lookups = near.lookups;
         match following.follower.answered(result, || lookups, &near.rules, now) {

@@ -1,5 +1,6 @@
 //! Reads and writes of one key.
 
+use bytes::Bytes;
 use zerocache_core::{
     call::CallResult,
     client::{
@@ -7,6 +8,7 @@ use zerocache_core::{
         ReadOptions, ReadResult, ReadRules, WriteResult, WriteRules,
     },
     time::Instant,
+    ttl::Ttl,
     version::{Incarnation, Version},
     wire::{Ack, Request, Status, Written},
 };
@@ -15,6 +17,7 @@ use super::{
     super::{Event, World, trace},
     Purpose,
     near::{NearFill, NearValue},
+    purges::RunningPurge,
 };
 use crate::{
     checker::{AcknowledgedWrite, Rule},
@@ -29,9 +32,10 @@ pub(super) struct RunningOperation {
     is_over: bool,
 }
 
-enum KeyMachine {
+pub(super) enum KeyMachine {
     Read(RunningRead, Machine<ReadRules>),
     Write(RunningWrite, Machine<WriteRules>),
+    Purge(RunningPurge, Machine<WriteRules>),
 }
 
 /// A read of a key, as the checker sees it.
@@ -84,7 +88,9 @@ impl RunningWrite {
         match self.operation {
             Operation::Put { bytes, ttl, ack } => {
                 let value = value(self.id, bytes);
-                Request::Put { key, value, metadata: bytes::Bytes::new(), ttl, ack, token }
+                let metadata = world.metadata_of(self.id, ttl);
+                let version = token.into();
+                Request::Put { key, value, metadata, ttl, ack, version }
             }
             _ => Request::Delete { key, ack: self.ack() },
         }
@@ -141,7 +147,7 @@ impl World {
         self.begin_operation(client, id, KeyMachine::Write(write, machine));
     }
 
-    fn begin_operation(&mut self, client: usize, serial: u64, machine: KeyMachine) {
+    pub(super) fn begin_operation(&mut self, client: usize, serial: u64, machine: KeyMachine) {
         let running = RunningOperation { machine, pending: 0, is_over: false };
         self.clients[client].operations.insert(serial, running);
         self.drive(client, serial, Input::Start);
@@ -154,6 +160,14 @@ impl World {
 
     pub(super) fn read_rules(&self, key: usize) -> ReadRules {
         ReadRules::new(self.keys[key].as_bytes(), &ReadOptions::default())
+    }
+
+    /// The metadata of the value of a write: tags and stale times, if there are purges.
+    pub(super) fn metadata_of(&self, id: WriteId, ttl: Ttl) -> Bytes {
+        match self.plan.registers.is_empty() {
+            true => Bytes::new(),
+            false => crate::purges::metadata(id, ttl.as_millis()),
+        }
     }
 
     /// A read that begins now.
@@ -219,6 +233,13 @@ impl World {
                     self.write_completed(client, &write, answered, result);
                 }
             }
+            KeyMachine::Purge(purge, machine) => {
+                let purge = *purge;
+                let Reaction { action, .. } = machine.on(now, input, &mut at.state);
+                if let Some(result) = self.act(client, serial, action) {
+                    self.purge_completed(client, purge, &result);
+                }
+            }
         }
     }
 
@@ -275,6 +296,14 @@ impl World {
                 }
                 write.request(self)
             }
+            KeyMachine::Purge(purge, _) => {
+                purge.seen = outgoing.seen;
+                let purge = *purge;
+                if outgoing.is_hedge {
+                    self.checker.violate(Rule::Hedged, format!("client {client} hedges a purge"));
+                }
+                self.purge_request(purge)
+            }
         };
         let purpose = Purpose::Attempt { operation: serial, id: outgoing.id };
         self.send_planned(client, purpose, outgoing, request);
@@ -288,11 +317,12 @@ impl World {
                 found = Some(item.version);
                 self.clients[client].found.insert(read.key, item.version);
                 self.checker.received(read.key, item.version, &item.value);
-                let FoundItem { value, version, remaining_ms, .. } = item;
-                let kept = NearValue { value, version, remaining_ms, node: step.node };
+                let FoundItem { value, metadata, version, remaining_ms } = item;
+                let node = step.node;
+                let kept = NearValue { value, metadata, version, remaining_ms, node };
                 self.keep_near(client, (read.key, read.near), kept);
             }
-            ReadResult::Miss => self.counts.misses += 1,
+            ReadResult::Miss { .. } => self.counts.misses += 1,
             ReadResult::Refused(_) | ReadResult::Denied(..) => return self.counts.invalid += 1,
             ReadResult::Unreachable { .. } => self.counts.unreachable += 1,
         }
@@ -342,7 +372,8 @@ impl World {
         let (Status::Stored, Some(version)) = (written.status, written.version) else { return };
         let Operation::Put { bytes, ttl, .. } = write.operation else { return };
         let (value, remaining_ms) = (value(write.id, bytes), ttl.as_millis());
-        let kept = NearValue { value, version, remaining_ms, node: version.incarnation() };
+        let (metadata, node) = (self.metadata_of(write.id, ttl), version.incarnation());
+        let kept = NearValue { value, metadata, version, remaining_ms, node };
         self.keep_near(client, (write.key, write.near), kept);
     }
 }

@@ -115,7 +115,7 @@ fn put(name: &str, value: &str, token: Version, ack: Ack) -> Request {
         metadata: Bytes::new(),
         ttl: Ttl::from_secs(60).unwrap(),
         ack,
-        token: Some(token),
+        version: VersionSource::Given(token),
     }
 }
 

@@ -81,7 +81,7 @@ fn unsolicited_responses_are_ignored() {
     }
     let call = calls.register(at(0), at(500), Waiter::None, UNKNOWN).ok().unwrap();
     calls.complete(call.id, Ok(Response::Done));
-    assert!(calls.complete(call.id, Ok(Response::NotFound { warming: false })).is_none());
+    assert!(calls.complete(call.id, Ok(Response::NotFound { warming: false, known: 0 })).is_none());
     assert_eq!(fetch(&mut calls, call.id), Some(Ok(Response::Done)));
 }
 

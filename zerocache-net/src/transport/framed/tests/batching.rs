@@ -13,7 +13,7 @@ use zerocache_core::{
     key::Key,
     limits::Limits,
     ttl::Ttl,
-    version::Incarnation,
+    version::{Incarnation, VersionSource},
     wire::{Ack, Envelope, Request, RequestMessage, Response, Writer},
 };
 
@@ -125,7 +125,13 @@ impl Encode for FastMessage<'_> {
             None => RequestMessage::encode_get(out, self.key),
             Some(value) => {
                 let ttl = Ttl::from_millis(1_000).unwrap();
-                RequestMessage::encode_put(out, 0, (self.key, value, &[]), ttl, Ack::Local);
+                RequestMessage::encode_put(
+                    out,
+                    0,
+                    (self.key, value, &[]),
+                    (ttl, Ack::Local),
+                    VersionSource::Accepted,
+                );
             }
         }
     }
@@ -151,7 +157,7 @@ fn message(number: usize, ask: &Ask) -> RequestMessage {
                 metadata,
                 ttl,
                 ack: Ack::Local,
-                token: None,
+                version: VersionSource::Accepted,
             }
         }
     };

@@ -18,6 +18,7 @@ use zerocache_core::{
     key::Key,
     limits::Limits,
     ttl::Ttl,
+    version::VersionSource,
     wire::{
         Ack, Envelope, RefusalCode, Request, RequestMessage, Response,
         frame::{Frame, Header, Opcode},
@@ -65,7 +66,14 @@ fn key() -> Key {
 
 fn put(bytes: usize) -> Request {
     let (value, ttl) = (Bytes::from(vec![1; bytes]), Ttl::from_millis(1_000).unwrap());
-    Request::Put { key: key(), value, metadata: Bytes::new(), ttl, ack: Ack::Local, token: None }
+    Request::Put {
+        key: key(),
+        value,
+        metadata: Bytes::new(),
+        ttl,
+        ack: Ack::Local,
+        version: VersionSource::Accepted,
+    }
 }
 
 fn check_found(number: usize, ended: Result<Response, CallFailure>) {
@@ -109,7 +117,7 @@ fn retired_connection_ends_with_its_last_call() {
         // The driver has looked at it when this call has ended.
         let other = call(&connection, Request::Ping).unwrap();
         let (other_asked, _) = frames.next().await;
-        let found = Response::NotFound { warming: true };
+        let found = Response::NotFound { warming: true, known: 0 };
         frames.respond(other_asked.id, &found).await;
         assert_eq!(other.await, Ok(found.clone()));
         assert!(!connection.is_closed());

@@ -1,0 +1,174 @@
+//! Copies that differ: what verification says of them, and their repair. The tests speak as nodes, to give one
+//! node what the others do not get.
+
+use bytes::Bytes;
+use serde_json::Value as Json;
+use zerocache_core::entry::{Change, Record};
+use zerocache_core::version::{Incarnation, Version};
+use zerocache_core::wire::{
+    Envelope, Receipt, ReplicatedRecord, Request, RequestMessage, Response, cluster_id,
+};
+use zerocache_net::clock;
+use zerocache_tests::cluster::Cluster;
+use zerocache_tests::frames::CLUSTER;
+use zerocache_tests::messages::key;
+use zerocache_tests::node::Node;
+use zerocache_tests::poll::until;
+use zerocache_tests::transport::TransportKind;
+
+const REGIONS: [&str; 9] = ["lima", "lima", "lima", "oslo", "oslo", "oslo", "rome", "rome", "rome"];
+
+/// A copy that one node gets.
+#[derive(Clone, Copy)]
+struct Planted {
+    version: Version,
+    value: &'static str,
+    life_ms: u64,
+}
+
+fn version(age_ms: u64) -> Version {
+    let wall_ms = clock::now().wall_ms - age_ms;
+    Version::new(wall_ms << Version::COUNTER_BITS, Incarnation(7))
+}
+
+fn plant(node: &Node, name: &str, copy: Planted) {
+    let Planted { version, value, life_ms } = copy;
+    let expires = clock::mono().plus_ms(life_ms);
+    let change = Change::Put { value: Bytes::from(value), metadata: Bytes::new(), expires };
+    let record = Record { key: key(name), version, change };
+    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: false }]);
+    let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
+    let message = RequestMessage { envelope, request }.encode(clock::mono());
+    let response = TransportKind::Http.caller(node.address()).ask(&message);
+    assert_eq!(response, Response::Replicated(vec![Receipt::Holds(version)]));
+}
+
+fn post(node: &Node, path: &str) -> Json {
+    let answer = node.http("POST", path, b"");
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    answer.json()
+}
+
+fn verdict<'a>(document: &'a Json, node: &Node) -> &'a str {
+    let nodes = document["nodes"].as_array().expect("nodes");
+    let node = nodes.iter().find(|one| one["address"] == node.address().to_string());
+    node.and_then(|node| node["verdict"].as_str()).expect("a verdict")
+}
+
+/// Repair between nodes finds older and missing copies within seconds: tests that need them try again with
+/// another key until they were faster.
+fn first_in_time<T>(what: &str, mut attempt: impl FnMut(&str) -> Option<T>) -> T {
+    let mut number = 0;
+    until(what, || {
+        number += 1;
+        attempt(&format!("k{number}"))
+    })
+}
+
+#[test]
+fn copies_that_differ_are_named_and_repaired() {
+    let cluster = Cluster::start(&REGIONS);
+    let [damaged, behind, evicted] = [1, 5, 8];
+    let (old, new) = (version(20_000), version(10_000));
+    let good = Planted { version: new, value: "value", life_ms: 600_000 };
+    let plant_all = |name: &str| {
+        for (n, node) in cluster.nodes.iter().enumerate() {
+            let copy = match n {
+                _ if n == damaged => Planted { value: "valve", ..good },
+                _ if n == behind => Planted { version: old, value: "older", ..good },
+                // Expired on arrival, as good as evicted.
+                _ if n == evicted => Planted { life_ms: 0, ..good },
+                _ => good,
+            };
+            plant(node, name, copy);
+        }
+    };
+    let name = first_in_time("a verification before the repair between nodes", |name| {
+        plant_all(name);
+        let document = post(&cluster[0], &format!("/v1/verify?key={name}"));
+        assert_eq!(document["agrees"], false, "{document}");
+        assert_eq!(verdict(&document, &cluster[damaged]), "damaged", "{document}");
+        assert_eq!(verdict(&document, &cluster[evicted]), "evicted", "{document}");
+        for n in [0, 2, 3, 4, 6, 7] {
+            assert_eq!(verdict(&document, &cluster[n]), "same", "{document}");
+        }
+        (verdict(&document, &cluster[behind]) == "behind").then(|| name.to_owned())
+    });
+
+    let repaired = post(&cluster[3], &format!("/v1/repair?key={name}"));
+    let rewritten = repaired["rewritten"].as_str().expect("a version");
+    assert!(rewritten.parse::<Version>().expect("a version") > new);
+    assert_eq!(repaired["agrees"], true, "{repaired}");
+    for one in repaired["repaired"].as_array().expect("nodes") {
+        assert_eq!(one["after"], "same", "{repaired}");
+    }
+    let named = |n: usize| {
+        let address = cluster[n].address().to_string();
+        let all = repaired["repaired"].as_array().expect("nodes");
+        all.iter().any(|one| one["address"] == address)
+    };
+    assert!(named(damaged) && !named(evicted), "{repaired}");
+    for n in [damaged, behind] {
+        assert_eq!(cluster[n].value(name.as_bytes()).as_deref(), Some(&b"value"[..]));
+    }
+    let after = post(&cluster[8], &format!("/v1/verify?key={name}"));
+    assert_eq!((&after["agrees"], &after["version"]), (&true.into(), &repaired["rewritten"]));
+}
+
+#[test]
+fn older_and_missing_copies_get_the_newest_version_and_evicted_ones_stay() {
+    let cluster = Cluster::start(&["lima", "lima", "oslo", "rome"]);
+    let (old, new) = (version(20_000), version(10_000));
+    let good = Planted { version: new, value: "value", life_ms: 600_000 };
+    let repaired = first_in_time("a repair before the one between nodes", |name| {
+        plant(&cluster[0], name, good);
+        plant(&cluster[1], name, Planted { life_ms: 0, ..good });
+        plant(&cluster[2], name, Planted { version: old, value: "older", ..good });
+        let repaired = post(&cluster[3], &format!("/v1/repair?key={name}"));
+        let before: Vec<_> = repaired["repaired"].as_array().expect("nodes").clone();
+        let before: Vec<_> = before.iter().map(|one| one["before"].clone()).collect();
+        (before == ["behind", "missing"]).then_some(repaired)
+    });
+    assert_eq!(repaired["rewritten"], Json::Null, "{repaired}");
+    assert_eq!(repaired["version"], new.to_string());
+    assert_eq!(repaired["agrees"], true);
+    for (n, expected) in ["same", "evicted", "same", "same"].into_iter().enumerate() {
+        assert_eq!(verdict(&repaired, &cluster[n]), expected, "{repaired}");
+    }
+}
+
+#[test]
+fn node_to_repair_from_is_chosen_where_no_content_has_a_majority() {
+    let cluster = Cluster::start(&["lima", "oslo"]);
+    let good = Planted { version: version(10_000), value: "value", life_ms: 600_000 };
+    plant(&cluster[0], "k", good);
+    plant(&cluster[1], "k", Planted { value: "valve", ..good });
+    let document = post(&cluster[0], "/v1/verify?key=k");
+    for node in &cluster.nodes {
+        assert_eq!(verdict(&document, node), "damaged", "{document}");
+    }
+    let refused = cluster[0].http("POST", "/v1/repair?key=k", b"");
+    assert_eq!((refused.status, &refused.json()["code"]), (409, &"conflict".into()));
+    let from = cluster[1].address();
+    let repaired = post(&cluster[0], &format!("/v1/repair?key=k&from={from}"));
+    assert_eq!(repaired["agrees"], true, "{repaired}");
+    assert_eq!(cluster[0].value(b"k").as_deref(), Some(&b"valve"[..]));
+    // Over HTTP, what an operator did is in the log.
+    assert!(cluster[0].log().contains("repair requested"));
+}
+
+#[test]
+fn newest_delete_is_what_a_repair_brings() {
+    let cluster = Cluster::start(&["lima", "oslo"]);
+    let (old, new) = (version(20_000), version(10_000));
+    let gone = Planted { version: new, value: "", life_ms: 0 };
+    let repaired = first_in_time("a repair before the one between nodes", |name| {
+        plant(&cluster[0], name, gone);
+        plant(&cluster[1], name, Planted { version: old, value: "older", life_ms: 600_000 });
+        let repaired = post(&cluster[1], &format!("/v1/repair?key={name}"));
+        assert_eq!(cluster[1].value(name.as_bytes()), None);
+        repaired["repaired"].as_array().is_some_and(|all| all.len() == 1).then_some(repaired)
+    });
+    assert_eq!((&repaired["found"], &repaired["agrees"]), (&false.into(), &true.into()));
+    assert_eq!(repaired["repaired"][0]["before"], "behind");
+}

@@ -1,0 +1,167 @@
+//! Where the copies of a key are: the same answer from every node, and writes that wait for each of them.
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use zerocache_tests::cluster::Cluster;
+use zerocache_tests::node::Node;
+use zerocache_tests::poll::{timed, until, until_true};
+
+const REGIONS: [&str; 9] = ["lima", "lima", "lima", "oslo", "oslo", "oslo", "rome", "rome", "rome"];
+
+/// How long an answer may take while a node is frozen, ten times over: 1.4 s.
+const FROZEN_MAX: Duration = Duration::from_secs(15);
+
+fn located(node: &Node, query: &str) -> Json {
+    let answer = node.http("GET", &format!("/v1/locate?{query}"), b"");
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    answer.json()
+}
+
+fn nodes(document: &Json) -> &Vec<Json> {
+    document["nodes"].as_array().expect("nodes")
+}
+
+/// The document without what differs from node to node.
+fn comparable(mut document: Json) -> Json {
+    for node in document["nodes"].as_array_mut().expect("nodes") {
+        let node = node.as_object_mut().expect("a node");
+        for name in ["ttl_ms", "rank", "latency_ms"] {
+            assert!(node.remove(name).is_some(), "no {name}");
+        }
+    }
+    document
+}
+
+/// The values of a field, node by node.
+fn all(document: &Json, name: &str) -> Vec<String> {
+    let text = |node: &Json| node[name].as_str().unwrap_or("-").to_owned();
+    nodes(document).iter().map(text).collect()
+}
+
+#[test]
+fn every_node_gives_the_same_answer() {
+    let cluster = Cluster::start(&REGIONS);
+    cluster[4].put("a b/ü".as_bytes(), b"value", "ttl=600&ack=all");
+    let query = "key=a%20b/%C3%BC&digest=true";
+    let first = until("nine copies", || {
+        let document = located(&cluster[0], query);
+        (all(&document, "state").iter().all(|state| state == "value")).then_some(document)
+    });
+    assert_eq!((nodes(&first).len(), &first["agrees"]), (9, &Json::Bool(true)), "{first}");
+    assert_eq!(all(&first, "region"), REGIONS);
+    assert!(all(&first, "verdict").iter().all(|verdict| verdict == "same"), "{first}");
+    assert_eq!(first["key"], "a b/ü");
+    for node in &cluster.nodes {
+        let document = located(node, query);
+        let own = nodes(&document).iter().find(|one| one["rank"] == 1).expect("a nearest node");
+        assert_eq!(own["latency_ms"], 0.0, "{document}");
+        assert_eq!(own["address"], node.address().to_string());
+        assert_eq!(comparable(document), comparable(first.clone()));
+    }
+    // Each entry of the list says where to read it.
+    let url = nodes(&first)[8]["url"].as_str().expect("a URL");
+    let path = url.split_once("://").and_then(|(_, rest)| Some(rest.split_at(rest.find('/')?).1));
+    let read = cluster[8].http("GET", path.expect("a path"), b"");
+    assert_eq!((read.status, &read.body[..]), (200, &b"value"[..]));
+    // A key of which nobody knows.
+    let nothing = located(&cluster[2], "key_hex=00ff");
+    assert_eq!(nothing["key"], Json::Null);
+    assert!(all(&nothing, "state").iter().all(|state| state == "nothing"), "{nothing}");
+    assert_eq!((&nothing["agrees"], &nothing["found"]), (&true.into(), &false.into()));
+}
+
+#[test]
+fn frozen_node_is_listed_as_unreachable() {
+    let mut cluster = Cluster::start(&REGIONS);
+    cluster[0].put(b"k", b"v", "ttl=600&ack=all");
+    until_true("nine copies", || {
+        all(&located(&cluster[0], "key=k"), "state").iter().all(|state| state == "value")
+    });
+    cluster[4].freeze();
+    let frozen = cluster[4].address().to_string();
+    for asked in [0, 3, 8] {
+        let (document, took) = timed(|| located(&cluster[asked], "key=k"));
+        println!("asked node {asked}: {} ms", took.as_millis());
+        assert!(took < FROZEN_MAX, "{took:?}");
+        for node in nodes(&document) {
+            let is_frozen = node["address"] == frozen;
+            let expected = if is_frozen { "unreachable" } else { "same" };
+            assert_eq!(node["verdict"], expected, "{document}");
+        }
+        assert_eq!(document["agrees"], true);
+    }
+    // A write says who did not get it.
+    let (written, took) = timed(|| cluster[0].delete(b"k", "ack=nodes"));
+    println!("delete: {} ms", took.as_millis());
+    assert!(took < FROZEN_MAX, "{took:?}");
+    assert_eq!((&written["replicas"], &written["replicas_wanted"]), (&8.into(), &9.into()));
+    for node in nodes(&written) {
+        assert_eq!(node["acknowledged"], node["address"] != frozen, "{written}");
+    }
+    cluster[4].resume();
+    let written = until("all nodes", || {
+        let written = cluster[0].delete(b"k", "ack=nodes");
+        (written["replicas"] == 9).then_some(written)
+    });
+    assert!(all(&written, "state").iter().all(|state| state == "tombstone"), "{written}");
+}
+
+#[test]
+fn each_node_acknowledges_purges_and_says_which_it_has() {
+    let cluster = Cluster::start(&["lima", "lima", "oslo", "oslo"]);
+    let purge = |path: &str| {
+        let answer = cluster[1].http("POST", path, b"t\nu\n");
+        assert_eq!(answer.status, 200, "{}", answer.json());
+        answer.json()
+    };
+    let written = until("all nodes", || {
+        let written = purge("/v1/tags/t/purge?ack=nodes&soft=true");
+        (written["replicas"] == 4).then_some(written)
+    });
+    assert!(nodes(&written).iter().all(|node| node["acknowledged"] == true), "{written}");
+    for node in &cluster.nodes {
+        let tag = node.http("GET", "/v1/tags/t", b"").json();
+        assert_eq!(tag["soft"]["version"], written["version"], "{tag}");
+        let versions = all(&tag["soft"], "version");
+        assert!(versions.iter().all(|version| *version == written["version"]), "{tag}");
+        assert_eq!(tag["hard"]["version"], Json::Null);
+    }
+    let several = until("all nodes", || {
+        let several = purge("/v1/tags/purge?ack=nodes");
+        let all = several.as_array().expect("two tags");
+        all.iter().all(|one| one["replicas"] == 4).then_some(several)
+    });
+    assert_eq!((&several[0]["tag"], &several[1]["tag"]), (&"t".into(), &"u".into()));
+    assert_eq!(nodes(&several[1]).len(), 4);
+    let everything = until("all nodes", || {
+        let written = purge("/v1/purge?everything=yes&ack=nodes");
+        (written["replicas"] == 4).then_some(written)
+    });
+    assert_eq!(everything["replicas_wanted"], 4);
+}
+
+#[test]
+fn parameters_and_methods_are_checked() {
+    let cluster = Cluster::start(&["lima"]);
+    let node = &cluster[0];
+    for (method, path, status) in [
+        ("GET", "/v1/locate", 400),
+        ("GET", "/v1/locate?key=", 400),
+        ("GET", "/v1/locate?key=a&key_hex=61", 400),
+        ("GET", "/v1/locate?key_hex=6", 400),
+        ("GET", "/v1/locate?key_hex=007a65726f636163686500", 400),
+        ("GET", "/v1/locate?key=a&digest=1", 400),
+        ("POST", "/v1/locate?key=a", 405),
+        ("GET", "/v1/verify?key=a", 405),
+        ("POST", "/v1/verify?key=a&digest=true", 400),
+        ("GET", "/v1/repair?key=a", 405),
+        ("POST", "/v1/repair?key=a&from=10.0.0.1:1", 400),
+        ("POST", "/v1/repair?key=a", 200),
+        ("PUT", "/v1/entries/a?ack=nodes", 400),
+        ("GET", "/v1/tags/t?soft=true", 400),
+    ] {
+        let answer = node.http(method, path, b"");
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.json());
+    }
+}

@@ -1,0 +1,357 @@
+//! `/v1/locate`, `/v1/verify`: where the copies of a key are, and whether they agree; and writes that wait for
+//! each node.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json,
+    extract::{RawQuery, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response as HttpResponse},
+};
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::time::sleep;
+use zerocache_core::{
+    access::Operation,
+    key::Key,
+    limits::Limits,
+    locate::{CopyState, Judgement, KeyCopy, LOCATED_KEYS_MAX, NodeCopies, Reply, Verdict},
+    version::{Incarnation, Version},
+    wire::Response,
+};
+use zerocache_net::{clock, security::TlsMode};
+
+use super::{
+    Api,
+    entries::{WrittenBody, written_body},
+    error::ApiError,
+    query::Query,
+};
+use crate::{access::Caller, hex};
+
+/// How long a write waits for each node.
+const EACH_NODE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The first pause between two questions whether all nodes have a write; each further one is twice as long, up to
+/// [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// The copies of a key. But for latencies, ranks and remaining lifetimes every node gives the same.
+#[derive(Serialize)]
+pub(super) struct CopiesBody {
+    /// The key as text; none if it is none.
+    key: Option<String>,
+    key_hex: String,
+    /// Whether any node serves a value of the newest version.
+    found: bool,
+    /// The newest version that any node knows.
+    version: Option<String>,
+    /// Whether all nodes that answered agree.
+    pub(super) agrees: bool,
+    /// Sorted by region and address.
+    nodes: Vec<CopyBody>,
+}
+
+/// A node, and what it holds of the key.
+#[derive(Serialize)]
+struct CopyBody {
+    #[serde(flatten)]
+    node: NodeName,
+    zone: Option<String>,
+    /// Where the key is read at this node.
+    url: Option<String>,
+    /// The readiness of the node.
+    node_state: Option<&'static str>,
+    #[serde(flatten)]
+    held: HeldBody,
+    ttl_ms: Option<u64>,
+    bytes: Option<u64>,
+    digest: Option<String>,
+    /// Whether a purge ended the value.
+    purged: bool,
+    verdict: &'static str,
+    /// The position by latency from the node that was asked, which is 1.
+    rank: Option<usize>,
+    latency_ms: Option<f64>,
+}
+
+/// Which node it is.
+#[derive(Clone, Serialize)]
+pub(super) struct NodeName {
+    id: String,
+    region: String,
+    address: Option<String>,
+}
+
+/// What a node holds.
+#[derive(Serialize)]
+pub(super) struct HeldBody {
+    /// `value`, `tombstone`, `nothing`, or why that is unknown: `unreachable` or `unsupported`.
+    state: &'static str,
+    version: Option<String>,
+}
+
+/// A node, and whether it has a write.
+#[derive(Serialize)]
+pub(super) struct NodeAck {
+    #[serde(flatten)]
+    node: NodeName,
+    #[serde(flatten)]
+    held: HeldBody,
+    /// Whether it has the write, or a later one.
+    pub(super) acknowledged: bool,
+}
+
+impl NodeName {
+    pub(super) fn of(node: &NodeCopies) -> Self {
+        let NodeCopies { node, .. } = node;
+        Self {
+            id: node.incarnation.to_string(),
+            region: node.region.clone(),
+            address: node.addresses.first().map(ToString::to_string),
+        }
+    }
+}
+
+impl HeldBody {
+    pub(super) fn of(node: &NodeCopies, copy: Option<&KeyCopy>) -> Self {
+        match copy {
+            Some(copy) => Self {
+                state: copy.state.as_str(),
+                version: copy.version.map(|version| version.to_string()),
+            },
+            None => Self { state: unknown(node.reply), version: None },
+        }
+    }
+}
+
+/// Why it is unknown what a node holds.
+fn unknown(reply: Reply) -> &'static str {
+    match reply {
+        Reply::Answered => Reply::Unreachable.as_str(),
+        reply => reply.as_str(),
+    }
+}
+
+impl CopiesBody {
+    pub(super) fn new(api: &Api, key: &Key, nodes: &[NodeCopies]) -> Self {
+        let judgement = Judgement::of(nodes, 0);
+        let latencies = latencies(api, nodes);
+        let mut by_latency: Vec<_> = latencies.values().copied().collect();
+        by_latency.sort_unstable();
+        let path = path_of(api, key);
+        let one = |(node, verdict): (&NodeCopies, &Verdict)| {
+            let latency_us = latencies.get(&node.node.incarnation).copied();
+            let rank = |us| 1 + by_latency.partition_point(|other| *other < us);
+            CopyBody::new(node, (*verdict, &path), latency_us.map(|us| (rank(us), us)))
+        };
+        let bytes = key.as_bytes();
+        Self {
+            key: str::from_utf8(bytes).ok().map(str::to_owned),
+            key_hex: hex::encode(bytes),
+            found: judgement.has_value,
+            version: judgement.newest.map(|version| version.to_string()),
+            agrees: judgement.agrees(),
+            nodes: nodes.iter().zip(&judgement.verdicts).map(one).collect(),
+        }
+    }
+}
+
+impl CopyBody {
+    fn new(
+        node: &NodeCopies,
+        (verdict, (scheme, path)): (Verdict, &(&str, String)),
+        rank: Option<(usize, u64)>,
+    ) -> Self {
+        let copy = node.copies.first();
+        let value = copy.filter(|copy| copy.state == CopyState::Value);
+        let address = node.node.addresses.first();
+        Self {
+            node: NodeName::of(node),
+            zone: node.node.zone.clone(),
+            url: address.map(|address| format!("{scheme}://{address}{path}")),
+            node_state: node.state().map(|state| state.as_str()),
+            held: HeldBody::of(node, copy),
+            ttl_ms: value.map(|copy| copy.remaining_ms),
+            bytes: value.map(|copy| copy.bytes),
+            digest: value.and_then(|copy| copy.digest).map(|digest| format!("{digest:032x}")),
+            purged: copy.is_some_and(|copy| copy.is_purged),
+            verdict: verdict.as_str(),
+            rank: rank.map(|(rank, _)| rank),
+            latency_ms: rank.map(|(_, us)| us as f64 / 1_000.0),
+        }
+    }
+}
+
+/// The scheme of the nodes' addresses, and the path of a key.
+fn path_of(api: &Api, key: &Key) -> (&'static str, String) {
+    let is_encrypted = api.access.security().mode() == TlsMode::Required;
+    let mut path = super::ENTRIES_PREFIX.to_owned();
+    for byte in key.as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(byte) {
+            path.push(char::from(*byte));
+        } else {
+            // Writing to a string does not fail.
+            let _written = write!(path, "%{byte:02X}");
+        }
+    }
+    (if is_encrypted { "https" } else { "http" }, path)
+}
+
+/// The round-trip time to each node that answered, in microseconds: of one that this node does not monitor, that
+/// to its region.
+fn latencies(api: &Api, nodes: &[NodeCopies]) -> BTreeMap<Incarnation, u64> {
+    let status = api.driver.status();
+    let of_region =
+        |name: &str| status.regions.iter().find(|region| region.name == name)?.latency_us;
+    let latency = |id: Incarnation, region: &str| {
+        let (own, others) = status.nodes.split_first()?;
+        if own.id == id {
+            return Some(0);
+        }
+        let member = others.iter().find(|node| node.id == id);
+        member.and_then(|node| node.latency_us).or_else(|| of_region(region))
+    };
+    let answered = nodes.iter().filter(|node| node.reply == Reply::Answered);
+    let pairs = answered.filter_map(|NodeCopies { node, .. }| {
+        Some((node.incarnation, latency(node.incarnation, &node.region)?))
+    });
+    pairs.collect()
+}
+
+/// Returns the key that a query names, as text or in hexadecimal digits.
+pub(super) fn key_of(query: &Query<'_>, bytes_max: usize) -> Result<Key, ApiError> {
+    let bytes = match (query.get("key"), query.get("key_hex")) {
+        (Some(text), None) => text.as_bytes().to_vec(),
+        (None, Some(digits)) => {
+            hex::decode(digits).ok_or_else(|| ApiError::bad_query("key_hex is not hexadecimal"))?
+        }
+        _ => return Err(ApiError::bad_query("say which key: key=KEY, or key_hex=DIGITS")),
+    };
+    let limits = Limits { key_bytes_max: bytes_max, ..Limits::default() };
+    Ok(Key::new(Bytes::from(bytes), &limits)?)
+}
+
+/// Lists where the copies of a key are.
+pub(super) async fn locate(
+    State(api): State<Api>,
+    Extension(caller): Extension<Arc<Caller>>,
+    RawQuery(query): RawQuery,
+) -> Result<HttpResponse, ApiError> {
+    let query = Query::parse(query.as_deref().unwrap_or_default())?;
+    query.allow(&["key", "key_hex", "digest"])?;
+    let (key, digest) = (key_of(&query, api.key_bytes_max)?, query.flag("digest")?);
+    answer(&api, &caller, key, digest).await
+}
+
+/// Compares the copies of a key.
+pub(super) async fn verify(
+    State(api): State<Api>,
+    Extension(caller): Extension<Arc<Caller>>,
+    RawQuery(query): RawQuery,
+) -> Result<HttpResponse, ApiError> {
+    let query = Query::parse(query.as_deref().unwrap_or_default())?;
+    query.allow(&["key", "key_hex"])?;
+    let key = key_of(&query, api.key_bytes_max)?;
+    answer(&api, &caller, key, true).await
+}
+
+async fn answer(
+    api: &Api,
+    caller: &Caller,
+    key: Key,
+    digest: bool,
+) -> Result<HttpResponse, ApiError> {
+    let keys = vec![key.clone()];
+    api.permit(caller, Operation::Locate(&keys))?;
+    let nodes = api.driver.locate(keys, digest).await?;
+    let body = CopiesBody::new(api, &key, &nodes);
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
+}
+
+/// The outcome of a write, and which nodes have it.
+#[derive(Serialize)]
+pub(super) struct EachNodeBody {
+    #[serde(flatten)]
+    pub(super) written: WrittenBody,
+    /// Every known node; none if too many such requests were in progress.
+    pub(super) nodes: Option<Vec<NodeAck>>,
+}
+
+impl EachNodeBody {
+    fn new(mut written: WrittenBody, nodes: Option<Vec<NodeAck>>) -> Self {
+        if let Some(nodes) = &nodes {
+            written.replicas = nodes.iter().filter(|node| node.acknowledged).count() as u32;
+            written.replicas_wanted = nodes.len() as u32;
+        }
+        Self { written, nodes }
+    }
+}
+
+/// Waits until every known node has these writes, given with the responses of this one.
+pub(super) async fn at_each_node(
+    api: &Api,
+    writes: Vec<(Key, Response)>,
+) -> Result<Vec<(StatusCode, Json<EachNodeBody>)>, ApiError> {
+    let version = |response: &Response| match response {
+        Response::Written(written) => written.version,
+        _ => None,
+    };
+    // A write that was refused has no version.
+    let awaited =
+        writes.iter().filter_map(|(key, response)| Some((key.clone(), version(response)?)));
+    let awaited: Vec<_> = awaited.collect();
+    let mut acks = await_each_node(api, &awaited).await.into_iter();
+    let body = |(_, response): (Key, Response)| {
+        let nodes = version(&response).and_then(|_| acks.next().flatten());
+        let (status, written) = written_body(response)?;
+        Ok((status, Json(EachNodeBody::new(written, nodes))))
+    };
+    writes.into_iter().map(body).collect()
+}
+
+/// Waits until every known node has each of these versions, or for 2 s. Returns who has them; none if too many
+/// such requests are in progress.
+pub(super) async fn await_each_node(
+    api: &Api,
+    writes: &[(Key, Version)],
+) -> Vec<Option<Vec<NodeAck>>> {
+    let deadline = clock::elapsed() + EACH_NODE_TIMEOUT;
+    let mut outcomes = Vec::with_capacity(writes.len());
+    for writes in writes.chunks(LOCATED_KEYS_MAX) {
+        let keys: Vec<_> = writes.iter().map(|(key, _)| key.clone()).collect();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let nodes = api.driver.locate(keys.clone(), false).await.ok();
+            let is_complete =
+                nodes.as_ref().is_some_and(|nodes| nodes.iter().all(|node| has_all(node, writes)));
+            if is_complete || clock::elapsed() + pause >= deadline {
+                let acks = |(at, (_, version)): (usize, &(Key, Version))| {
+                    Some(nodes.as_ref()?.iter().map(|node| ack_of(node, at, *version)).collect())
+                };
+                outcomes.extend(writes.iter().enumerate().map(acks));
+                break;
+            }
+            sleep(pause).await;
+            pause = PAUSE_MAX.min(2 * pause);
+        }
+    }
+    outcomes
+}
+
+fn has_all(node: &NodeCopies, writes: &[(Key, Version)]) -> bool {
+    let mut copies = node.copies.iter().zip(writes);
+    node.copies.len() == writes.len() && copies.all(|(copy, (_, version))| copy.has(*version))
+}
+
+fn ack_of(node: &NodeCopies, at: usize, version: Version) -> NodeAck {
+    let copy = node.copies.get(at);
+    NodeAck {
+        node: NodeName::of(node),
+        held: HeldBody::of(node, copy),
+        acknowledged: copy.is_some_and(|copy| copy.has(version)),
+    }
+}
