@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use zerocache_core::ttl::Ttl;
-use zerocache_core::wire::{
-    Ack, Envelope, Request, RequestMessage, Response, VersionSource, cluster_id,
-};
+use zerocache_core::version::VersionSource;
+use zerocache_core::wire::{Ack, Envelope, Request, RequestMessage, Response, cluster_id};
 use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::frames::CLUSTER;
