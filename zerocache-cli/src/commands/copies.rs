@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use anstyle::Style;
 use bytes::Bytes;
-use hyper::Method;
+use hyper::{HeaderMap, Method};
 use serde_json::{Value as Json, json};
 use zerocache_net::transport::http_request;
 
@@ -99,7 +99,8 @@ fn ask_all(
         for key in keys {
             let target = path(&to_hex(&key));
             let request = (method.clone(), target.as_str(), Bytes::new());
-            let response = http_request(to, request, timeout, &context.security).await;
+            let headers = HeaderMap::new();
+            let response = http_request(to, request, headers, timeout, &context.security).await;
             let response = response.map_err(|failure| no_answer(to, failure))?;
             documents.push(parse_json(to, &response)?);
             progress.advance(1);
@@ -204,12 +205,13 @@ fn summary(document: &Json) -> String {
     let count = |verdicts: &[&str]| {
         nodes(document).filter(|node| verdicts.contains(&text(node, "verdict"))).count()
     };
-    let (all, differing) = (nodes(document).count(), count(&["behind", "missing", "damaged"]));
+    let all = nodes(document).count();
+    let (answered, differing) = (all - silent(document), count(&["behind", "missing", "damaged"]));
     let mut line = format!("{}: ", name(document));
     line += &match (differing, document["found"] == true) {
-        (0, true) => format!("the copies on {all} nodes agree"),
-        (0, false) => format!("no value on any of {all} nodes"),
-        (_, _) => format!("{differing} of {all} nodes differ"),
+        (0, true) => format!("the copies on {answered} nodes agree"),
+        (0, false) => format!("no value on any of {answered} nodes"),
+        (_, _) => format!("{differing} of {answered} nodes differ"),
     };
     for (verdicts, words) in [
         (&["evicted"][..], "evicted or expired on"),
@@ -252,7 +254,7 @@ mod tests {
         assert_eq!(worst(&[good.clone(), silent.clone()], judged), Exit::WARNINGS);
         assert_eq!(worst(&[bad.clone(), silent.clone(), good.clone()], judged), Exit::BAD_NEWS);
         assert_eq!(summary(&good), "k: the copies on 2 nodes agree; evicted or expired on 1");
-        assert_eq!(summary(&bad), "k: 1 of 3 nodes differ; no answer from 1");
+        assert_eq!(summary(&bad), "k: 1 of 2 nodes differ; no answer from 1");
         let steps: Vec<_> = nodes(&bad).filter_map(planned).collect();
         assert_eq!(steps.len(), 1);
     }
