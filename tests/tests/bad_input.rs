@@ -216,7 +216,8 @@ fn headers_that_change_what_a_write_means_are_refused() {
         ("PUT", "If-None-Match: *", 400, "unsupported_header"),
         ("PUT", "If-Unmodified-Since: Sat, 29 Oct 2022 19:43:31 GMT", 400, "unsupported_header"),
         ("DELETE", "If-Match: *", 400, "unsupported_header"),
-        ("PUT", "Content-Encoding: gzip", 415, "unsupported_encoding"),
+        ("PUT", "Content-Encoding: gzip br", 415, "unsupported_encoding"),
+        ("PUT", "Content-Type: png", 415, "bad_content_type"),
     ];
     for (method, line, status, code) in cases {
         let request = format!(

@@ -64,6 +64,11 @@ fn hot_keys_are_found_and_their_names_are_hidden() {
     let text = operator.run(&["top", "--hot", "--once"]);
     assert!(text.exit == 0 && text.text().contains(&hash(HOT[0])), "{text:?}");
     assert!(!text.text().contains("hottest"), "{text:?}");
+    let hottest = operator.run(&["keys", "--hot", "1"]);
+    assert!(hottest.exit == 0 && hottest.text().contains(&hash(HOT[0])), "{hottest:?}");
+    assert!(!hottest.text().contains(&hash(HOT[1])), "only as many as wanted: {hottest:?}");
+    let hottest = operator.run(&["keys", "--hot", "2", "--json"]).json();
+    assert_eq!(hottest["keys"][1]["hash"], hash(HOT[1]).as_str());
     let json = operator.run(&["top", "--hot", "--once", "--json"]).json();
     assert_eq!(json["hot_keys"][0]["hash"], hash(HOT[0]).as_str(), "{json}");
     assert!(json["nodes"][0].get("get_p99_us").is_some(), "{json}");

@@ -50,22 +50,17 @@ fn invalidation_wins_over_a_put_that_its_node_reads_later() {
     assert_eq!(other().peek().wait().expect("reads"), None);
 }
 
-/// Ends the value of the key while another client computes it, and returns what became of that value.
-fn end_while_computing<F>(end: impl FnOnce(ZerocacheClient) -> F) -> (Cluster, CallWrite)
-where
-    F: Future<Output = Result<zerocache_client::Written, zerocache_client::Error>>,
-{
+/// Ends the value of the key while a client computes it, and returns what became of that value.
+fn end_while_computing(end: impl FnOnce(&Cluster)) -> (Cluster, CallWrite) {
     let cluster = Cluster::start(&["london", "london", "sydney"]);
-    let (one, other) = (cluster.client("london"), cluster.client("sydney"));
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let (_, report) = runtime.expect("a runtime").block_on(async move {
-        let compute = async move || {
-            let written = end(other).await.expect("a node takes it");
-            assert_eq!(written.status, Status::Stored);
-            Ok::<_, ()>(7)
-        };
-        one.get_or_compute("key", 60, compute).tags(["t"]).explain().await
-    });
+    let one = cluster.client("london");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let compute = async || {
+        end(&cluster);
+        Ok::<_, ()>(7)
+    };
+    let call = one.get_or_compute("key", 60, compute).tags(["t"]).explain();
+    let (_, report) = runtime.block_on(call);
     (cluster, report.write.expect("a write"))
 }
 
@@ -86,14 +81,18 @@ fn value_that_was_read_before_it_was_ended_elsewhere_is_not_stored() {
         });
         cluster.everywhere(b"key", |answer| answer.status == 200);
     };
-    check(end_while_computing(|client| async move { client.delete("key").ack(Ack::All).await }));
-    check(end_while_computing(|client| async move {
-        client.get_or_compute("key", 60, async || Ok::<_, ()>(0)).invalidate().await
+    check(end_while_computing(|cluster| {
+        assert_eq!(cluster[2].delete(b"key", "")["status"], "stored")
     }));
-    check(end_while_computing(
-        |client| async move { client.invalidate_tag("t").ack(Ack::All).await },
-    ));
-    check(end_while_computing(|client| async move {
-        client.invalidate_everything().ack(Ack::All).await
+    // As from another process: one that finds its nodes in another way.
+    check(end_while_computing(|cluster| {
+        let other = cluster.client_with("sydney", |builder| builder.seed("127.0.0.1:1"));
+        let call = other.get_or_compute("key", 60, async || Ok::<_, ()>(0));
+        assert_eq!(call.invalidate().wait().expect("deletes").status, Status::Stored);
     }));
+    for path in ["/v1/tags/t/purge", "/v1/purge?everything=yes"] {
+        check(end_while_computing(|cluster| {
+            assert_eq!(cluster[2].http("POST", path, b"").status, 200);
+        }));
+    }
 }

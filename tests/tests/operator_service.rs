@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use zerocache_client::ZerocacheClient;
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::http::send_with;
+use zerocache_tests::node::Node;
 use zerocache_tests::operator::Operator;
 use zerocache_tests::poll::{StopFlag, until_true};
 use zerocache_tests::security::Keys;
@@ -171,6 +172,72 @@ fn all_keys_of_a_node_are_listed_once() {
     assert!(one["ttl_ms"].as_u64().is_some_and(|ms| (1..=60_000).contains(&ms)), "{one}");
     assert_eq!(one["key_hex"], "612f626967");
     assert_eq!(operator.run(&["keys", "--prefix", "none"]).text(), "");
+}
+
+#[test]
+fn keys_are_listed_and_deleted_by_tag() {
+    let cluster = Cluster::start(&["oslo", "rome"]);
+    let operator = Operator::new(cluster[0].address());
+    // So many tags that the last ones are kept as hashes.
+    let many: Vec<_> = (0..20).map(|n| format!("{n:x>100}")).collect();
+    let tags = format!("ttl=600&ack=all&tags=one,{}", many.join(","));
+    for n in 0..700 {
+        cluster[n % 2].put(format!("t/{n}").as_bytes(), b"v", &tags);
+    }
+    cluster[0].put(b"other", b"v", "ttl=600&ack=all&tags=two");
+    for tag in ["one", &many[19]] {
+        until_true(&format!("all keys with {tag}"), || {
+            listed(&operator.run(&["keys", "--tag", tag, "--json"]).json()).len() == 700
+        });
+    }
+    let prefixed = operator.run(&["keys", "--tag", "one", "--prefix", "t/69", "--all-nodes"]);
+    assert_eq!(prefixed.text().lines().count(), 11, "each once: {prefixed:?}");
+    assert_eq!(operator.run(&["keys", "--tag", "none"]).text(), "");
+
+    assert_eq!(operator.run(&["delete", "--tag", "one"]).exit, 2, "not without --yes");
+    let deleted = operator.run(&["delete", "--tag", &many[19], "--yes", "--ack", "all"]);
+    assert_eq!(
+        (deleted.exit, deleted.text().as_str()),
+        (0, "deleted 700 of 700 keys\n"),
+        "{deleted:?}"
+    );
+    let is_left = |node: &Node| (0..700).any(|n| node.value(format!("t/{n}").as_bytes()).is_some());
+    until_true("no deleted key anywhere", || !cluster.nodes.iter().any(is_left));
+    cluster.everywhere(b"other", |answer| answer.status == 200);
+    let again = operator.run(&["delete", "--tag", "one", "--yes", "--json"]).json();
+    assert_eq!((&again["exit"], &again["keys"]), (&1.into(), &Json::Array(vec![])));
+    let node = cluster[1].address().to_string();
+    let deleted =
+        operator.run(&["delete", "--tag", "two", "--yes", "--node", &node, "--json"]).json();
+    assert_eq!(deleted["keys"][0]["key"], "other");
+    // A purged entry is not listed, whether it is swept or not.
+    cluster[0].put(b"p", b"v", "ttl=600&ack=all&tags=three");
+    assert_eq!(cluster[0].http("POST", "/v1/tags/three/purge?ack=all", b"").status, 200);
+    let listed = || operator.run(&["keys", "--tag", "three", "--all-nodes"]).text();
+    until_true("an empty list", || listed().is_empty());
+}
+
+#[test]
+fn keys_of_all_nodes_are_listed_once() {
+    // They do not know each other.
+    let nodes = ["oslo", "rome"].map(|region| Setup::new(region).start());
+    let [oslo, rome] = &nodes;
+    until_true("nodes that are ready", || nodes.iter().all(|node| node.is_ready()));
+    for (node, own) in [(oslo, "only oslo"), (rome, "only rome")] {
+        node.put(own.as_bytes(), b"v", "ttl=600&tags=a");
+        node.put(b"both", b"v", "ttl=600&tags=a");
+        node.put(b"other", b"v", "ttl=600");
+    }
+    let seeds = format!("{},{}", oslo.address(), rome.address());
+    let operator = Operator::new(oslo.address()).set("ZEROCACHE_SEED", seeds);
+    let printed = operator.run(&["keys", "--tag", "a", "--all-nodes"]);
+    let mut lines: Vec<_> = printed.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["both", "only oslo", "only rome"], "{printed:?}");
+    let big = operator.run(&["keys", "--all-nodes", "--big", "10", "--json"]).json();
+    assert_eq!(big["keys"].as_array().map(Vec::len), Some(4), "{big}");
+    let named = ["keys", "--all-nodes", "--node", &rome.address().to_string()];
+    assert_eq!(operator.run(&named).exit, 2);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The commands of the tool `zerocache` against real nodes.
 
+use serde_json::Value as Json;
 use zerocache_tests::{
     cluster::Cluster,
     operator::Operator,
@@ -63,6 +64,36 @@ fn values_of_any_bytes_pass_through_standard_input_and_files() {
         assert_eq!(std::fs::read(&path).expect("reads"), bytes);
         let deleted = operator.run(&[&["delete", "a b/c", "--json"], place].concat()).json();
         assert_eq!(deleted["keys"][0]["status"], "stored", "{deleted}");
+    }
+}
+
+#[test]
+fn description_of_a_value_is_put_and_read() {
+    let cluster = Cluster::start(&["oslo"]);
+    let operator = Operator::new(cluster[0].address());
+    let node = cluster[0].address().to_string();
+    let described =
+        ["--content-type", "image/svg+xml; charset=utf-8", "--content-encoding", "gzip"];
+    let origins = ["--origin", "https://a.example/?x=1&y=%20", "--origin", "s3://b/1"];
+    for (key, place) in [("client", &[][..]), ("node", &["--node", &node])] {
+        let put = [&["put", key, "value"], &described[..], &origins, place].concat();
+        assert_eq!(operator.run(&put).exit, 0);
+        for place in [&[][..], &["--node", &node]] {
+            let json = operator.run(&[&["get", key, "--json"], place].concat()).json();
+            assert_eq!(json["content_type"], "image/svg+xml; charset=utf-8");
+            assert_eq!(json["content_encoding"], "gzip");
+            let origins = serde_json::json!(["https://a.example/?x=1&y=%20", "s3://b/1"]);
+            assert_eq!(json["origins"], origins, "{key} {place:?}");
+            assert_eq!(operator.run(&[&["put", "plain", "v"], place].concat()).exit, 0);
+            let json = operator.run(&[&["get", "plain", "--json"], place].concat()).json();
+            assert_eq!(
+                (&json["content_type"], &json["origins"]),
+                (&Json::Null, &Json::Array(vec![]))
+            );
+        }
+    }
+    for wrong in [["--content-type", "png"], ["--content-encoding", ","], ["--origin", "/a"]] {
+        assert_eq!(operator.run(&[&["put", "k", "v"], &wrong[..]].concat()).exit, 2, "{wrong:?}");
     }
 }
 

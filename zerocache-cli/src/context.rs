@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use hyper::{Method, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 use zerocache_client::{ClientBuilder, ZerocacheClient};
@@ -81,9 +81,19 @@ impl Context {
     pub(crate) async fn request(
         &self,
         to: SocketAddr,
-        (method, target, body): (Method, &str, Bytes),
+        request: (Method, &str, Bytes),
     ) -> Result<HttpResponse, CallFailure> {
-        http_request(to, (method, target, body), self.global.timeout, &self.security).await
+        self.request_with(to, request, HeaderMap::new()).await
+    }
+
+    /// Sends a request of the HTTP API to a node, with headers.
+    pub(crate) async fn request_with(
+        &self,
+        to: SocketAddr,
+        request: (Method, &str, Bytes),
+        headers: HeaderMap,
+    ) -> Result<HttpResponse, CallFailure> {
+        http_request(to, request, headers, self.global.timeout, &self.security).await
     }
 
     /// Returns the document that a node answers a GET with, as a future of its own.
@@ -95,7 +105,8 @@ impl Context {
         let (timeout, security) = (self.global.timeout, self.security.clone());
         async move {
             let request = (Method::GET, target.as_str(), Bytes::new());
-            let response = http_request(to, request, timeout, &security).await;
+            let headers = HeaderMap::new();
+            let response = http_request(to, request, headers, timeout, &security).await;
             parse_json(to, &response.map_err(|failure| no_answer(to, failure))?)
         }
     }

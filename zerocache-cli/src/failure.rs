@@ -67,7 +67,10 @@ impl From<Error> for Failure {
         let exit = match error {
             Error::Unreachable { .. } | Error::Unverified { .. } => Exit::UNREACHABLE,
             Error::Denied { .. } => Exit::DENIED,
-            Error::InvalidKey(_) | Error::InvalidTtl(_) | Error::InvalidTag(_) => Exit::USAGE,
+            Error::InvalidKey(_)
+            | Error::InvalidTtl(_)
+            | Error::InvalidTag(_)
+            | Error::InvalidDescription(_) => Exit::USAGE,
             Error::Config(text) => return Self::usage(text),
             _ => Exit::NOTHING,
         };

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use hyper::HeaderMap;
 use serde_json::Value as Json;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -190,7 +191,7 @@ async fn ask(
 ) -> (SocketAddr, Result<NodeView, Failure>) {
     let get = async |target: &str| {
         let request = (hyper::Method::GET, target, bytes::Bytes::new());
-        let response = http_request(to, request, timeout, &security).await;
+        let response = http_request(to, request, HeaderMap::new(), timeout, &security).await;
         response.map_err(|failure| no_answer(to, failure))
     };
     let (started, asked_ms) = (clock::elapsed(), clock::now().wall_ms);

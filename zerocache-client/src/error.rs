@@ -4,7 +4,11 @@ use std::{fmt, net::SocketAddr};
 
 use zerocache_core::access::Denial;
 
-pub use zerocache_core::{key::InvalidKey, metadata::TagError, ttl::InvalidTtl};
+pub use zerocache_core::{
+    key::InvalidKey,
+    metadata::{DescriptionError, TagError},
+    ttl::InvalidTtl,
+};
 
 pub use crate::codec::CodecError;
 
@@ -23,6 +27,9 @@ pub enum Error {
     /// A tag is not allowed.
     #[error(transparent)]
     InvalidTag(#[from] TagError),
+    /// The content type, the content encoding or an origin is not allowed.
+    #[error(transparent)]
+    InvalidDescription(#[from] DescriptionError),
     /// A node refused the key or the value, usually because it is too large.
     #[error("refused by the node: {0}")]
     Refused(String),
@@ -130,9 +137,11 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidKey(_) | Self::InvalidTtl(_) | Self::InvalidTag(_) | Self::Refused(_) => {
-                ErrorKind::InvalidInput
-            }
+            Self::InvalidKey(_)
+            | Self::InvalidTtl(_)
+            | Self::InvalidTag(_)
+            | Self::InvalidDescription(_)
+            | Self::Refused(_) => ErrorKind::InvalidInput,
             Self::Unreachable { .. } | Self::Unverified { .. } => ErrorKind::Unreachable,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Config(_) => ErrorKind::Config,

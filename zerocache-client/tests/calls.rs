@@ -102,6 +102,32 @@ async fn invalid_tag_fails_the_write() {
 }
 
 #[tokio::test]
+async fn description_of_a_value_is_read_back() {
+    bounded(async {
+        let cache = connected("description").await;
+        let write = cache.put("described", "value", 60).content_type("image/png");
+        let write = write.content_encoding("gzip").origin("s3://a/1").origin("s3://b/1");
+        assert_eq!(write.await.expect("writes").status, Status::Stored);
+        let entry = cache.get("described").entry().await.expect("reads").expect("was stored");
+        let metadata = &entry.metadata;
+        assert_eq!((&entry.value[..], metadata.content_type()), (&b"value"[..], Some("image/png")));
+        assert_eq!(metadata.content_encoding(), Some("gzip"));
+        assert_eq!(metadata.origins(), ["s3://a/1", "s3://b/1"]);
+        let many = cache.put_many([("many 1", "a"), ("many 2", "b")], 60).content_type("text/css");
+        many.await.expect("writes");
+        let entry = cache.get("many 2").entry().await.expect("reads").expect("was stored");
+        assert_eq!(entry.metadata.content_type(), Some("text/css"));
+        let put = || cache.put("refused", "value", 60);
+        for write in [put().content_type("png"), put().content_encoding(""), put().origin("a b")] {
+            let failed = write.await;
+            assert!(matches!(failed, Err(Error::InvalidDescription(_))), "{failed:?}");
+        }
+        assert_eq!(cache.get("refused").await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn report_names_the_nodes_and_their_outcomes() {
     bounded(async {
         let cache = connected("report").await;

@@ -4,10 +4,17 @@
 //! The lifetime of an entry is its fresh time plus the longer of the two stale times. The age of an entry
 //! follows from its remaining lifetime, so that no clocks are compared.
 
-use alloc::{string::String, vec::Vec};
+mod description;
+
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
 
+use self::description::Description;
+pub use self::description::{
+    CONTENT_ENCODING_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, DescriptionError, ORIGIN_BYTES_MAX,
+    ORIGINS_MAX,
+};
 use crate::{
     purge::TargetId,
     ttl::{InvalidTtl, Ttl},
@@ -80,6 +87,7 @@ pub struct Metadata {
     pub base: Option<Version>,
     tags: Vec<String>,
     hashed_tags: Vec<TargetId>,
+    description: Option<Box<Description>>,
 }
 
 /// A tag that cannot be stored.
@@ -102,7 +110,10 @@ mod tag {
     pub(super) const KIND: u32 = 5;
     pub(super) const TAG: u32 = 6;
     pub(super) const BASE: u32 = 7;
+    pub(super) const ORIGIN: u32 = 8;
     pub(super) const HASHED_TAGS: u32 = 9;
+    pub(super) const CONTENT_TYPE: u32 = 10;
+    pub(super) const CONTENT_ENCODING: u32 = 11;
 }
 
 impl Metadata {
@@ -216,10 +227,20 @@ impl Metadata {
         if let Some(base) = self.base {
             out.bytes(tag::BASE, &base.to_bytes());
         }
+        self.origins().iter().for_each(|url| out.bytes(tag::ORIGIN, url.as_bytes()));
         if !self.hashed_tags.is_empty() {
             let hashes: Vec<u8> =
                 self.hashed_tags.iter().flat_map(|id| id.0.to_le_bytes()).collect();
             out.bytes(tag::HASHED_TAGS, &hashes);
+        }
+        let description = [
+            (tag::CONTENT_TYPE, self.content_type()),
+            (tag::CONTENT_ENCODING, self.content_encoding()),
+        ];
+        for (tag, text) in description {
+            if let Some(text) = text {
+                out.bytes(tag, text.as_bytes());
+            }
         }
         bytes.freeze()
     }
@@ -271,14 +292,33 @@ impl Metadata {
                 }
                 self.hashed_tags = hashes.iter().copied().map(target_id).collect();
             }
+            tag::ORIGIN | tag::CONTENT_TYPE | tag::CONTENT_ENCODING => self.describe(field)?,
             _ => {}
         }
         Ok(())
+    }
+
+    fn describe(&mut self, field: &Field<'_>) -> Result<(), DecodeError> {
+        let text = field.text(ORIGIN_BYTES_MAX)?;
+        let described = match field.tag {
+            tag::ORIGIN => self.add_origin(text),
+            tag::CONTENT_TYPE => self.set_content_type(text),
+            _ => self.set_content_encoding(text),
+        };
+        described.map_err(|_| field.invalid())
     }
 }
 
 fn target_id(bytes: [u8; 8]) -> TargetId {
     TargetId(u64::from_le_bytes(bytes))
+}
+
+/// Returns whether encoded metadata has a tag with this identity, without decoding the rest.
+#[must_use]
+pub fn has_tag(metadata: &[u8], wanted: TargetId) -> bool {
+    let mut is_found = false;
+    each_tag_id(metadata, |id| is_found |= id == wanted);
+    is_found
 }
 
 /// Calls `take` with the identity of each tag in encoded metadata, without decoding the rest.
@@ -322,6 +362,9 @@ mod tests {
         };
         metadata.add_tag("users").unwrap();
         metadata.add_tag("user:7").unwrap();
+        metadata.add_origin("s3://bucket/7").unwrap();
+        metadata.set_content_type("image/png").unwrap();
+        metadata.set_content_encoding("gzip").unwrap();
         metadata
     }
 
@@ -336,7 +379,8 @@ mod tests {
     fn bytes_are_pinned() {
         let expected = b"\x01\x02\xd0\x0f\x02\x02\x88\x27\x03\x02\xac\x02\x04\x01\x01\x05\x01\x01\
                          \x06\x05users\x06\x06user:7\
-                         \x07\x10\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03";
+                         \x07\x10\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03\
+                         \x08\x0ds3://bucket/7\x0a\x09image/png\x0b\x04gzip";
         assert_eq!(full().encode().as_ref(), &expected[..]);
     }
 
@@ -351,6 +395,9 @@ mod tests {
             b"\x01\x05\x01",
             b"\x06",
             b"\x07\x02\x01\x02",
+            b"\x08\x01a",
+            b"\x0a\x05a/\r\nb",
+            b"\x0b\x02a,",
         ] {
             assert!(Metadata::decode(&Bytes::copy_from_slice(useless)).is_err(), "{useless:?}");
         }
@@ -376,12 +423,20 @@ mod tests {
             (metadata.stale_while_ms, metadata.stale_while_ms);
         (metadata.encoding, metadata.kind) = (Encoding::Lz4, EntryKind::Error);
         metadata.base = Some(Version::from_bytes([0xff; 16]));
+        let long = "x".repeat(ORIGIN_BYTES_MAX);
+        for n in 0..ORIGINS_MAX {
+            metadata.add_origin(&alloc::format!("a{n}://{long}")[..ORIGIN_BYTES_MAX]).unwrap();
+        }
+        metadata.set_content_type(&alloc::format!("a/{long}")[..CONTENT_TYPE_BYTES_MAX]).unwrap();
+        metadata.set_content_encoding(&long[..CONTENT_ENCODING_BYTES_MAX]).unwrap();
         let encoded = metadata.encode();
         assert!(encoded.len() <= METADATA_BYTES_MAX);
         assert_eq!(Metadata::decode(&encoded), Ok(metadata.clone()));
         let mut read = Vec::new();
         each_tag_id(&encoded, |id| read.push(id));
         assert_eq!(read, ids);
+        assert!(ids.iter().all(|id| has_tag(&encoded, *id)));
+        assert!(!has_tag(&encoded, TargetId::of_tag(b"other")));
         assert_eq!(stale_ms_of(&encoded), metadata.stale_ms());
         assert_eq!(stale_ms_of(b"\x01\x02\xd0\x0f\x02\x05"), 2_000);
     }

@@ -8,6 +8,7 @@
 
 mod access;
 mod frames;
+mod headers;
 mod node;
 mod record;
 mod url;
@@ -16,6 +17,7 @@ mod wire;
 
 pub use access::{access_file, token};
 pub use frames::{frame_reader, frame_writer};
+pub use headers::headers;
 pub use node::node;
 pub use record::record;
 pub use url::url;
@@ -26,11 +28,12 @@ pub use wire::{request, response};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("request", request),
     ("response", response),
     ("node", node),
     ("url", url),
+    ("headers", headers),
     ("record", record),
     ("value", value),
     ("frame_reader", frame_reader),

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use zerocache_client::{Ack, Version};
-use zerocache_core::purge::{HOLD_MS_MAX, PurgeTarget};
+use zerocache_core::{
+    metadata::{DescriptionError, Metadata},
+    purge::{HOLD_MS_MAX, PurgeTarget},
+};
 use zerocache_net::units::parse_duration;
 
 use crate::from_hex;
@@ -23,12 +26,17 @@ Exit code 5: no answer came, and it may be stored or not.
 
 Examples:
   zerocache put greeting hello --ttl 10m
-  zerocache put report - --ttl 1h --ack all --tags reports,tenant:7 < report.bin";
+  zerocache put report - --ttl 1h --ack all --tags reports,tenant:7 < report.bin
+  zerocache put logo - --content-type image/png --origin https://shop.example/logo.png < logo.png";
 
 const DELETE_EXAMPLES: &str = "\
+With --tag it lists the keys of all nodes, or those of --node, and then deletes each; that needs the role admin, \
+and takes time. purge ends them at once, wherever they are.
+
 Examples:
   zerocache delete greeting
-  zerocache delete --yes orders/1 orders/2";
+  zerocache delete --yes orders/1 orders/2
+  zerocache delete --yes --tag tenant:7";
 
 const PURGE_EXAMPLES: &str = "\
 It costs the same however many entries it ends. Repeated with its version, it ends nothing that is newer.
@@ -111,14 +119,30 @@ pub(crate) struct PutArgs {
     /// Groups to which the entry belongs, with commas; repeatable
     #[arg(long, value_name = "TAGS", value_delimiter = ',')]
     pub(crate) tags: Vec<String>,
+
+    /// Media type with which nodes return the value over HTTP, such as image/png
+    #[arg(long, value_name = "TYPE", value_parser = parse_content_type)]
+    pub(crate) content_type: Option<String>,
+
+    /// Codings that the value has already, such as gzip; it is stored as it is
+    #[arg(long, value_name = "CODINGS", value_parser = parse_codings)]
+    pub(crate) content_encoding: Option<String>,
+
+    /// URL of another place that has the value; repeatable
+    #[arg(long, value_name = "URL", value_parser = parse_origin)]
+    pub(crate) origin: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = DELETE_EXAMPLES)]
 pub(crate) struct DeleteArgs {
     /// The keys
-    #[arg(value_name = "KEY", required = true)]
+    #[arg(value_name = "KEY", required_unless_present = "tag", conflicts_with = "tag")]
     pub(crate) keys: Vec<String>,
+
+    /// The keys of the entries that have this tag and that some node holds
+    #[arg(long, value_name = "TAG", value_parser = parse_tag, requires = "yes", conflicts_with_all = ["hex", "url"])]
+    pub(crate) tag: Option<String>,
 
     #[command(flatten)]
     pub(crate) format: KeyFormat,
@@ -127,7 +151,7 @@ pub(crate) struct DeleteArgs {
     #[arg(long, value_name = "WHO", default_value = "local", value_parser = parse_ack)]
     pub(crate) ack: Ack,
 
-    /// Delete more than one key
+    /// Delete more than one key, or those with a tag
     #[arg(long)]
     pub(crate) yes: bool,
 }
@@ -166,6 +190,32 @@ pub(crate) struct PurgeArgs {
     /// Purge everything, or more than one tag
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+pub(super) fn parse_tag(text: &str) -> Result<String, String> {
+    PurgeTarget::tag(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// Checks a text as what sets it in the metadata of an entry does.
+fn checked(
+    text: &str,
+    set: impl FnOnce(&mut Metadata, &str) -> Result<(), DescriptionError>,
+) -> Result<String, String> {
+    set(&mut Metadata::default(), text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+fn parse_content_type(text: &str) -> Result<String, String> {
+    checked(text, Metadata::set_content_type)
+}
+
+fn parse_codings(text: &str) -> Result<String, String> {
+    checked(text, Metadata::set_content_encoding)
+}
+
+fn parse_origin(text: &str) -> Result<String, String> {
+    checked(text, Metadata::add_origin)
 }
 
 fn parse_namespace(text: &str) -> Result<String, String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zerocache_core::access::Prefix;
 
-use super::{global::parse_timeout, parse_prefix};
+use super::{entries::parse_tag, global::parse_timeout, parse_prefix};
 
 const DRAIN_EXAMPLES: &str = "\
 NODE is its address as HOST:PORT, or its id or the beginning of it, as nodes prints them. The node keeps running: \
@@ -56,13 +56,16 @@ pub(crate) struct UndrainArgs {
 }
 
 const KEYS_EXAMPLES: &str = "\
-It walks one node: --node, or else the first that answers. It needs the role admin; a token with prefixes shows \
-the keys that it is for. A key is one line, with escapes for what is no text. A key may come twice if others \
-were removed meanwhile. Sizes are those of the values as they are stored.
+It walks one node: --node, or else the first that answers; with --all-nodes every node that answers, and each key \
+comes once. It needs the role admin; a token with prefixes shows the keys that it is for. A key is one line, with \
+escapes for what is no text. A key of one node may come twice if others were removed meanwhile. Sizes are those \
+of the values as they are stored. --hot needs the role monitor, and admin for the names of keys.
 
 Examples:
   zerocache keys --prefix orders/
+  zerocache keys --tag tenant:7 --all-nodes
   zerocache keys --big 20
+  zerocache keys --hot 50
   zerocache keys --prefix memo:shop --long
   zerocache keys --json | jq -r '.keys[].key_hex'";
 
@@ -73,9 +76,26 @@ pub(crate) struct KeysArgs {
     #[arg(long, value_name = "PREFIX", value_parser = parse_prefix)]
     pub(crate) prefix: Option<Prefix>,
 
+    /// Only keys of entries with this tag
+    #[arg(long, value_name = "TAG", value_parser = parse_tag)]
+    pub(crate) tag: Option<String>,
+
+    /// Walk all nodes
+    #[arg(long, conflicts_with = "node")]
+    pub(crate) all_nodes: bool,
+
     /// Print the N keys with the largest values, the largest first, as --long does; at most 10000
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) big: Option<u32>,
+
+    /// Print the N keys that are read most, of all nodes together, as top --hot does; at most 256
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=256),
+        conflicts_with_all = ["prefix", "tag", "all_nodes", "big", "long"],
+    )]
+    pub(crate) hot: Option<u32>,
 
     /// Print the size and the remaining life before each key
     #[arg(long, short)]

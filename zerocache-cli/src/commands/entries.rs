@@ -8,13 +8,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::{Method, StatusCode};
+use hyper::{
+    HeaderMap, Method, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
+};
 use serde_json::{Value as Json, json};
 use zerocache_client::{Ack, Error, Status, Written};
 use zerocache_core::limits::VALUE_BYTES_WIRE_MAX;
 use zerocache_net::{discovery::HostPort, transport::HttpResponse};
 
-use super::keys::readable;
+use super::keys::{self, readable};
 use crate::{
     args::{DeleteArgs, GetArgs, PutArgs},
     context::{Context, no_answer, refusal},
@@ -25,12 +28,21 @@ use crate::{
     say, to_hex,
 };
 
+/// The content type that nodes state for a value without one.
+const UNTYPED: &str = "application/octet-stream";
+
+/// The most keys that are deleted together.
+const DELETED_AT_A_TIME: usize = 256;
+
 /// A value that was found.
 struct Found {
     value: Bytes,
     version: Option<String>,
     ttl_ms: Option<u64>,
     tags: Vec<String>,
+    content_type: Option<String>,
+    content_encoding: Option<String>,
+    origins: Vec<String>,
 }
 
 /// The outcome of a write, as a node states it.
@@ -112,6 +124,9 @@ pub(crate) fn get(context: &Context, args: &GetArgs) -> Result<Exit, Failure> {
                     "version": found.version,
                     "ttl_ms": found.ttl_ms,
                     "tags": found.tags,
+                    "content_type": found.content_type,
+                    "content_encoding": found.content_encoding,
+                    "origins": found.origins,
                 });
                 if args.out.is_none() {
                     match std::str::from_utf8(&found.value) {
@@ -155,14 +170,25 @@ pub(crate) fn put(context: &Context, args: &PutArgs) -> Result<Exit, Failure> {
                 // Writing to a string does not fail.
                 let _ = write!(query, "&tags={}", tags.join(","));
             }
+            for url in &args.origin {
+                let _ = write!(query, "&origin={}", escaped(url));
+            }
             let target = format!("/v1/entries/{}?{query}", escaped_bytes(&key));
             let request = (Method::PUT, target.as_str(), value);
-            context.runtime.block_on(write_at(context, node, key, request))?
+            let headers = description_headers(args)?;
+            context.runtime.block_on(write_with(context, node, key, (request, headers)))?
         }
         None => {
             let client = context.client()?;
-            let write =
+            let mut write =
                 client.put(&key, &value[..], args.ttl).ack(args.ack).tags(args.tags.clone());
+            if let Some(content_type) = &args.content_type {
+                write = write.content_type(content_type);
+            }
+            if let Some(codings) = &args.content_encoding {
+                write = write.content_encoding(codings);
+            }
+            write = args.origin.iter().fold(write, |write, url| write.origin(url));
             Outcome::new(key, &write.wait()?)
         }
     };
@@ -174,42 +200,49 @@ pub(crate) fn put(context: &Context, args: &PutArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// Returns the headers that describe a value.
+fn description_headers(args: &PutArgs) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    for (name, text) in
+        [(CONTENT_TYPE, &args.content_type), (CONTENT_ENCODING, &args.content_encoding)]
+    {
+        if let Some(text) = text {
+            let value = HeaderValue::from_str(text);
+            headers
+                .insert(name, value.map_err(|_| Failure::usage(format!("{text:?}: not ASCII")))?);
+        }
+    }
+    Ok(headers)
+}
+
 /// Deletes keys.
 pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failure> {
     if args.keys.len() > 1 && !args.yes {
         let line = "more than one key is deleted with --yes only".to_owned();
         return Err(Failure::usage(line));
     }
-    let keys: Result<Vec<_>, _> = args.keys.iter().map(|key| args.format.parse(key)).collect();
-    let keys = keys.map_err(Failure::usage)?;
-    let progress = Progress::new(context, "deleting", keys.len() as u64);
-    let outcomes: Vec<Outcome> = match &context.global.node {
-        Some(node) => {
-            let mut outcomes = Vec::new();
-            for key in keys {
-                progress.advance(1);
-                let target = format!("/v1/entries/{}?ack={}", escaped_bytes(&key), ack(args.ack));
-                let request = (Method::DELETE, target.as_str(), Bytes::new());
-                outcomes.push(context.runtime.block_on(write_at(context, node, key, request))?);
-            }
-            outcomes
-        }
+    let keys = match &args.tag {
+        Some(tag) => keys::with_tag(context, tag)?,
         None => {
-            let client = context.client()?;
-            let mut outcomes = Vec::new();
-            for key in keys {
-                progress.advance(1);
-                let written = client.delete(&key).ack(args.ack).wait();
-                outcomes.push(Outcome::new(key, &written?));
-            }
-            outcomes
+            let keys = args.keys.iter().map(|key| args.format.parse(key));
+            keys.collect::<Result<_, _>>().map_err(Failure::usage)?
         }
     };
-    drop(progress);
-    let exit = outcomes.iter().map(Outcome::exit).max().unwrap_or(Exit::DONE);
+    let mut outcomes = Vec::with_capacity(keys.len());
+    let deleted = delete_each(context, args.ack, keys, &mut outcomes);
+    if args.tag.is_some() && !context.global.json {
+        let count = outcomes.iter().filter(|outcome| outcome.exit() == Exit::DONE).count();
+        print_line(&format!("deleted {count} of {} keys", outcomes.len()))?;
+    }
+    deleted?;
+    let none = if args.tag.is_some() { Exit::NOTHING } else { Exit::DONE };
+    let exit = outcomes.iter().map(Outcome::exit).max().unwrap_or(none);
     if context.global.json {
         let keys: Vec<_> = outcomes.iter().map(Outcome::to_json).collect();
         return print_document(json!({ "keys": keys }), exit);
+    }
+    if args.tag.is_some() {
+        outcomes.retain(|outcome| outcome.exit() != Exit::DONE);
     }
     for outcome in &outcomes {
         // What is stored of a delete is the tombstone.
@@ -223,10 +256,42 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
     Ok(exit)
 }
 
+/// Deletes keys, and adds the outcomes up to the first failure.
+fn delete_each(
+    context: &Context,
+    acks: Ack,
+    keys: Vec<Bytes>,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(), Failure> {
+    let progress = Progress::new(context, "deleting", keys.len() as u64);
+    if let Some(node) = &context.global.node {
+        for key in keys {
+            let target = format!("/v1/entries/{}?ack={}", escaped_bytes(&key), ack(acks));
+            let request = (Method::DELETE, target.as_str(), Bytes::new());
+            outcomes.push(context.runtime.block_on(write_at(context, node, key, request))?);
+            progress.advance(1);
+        }
+        return Ok(());
+    }
+    let client = context.client()?;
+    for keys in keys.chunks(DELETED_AT_A_TIME) {
+        let written = client.delete_many(keys).ack(acks).each().wait()?;
+        for (key, written) in keys.iter().zip(written) {
+            outcomes.push(Outcome::new(key.clone(), &written?));
+            progress.advance(1);
+        }
+    }
+    Ok(())
+}
+
 impl From<zerocache_client::Entry> for Found {
     fn from(entry: zerocache_client::Entry) -> Self {
-        let tags = entry.metadata.tags().iter().map(ToString::to_string).collect();
+        let metadata = &entry.metadata;
+        let tags = metadata.tags().iter().map(ToString::to_string).collect();
         Self {
+            content_type: metadata.content_type().map(str::to_owned),
+            content_encoding: metadata.content_encoding().map(str::to_owned),
+            origins: metadata.origins().to_vec(),
             version: Some(entry.version.to_string()),
             ttl_ms: u64::try_from(entry.ttl.as_millis()).ok(),
             tags,
@@ -249,8 +314,13 @@ async fn get_at(context: &Context, node: &HostPort, key: &[u8]) -> Result<Option
             };
             let tags = text("zerocache-tags").unwrap_or_default();
             let tags = tags.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned);
+            let origins = response.headers.get_all("zerocache-origin").iter();
+            let origins = origins.filter_map(|url| Some(url.to_str().ok()?.to_owned()));
             Ok(Some(Found {
                 tags: tags.collect(),
+                content_type: text("content-type").filter(|given| given != UNTYPED),
+                content_encoding: text("content-encoding"),
+                origins: origins.collect(),
                 version: text("zerocache-version"),
                 ttl_ms: text("zerocache-ttl-ms").and_then(|ms| ms.parse().ok()),
                 value: response.body,
@@ -267,8 +337,17 @@ pub(super) async fn write_at(
     key: Bytes,
     request: (Method, &str, Bytes),
 ) -> Result<Outcome, Failure> {
+    write_with(context, node, key, (request, HeaderMap::new())).await
+}
+
+async fn write_with(
+    context: &Context,
+    node: &HostPort,
+    key: Bytes,
+    (request, headers): ((Method, &str, Bytes), HeaderMap),
+) -> Result<Outcome, Failure> {
     let to: SocketAddr = context.resolve(node).await?;
-    let response: HttpResponse = match context.request(to, request).await {
+    let response: HttpResponse = match context.request_with(to, request, headers).await {
         Ok(response) => response,
         Err(zerocache_core::call::CallFailure::NoAnswer) => {
             let line = format!("{to}: no answer in time: it may be done or not");

@@ -5,10 +5,14 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use serde_json::{Value as Json, json};
 
 use super::keys::readable;
-use crate::{context::Context, survey::Questions, table};
-
-/// The most keys that are shown.
-const SHOWN_MAX: usize = 20;
+use crate::{
+    context::Context,
+    exit::{Exit, print_document},
+    failure::Failure,
+    print,
+    survey::{self, Questions},
+    table,
+};
 
 /// A key that is read often.
 #[derive(Debug, Default)]
@@ -25,27 +29,48 @@ struct HotKey {
 #[derive(Debug, Default)]
 pub(crate) struct HotKeys {
     keys: Vec<(String, HotKey)>,
-    failures: Vec<String>,
+    failures: Vec<Failure>,
+}
+
+/// Prints the `count` keys that are read most.
+pub(crate) fn print_hottest(context: &Context, count: usize) -> Result<Exit, Failure> {
+    context.runtime.block_on(async {
+        let survey = survey::needed(context).await?;
+        let nodes = survey.nodes.iter().map(|node| node.address);
+        let mut hot = HotKeys::ask(context, nodes, count).await;
+        if hot.failures.len() == survey.nodes.len() {
+            return Err(hot.failures.swap_remove(0));
+        }
+        if context.global.json {
+            return print_document(json!({ "keys": hot.to_json() }), Exit::DONE);
+        }
+        print(&hot.to_text())?;
+        Ok(Exit::DONE)
+    })
 }
 
 impl HotKeys {
-    /// Asks these nodes.
-    pub(crate) async fn ask(context: &Context, nodes: impl Iterator<Item = SocketAddr>) -> Self {
+    /// Asks these nodes for their `count` hottest keys, and keeps as many of all.
+    pub(crate) async fn ask(
+        context: &Context,
+        nodes: impl Iterator<Item = SocketAddr>,
+        count: usize,
+    ) -> Self {
         let mut questions = Questions::new();
         for to in nodes {
-            questions.ask(context.document(to, format!("/v1/hot-keys?count={SHOWN_MAX}")));
+            questions.ask(context.document(to, format!("/v1/hot-keys?count={count}")));
         }
         let (mut keys, mut failures) = (BTreeMap::<String, HotKey>::new(), Vec::new());
         while let Some(answer) = questions.next().await {
             match answer {
                 Ok(answer) => add(&mut keys, &answer),
-                Err(failure) => failures.push(failure.line().to_owned()),
+                Err(failure) => failures.push(failure),
             }
         }
-        failures.sort();
+        failures.sort_by(|one, other| one.line().cmp(other.line()));
         let mut keys: Vec<_> = keys.into_iter().collect();
         keys.sort_by(|a, b| b.1.reads_per_s.total_cmp(&a.1.reads_per_s));
-        keys.truncate(SHOWN_MAX);
+        keys.truncate(count);
         Self { keys, failures }
     }
 
@@ -64,7 +89,7 @@ impl HotKeys {
         let rows: Vec<_> = self.keys.iter().map(row).collect();
         let mut text = table::lines(&["READS/S", "NODES", "KEY-BYTES", "HASH", "KEY"], &rows);
         for failure in &self.failures {
-            text += &format!("{failure}\n");
+            text += &format!("{}\n", failure.line());
         }
         text
     }
@@ -111,7 +136,10 @@ mod tests {
         let named = json!({"hash": "0a", "key_bytes": 3, "reads_per_s": 1.0, "key": "a\u{1b}b"});
         add(&mut keys, &json!({"keys": [named, {"hash": "0b", "reads_per_s": 9.0}]}));
         add(&mut keys, &Json::Null);
-        let all = HotKeys { keys: keys.into_iter().collect(), failures: vec!["n: no".to_owned()] };
+        let all = HotKeys {
+            keys: keys.into_iter().collect(),
+            failures: vec![Failure::new("n: no".to_owned())],
+        };
         let text = all.to_text();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "READS/S  NODES  KEY-BYTES  HASH  KEY");

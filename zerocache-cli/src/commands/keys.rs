@@ -1,6 +1,11 @@
-//! `keys`: the keys that one node holds, page by page.
+//! `keys`: the keys that one node holds, or all nodes, page by page.
 
-use std::{cmp::Reverse, collections::BinaryHeap, fmt::Write as _};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashSet},
+    fmt::Write as _,
+    slice,
+};
 
 use bytes::Bytes;
 use hyper::Method;
@@ -9,6 +14,7 @@ use zerocache_core::access::Prefix;
 
 use super::{
     entries::{describe_key, escaped_bytes},
+    hot_keys,
     one_node::OneNode,
 };
 use crate::{
@@ -56,13 +62,16 @@ impl KeyInfo {
     }
 }
 
-/// A walk over the keys of a node.
+/// A walk over the keys of some nodes, one node after the other.
 pub(crate) struct Walk<'a> {
     context: &'a Context,
-    node: &'a OneNode,
-    prefix: Option<String>,
+    /// The nodes that are left, the one that is walked first.
+    nodes: &'a [OneNode],
+    /// The parameters of every page.
+    filter: String,
     next: Option<String>,
-    is_done: bool,
+    /// The keys of all pages so far, if there is more than one node.
+    seen: Option<HashSet<Bytes>>,
 }
 
 /// One page of a walk.
@@ -76,27 +85,42 @@ pub(crate) struct Page {
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(context: &'a Context, node: &'a OneNode, prefix: Option<&Prefix>) -> Self {
-        let prefix = prefix.map(|prefix| escaped_bytes(prefix.to_string().as_bytes()));
-        Self { context, node, prefix, next: None, is_done: false }
+    pub(crate) fn new(
+        context: &'a Context,
+        nodes: &'a [OneNode],
+        (prefix, tag): (Option<&Prefix>, Option<&str>),
+    ) -> Self {
+        let mut filter = String::new();
+        for (name, value) in
+            [("prefix", prefix.map(Prefix::to_string)), ("tag", tag.map(str::to_owned))]
+        {
+            if let Some(value) = value {
+                // Writing to a string does not fail.
+                let _ = write!(filter, "{name}={}&", escaped_bytes(value.as_bytes()));
+            }
+        }
+        let seen = (nodes.len() > 1).then(HashSet::new);
+        Self { context, nodes, filter, next: None, seen }
     }
 
     /// Returns the next page; none after the last one.
     pub(crate) async fn page(&mut self) -> Result<Option<Page>, Failure> {
-        if self.is_done {
-            return Ok(None);
+        let Some((node, others)) = self.nodes.split_first() else { return Ok(None) };
+        let mut target = format!("/v1/admin/keys?{}", self.filter);
+        if let Some(next) = &self.next {
+            // Writing to a string does not fail.
+            let _ = write!(target, "after={next}");
         }
-        let mut target = "/v1/admin/keys?".to_owned();
-        for (name, value) in [("prefix", &self.prefix), ("after", &self.next)] {
-            if let Some(value) = value {
-                // Writing to a string does not fail.
-                let _ = write!(target, "{name}={value}&");
-            }
-        }
-        let body = self.node.ask(self.context, (Method::GET, &target)).await?;
+        let body = node.ask(self.context, (Method::GET, &target)).await?;
         self.next = body["next"].as_str().map(str::to_owned);
-        self.is_done = self.next.is_none();
-        Ok(Some(Page::new(&body)))
+        if self.next.is_none() {
+            self.nodes = others;
+        }
+        let mut page = Page::new(&body);
+        if let Some(seen) = &mut self.seen {
+            page.keys.retain(|info| seen.insert(info.key.clone()));
+        }
+        Ok(Some(page))
     }
 }
 
@@ -123,16 +147,39 @@ impl Page {
 
 /// Prints the keys.
 pub(crate) fn keys(context: &Context, args: &KeysArgs) -> Result<Exit, Failure> {
+    if let Some(count) = args.hot {
+        return hot_keys::print_hottest(context, count as usize);
+    }
     context.runtime.block_on(async {
-        let node = OneNode::choose(context).await?;
+        let nodes = match args.all_nodes {
+            true => OneNode::each(context).await?,
+            false => vec![OneNode::choose(context).await?],
+        };
         if !context.global.quiet && !context.global.json {
-            say(&format!("keys of {}", node.label));
+            let labels: Vec<_> = nodes.iter().map(|node| node.label.as_str()).collect();
+            say(&format!("keys of {}", labels.join(", ")));
         }
-        let mut walk = Walk::new(context, &node, args.prefix.as_ref());
+        let mut walk = Walk::new(context, &nodes, (args.prefix.as_ref(), args.tag.as_deref()));
         match args.big {
             Some(count) => largest(context, &mut walk, count as usize).await,
             None => all(context, &mut walk, args.long).await,
         }
+    })
+}
+
+/// Returns the keys of all entries with a tag, of the node that was named or else of all nodes.
+pub(super) fn with_tag(context: &Context, tag: &str) -> Result<Vec<Bytes>, Failure> {
+    context.runtime.block_on(async {
+        let nodes = OneNode::each(context).await?;
+        let _progress = Progress::endless(context, "listing the keys");
+        let mut keys = HashSet::new();
+        for node in &nodes {
+            let mut walk = Walk::new(context, slice::from_ref(node), (None, Some(tag)));
+            while let Some(page) = walk.page().await? {
+                keys.extend(page.keys.into_iter().map(|info| info.key));
+            }
+        }
+        Ok(keys.into_iter().collect())
     })
 }
 
@@ -179,10 +226,11 @@ async fn all(context: &Context, walk: &mut Walk<'_>, is_long: bool) -> Result<Ex
 /// Prints the keys with the largest values.
 async fn largest(context: &Context, walk: &mut Walk<'_>, count: usize) -> Result<Exit, Failure> {
     let mut largest = BinaryHeap::new();
-    let mut progress = None;
+    let (mut progress, nodes) = (None, walk.nodes.len() as u64);
     while let Some(page) = walk.page().await? {
-        let bar = progress
-            .get_or_insert_with(|| Progress::new(context, "walking the keys", page.entries));
+        let bar = progress.get_or_insert_with(|| {
+            Progress::new(context, "walking the keys", page.entries * nodes)
+        });
         bar.advance(page.inspected);
         for info in page.keys {
             let is_full = largest.len() >= count;

@@ -1,4 +1,4 @@
-//! What commands share that work at one node: which one it is, and its administrative requests.
+//! What commands share that work at one node, or at each: which one it is, and its administrative requests.
 
 use std::net::SocketAddr;
 
@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use crate::{
     context::{Context, no_answer, parse_json},
     failure::Failure,
+    say,
     survey::{self, NodeView},
 };
 
@@ -33,6 +34,15 @@ impl OneNode {
         let is_ready = |view: &&NodeView| view.own()["state"] == "in-sync";
         let view = survey.nodes.iter().find(is_ready).or(survey.nodes.first());
         view.map(Self::from).ok_or_else(|| Failure::unreachable("no node answers".to_owned()))
+    }
+
+    /// Returns the node that was named, or else all that answer; says which do not.
+    pub(crate) async fn each(context: &Context) -> Result<Vec<Self>, Failure> {
+        let survey = survey::needed(context).await?;
+        if !context.global.quiet {
+            survey.silent.iter().for_each(|silent| say(&format!("not asked: {}", silent.why)));
+        }
+        Ok(survey.nodes.iter().map(Self::from).collect())
     }
 
     /// Returns the node at an address.

@@ -16,6 +16,9 @@ use crate::{
     table,
 };
 
+/// The most keys of `--hot`.
+const HOT_MAX: usize = 20;
+
 /// Clears the screen of a terminal, and returns to its corner.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
@@ -124,7 +127,7 @@ pub(crate) fn top(context: &Context, args: &TopArgs) -> Result<Exit, Failure> {
         let rates = survey.nodes.iter().map(|node| Rates::new(node, &before, now_s - asked_s));
         let rates: Vec<_> = rates.collect();
         let addresses = survey.nodes.iter().map(|node| node.address);
-        let ask_hot = || context.runtime.block_on(HotKeys::ask(context, addresses));
+        let ask_hot = || context.runtime.block_on(HotKeys::ask(context, addresses, HOT_MAX));
         let hot = args.hot.then(ask_hot);
         if context.global.json {
             let nodes: Vec<_> = rates.iter().map(Rates::to_json).collect();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    slice,
     sync::Arc,
     time::Duration,
 };
@@ -110,7 +111,7 @@ impl Names {
     /// Learns the names of keys that the node holds.
     async fn learn(context: &Context, node: &OneNode, args: &WatchArgs) -> Result<Self, Failure> {
         let mut names = Self { known: Some(BTreeMap::new()) };
-        let mut walk = Walk::new(context, node, args.prefix.as_ref());
+        let mut walk = Walk::new(context, slice::from_ref(node), (args.prefix.as_ref(), None));
         loop {
             match walk.page().await {
                 Ok(Some(page)) => page.keys.into_iter().for_each(|info| names.note(info.key)),

@@ -218,6 +218,18 @@ impl WriteMany {
         self.set(&WriteOption::tags(tags))
     }
 
+    /// States the media type of all these values, as
+    /// [`Write::content_type`](crate::ops::Write::content_type).
+    pub fn content_type(self, content_type: impl Into<String>) -> Self {
+        self.set(&WriteOption::ContentType(content_type.into()))
+    }
+
+    /// States the codings of all these values, as
+    /// [`Write::content_encoding`](crate::ops::Write::content_encoding).
+    pub fn content_encoding(self, codings: impl Into<String>) -> Self {
+        self.set(&WriteOption::ContentEncoding(codings.into()))
+    }
+
     /// How long all of it may take, instead of the client's total; at least 1 ms is taken.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);

@@ -87,6 +87,12 @@ pub(super) enum WriteOption {
     StaleIfError(u64),
     /// The groups to which it belongs.
     Tags(Vec<String>),
+    /// Its media type.
+    ContentType(String),
+    /// The codings that were applied to it.
+    ContentEncoding(String),
+    /// Another place that has it.
+    Origin(String),
 }
 
 impl WriteOption {
@@ -123,6 +129,9 @@ impl Prepared {
             WriteOption::Tags(tags) => {
                 tags.iter().try_for_each(|tag| metadata.add_tag(tag.as_str()))?
             }
+            WriteOption::ContentType(text) => metadata.set_content_type(text)?,
+            WriteOption::ContentEncoding(text) => metadata.set_content_encoding(text)?,
+            WriteOption::Origin(url) => metadata.add_origin(url)?,
         }
         Ok(())
     }

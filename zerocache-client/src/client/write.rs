@@ -123,6 +123,26 @@ impl Write {
         self.set(&WriteOption::tags(tags))
     }
 
+    /// States the media type of the value, such as `image/png`, with which the HTTP API of nodes returns it; at
+    /// most 255 bytes. Readers find it in [`Entry::metadata`](crate::Entry::metadata). One that is not allowed
+    /// makes the write fail with [`Error::InvalidDescription`].
+    pub fn content_type(self, content_type: impl Into<String>) -> Self {
+        self.set(&WriteOption::ContentType(content_type.into()))
+    }
+
+    /// States the codings that the caller applied to the value, such as `gzip`, with which the HTTP API of nodes
+    /// returns it; at most 64 bytes. The value is stored and returned as it is. Codings that are not allowed make
+    /// the write fail with [`Error::InvalidDescription`].
+    pub fn content_encoding(self, codings: impl Into<String>) -> Self {
+        self.set(&WriteOption::ContentEncoding(codings.into()))
+    }
+
+    /// Adds the URL of another place that has the value, for people and tools; at most four of 512 bytes each.
+    /// One that is not allowed makes the write fail with [`Error::InvalidDescription`].
+    pub fn origin(self, url: impl Into<String>) -> Self {
+        self.set(&WriteOption::Origin(url.into()))
+    }
+
     fn set(mut self, option: &WriteOption) -> Self {
         if let WriteState::New(Ok(prepared)) = &mut self.state
             && let Err(error) = prepared.set(option)

@@ -99,8 +99,9 @@ pub struct KeyPage {
 }
 
 impl<B: Backend> Store<B> {
-    /// Returns a page of the keys that `is_wanted` accepts, from `cursor` on. It may be empty although more
-    /// follow. Counts no reads. `is_wanted` runs under a lock of the store and must not use the store.
+    /// Returns a page of the keys that `is_wanted` accepts, given the key and its metadata, from `cursor` on. It
+    /// may be empty although more follow. Counts no reads. `is_wanted` runs under a lock of the store and must
+    /// not use the store.
     ///
     /// A key that is held throughout the walk is never left out; one may appear twice, if others were removed
     /// between two pages. Keys that are new since the walk passed their shard are left out.
@@ -109,7 +110,7 @@ impl<B: Backend> Store<B> {
         cursor: KeyCursor,
         limits: KeyPageLimits,
         now: Now,
-        is_wanted: impl Fn(&[u8]) -> bool,
+        is_wanted: impl Fn(&[u8], &[u8]) -> bool,
     ) -> KeyPage {
         let mut page = KeyPage::default();
         let (mut bytes, mut at) = (0, cursor);
@@ -126,7 +127,7 @@ impl<B: Backend> Store<B> {
                     let Some(index) = at.left.checked_sub(1) else { return false };
                     let slot = shard.slot(index as u32);
                     let is_listed = slot.class != Class::Reserved && self.is_served(slot, now);
-                    if is_listed && is_wanted(slot.key()) {
+                    if is_listed && is_wanted(slot.key(), slot.entry().metadata) {
                         let is_over = bytes + slot.key().len() > limits.bytes_max;
                         if page.keys.len() >= limits.keys_max || (is_over && bytes > 0) {
                             return true;
@@ -207,6 +208,8 @@ mod tests {
     use super::*;
     use crate::{
         entry::{Change, Record},
+        metadata::{Metadata, has_tag},
+        purge::{PurgeMode, PurgeTarget, PurgeValue, TargetId},
         store::{Capacity, SingleThread},
         version::Incarnation,
     };
@@ -248,7 +251,7 @@ mod tests {
         let (mut found, mut pages) = (BTreeMap::new(), 0);
         let mut cursor = Some(KeyCursor::START);
         while let Some(at) = cursor {
-            let page = store.list_keys(at, limits, NOW, |_| true);
+            let page = store.list_keys(at, limits, NOW, |_, _| true);
             assert!(page.keys.len() <= limits.keys_max && page.inspected <= limits.inspected_max);
             assert!(page.inspected > 0 || page.next.is_none() || !page.keys.is_empty(), "{at}");
             page.keys.into_iter().for_each(|info| *found.entry(info.key).or_default() += 1);
@@ -300,7 +303,7 @@ mod tests {
         assert_eq!((&info.key[..], info.version.stamp() & 0xffff), (&key(41).as_bytes()[..], 41));
         assert!(info.weight > 40);
         let limits = KeyPageLimits { keys_max: 1_024, bytes_max: 1 << 16, inspected_max: 16_384 };
-        let page = store.list_keys(KeyCursor::START, limits, NOW, |key| key.ends_with(b"/2"));
+        let page = store.list_keys(KeyCursor::START, limits, NOW, |key, _| key.ends_with(b"/2"));
         assert!(page.keys.contains(&info) && page.keys.len() == 33 && page.next.is_none());
         delete(&store, 41);
         put(&store, 7, 0);
@@ -310,13 +313,54 @@ mod tests {
     }
 
     #[test]
+    fn entries_with_a_tag_are_listed_until_they_are_purged() {
+        let store = store(100);
+        let metadata = |tags: core::ops::Range<usize>| {
+            let mut metadata = Metadata::default();
+            // So long that the last ones are kept as hashes.
+            tags.for_each(|n| metadata.add_tag(format!("{n:0>100}")).expect("a tag"));
+            metadata.encode()
+        };
+        let record = |n: u64, change| {
+            let stamp = (NOW.wall_ms << Version::COUNTER_BITS) + 10_000 + n;
+            Record { key: key(n), version: Version::new(stamp, Incarnation(1)), change }
+        };
+        for (n, tags) in [(1, 0..1), (2, 0..20), (3, 19..20), (4, 18..19)] {
+            let value = Bytes::from_static(b"v");
+            let expires = NOW.mono.plus_ms(5_000);
+            store.apply(&record(n, Change::Put { value, metadata: metadata(tags), expires }), NOW);
+        }
+        let listed = |tag: usize| {
+            let id = TargetId::of_tag(format!("{tag:0>100}").as_bytes());
+            let limits = KeyPageLimits { keys_max: 100, bytes_max: 1 << 16, inspected_max: 1_000 };
+            let page =
+                store.list_keys(KeyCursor::START, limits, NOW, |_, metadata| has_tag(metadata, id));
+            let mut keys: Vec<_> = page.keys.into_iter().map(|info| info.key).collect();
+            keys.sort();
+            keys
+        };
+        let keys =
+            |all: &[u64]| all.iter().map(|n| key(*n).as_bytes().to_vec()).collect::<Vec<_>>();
+        assert_eq!(listed(19), keys(&[2, 3]), "as a hash and as text");
+        assert_eq!((listed(0), listed(18), listed(17)), (keys(&[1, 2]), keys(&[2, 4]), keys(&[2])));
+        assert_eq!(listed(20), keys(&[]));
+        let purge = PurgeValue { hold_ms: 0, life_ms: 60_000 }.encode();
+        let target = PurgeTarget::tag(&format!("{:0>100}", 18)).expect("a tag");
+        let expires = NOW.mono.plus_ms(60_000);
+        let change = Change::Put { value: purge, metadata: Bytes::new(), expires };
+        let purge = Record { key: target.key(PurgeMode::Hard), ..record(9, change) };
+        store.apply(&purge, NOW);
+        assert_eq!((listed(19), listed(18)), (keys(&[3]), keys(&[])), "purged, and not yet swept");
+    }
+
+    #[test]
     fn text_of_a_cursor_is_checked() {
         for bad in ["", ".", "1", "1.", ".1", "64.0", "-1.0", "0.-1", "0.99999999999999999999"] {
             assert_eq!(bad.parse::<KeyCursor>(), Err(InvalidCursor), "{bad}");
         }
         let far: KeyCursor = "63.18446744073709551615".parse().expect("a cursor");
         let limits = KeyPageLimits { keys_max: 10, bytes_max: 1 << 16, inspected_max: 100 };
-        let page = store(0).list_keys(far, limits, NOW, |_| true);
+        let page = store(0).list_keys(far, limits, NOW, |_, _| true);
         assert_eq!(page, KeyPage::default());
     }
 }

@@ -40,7 +40,7 @@ pub struct HttpResponse {
 }
 
 /// Sends one request of the HTTP API to a node on a connection of its own, and returns the whole response.
-/// `target` is a path with its query. The node is verified before anything is sent, as `security` demands.
+/// The request is a method, a path with its query, and a body; `headers` are added. The node is verified before anything is sent, as `security` demands.
 ///
 /// # Errors
 /// [`CallFailure::Refused`] when nobody listens there, [`CallFailure::OtherHost`] when it is on another host and
@@ -50,11 +50,12 @@ pub struct HttpResponse {
 pub async fn http_request(
     to: SocketAddr,
     request: (Method, &str, Bytes),
+    headers: HeaderMap,
     timeout: Duration,
     security: &Security,
 ) -> Result<HttpResponse, CallFailure> {
     let mut is_sent = false;
-    let exchange = exchange(to, request, (timeout, security), &mut is_sent);
+    let exchange = exchange(to, (request, headers), (timeout, security), &mut is_sent);
     match tokio::time::timeout(timeout, exchange).await {
         Ok(result) => result,
         Err(_) if is_sent => Err(CallFailure::NoAnswer),
@@ -66,13 +67,14 @@ pub async fn http_request(
 /// the node.
 async fn exchange(
     to: SocketAddr,
-    (method, target, body): (Method, &str, Bytes),
+    ((method, target, body), headers): ((Method, &str, Bytes), HeaderMap),
     (timeout, security): (Duration, &Security),
     is_sent: &mut bool,
 ) -> Result<HttpResponse, CallFailure> {
     let stream = Stream::connect(to, timeout, security).await?;
     let request = request_to(to, (method, target), authorization(&stream, security));
-    let request = request.body(Full::new(body)).map_err(|_| CallFailure::NotSent)?;
+    let mut request = request.body(Full::new(body)).map_err(|_| CallFailure::NotSent)?;
+    request.headers_mut().extend(headers);
     let certificate_end = stream.certificate_end();
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|_| CallFailure::NotSent)?;

@@ -14,7 +14,9 @@ use serde::Serialize;
 use zerocache_core::{
     access::{Operation, Prefix},
     key::Key,
+    metadata::has_tag,
     node::Input,
+    purge::PurgeTarget,
     store::{KeyCursor, KeyInfo, KeyPageLimits},
 };
 use zerocache_net::clock;
@@ -131,7 +133,7 @@ async fn keys(
 ) -> Result<Response, ApiError> {
     api.permit(&caller, Operation::List)?;
     let query = Query::parse(query.as_deref().unwrap_or_default())?;
-    query.allow(&["after", "shard", "prefix", "limit", "key_hex"])?;
+    query.allow(&["after", "shard", "prefix", "tag", "limit", "key_hex"])?;
     let (storage, grant, now) = (api.driver.storage(), &caller.grant, clock::now());
     let entries = storage.entry_count();
     let body = if let Some(digits) = query.get("key_hex") {
@@ -144,8 +146,14 @@ async fn keys(
     } else {
         let prefix = query.get("prefix").map(str::parse::<Prefix>).transpose();
         let prefix = prefix.map_err(|error| ApiError::bad_query(format!("prefix: {error}")))?;
-        let is_wanted =
-            |key: &[u8]| prefix.as_ref().is_none_or(|part| part.covers(key)) && grant.covers(key);
+        let tag = query.get("tag").map(PurgeTarget::tag).transpose();
+        let tag = tag.map_err(|error| ApiError::bad_query(format!("tag: {error}")))?;
+        let tag = tag.map(|target| target.id());
+        let is_wanted = |key: &[u8], metadata: &[u8]| {
+            prefix.as_ref().is_none_or(|part| part.covers(key))
+                && grant.covers(key)
+                && tag.is_none_or(|tag| has_tag(metadata, tag))
+        };
         let limits = KeyPageLimits { keys_max: limit(&query)?, ..PAGE };
         let page = storage.list_keys(cursor(&query)?, limits, now, is_wanted);
         KeysBody {

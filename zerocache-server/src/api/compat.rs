@@ -7,7 +7,7 @@
 use axum::{
     Json,
     body::Body,
-    http::{Method, StatusCode},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
 use bytes::Bytes;
@@ -38,6 +38,7 @@ pub(super) async fn handle(
     api: &Api,
     caller: &Caller,
     (method, path, query): (&Method, &str, Option<&str>),
+    headers: &HeaderMap,
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     if matches!(path, "/local_cache_info" | "/remote_cache_info") && *method == Method::GET {
@@ -57,11 +58,12 @@ pub(super) async fn handle(
     let is_local = query.get("recurse") == Some("0");
     let scope = if is_local { WriteScope::NodeOnly } else { WriteScope::Cluster };
     match *method {
-        Method::GET => match ReadableEntry::read(api, &key, false) {
-            Ok(entry) => Ok(entry.value.into_response()),
-            Err(error) => Err(error.without_warming()),
-        },
+        Method::GET => {
+            let value = ReadableEntry::read(api, &key, false).and_then(|entry| entry.value(api));
+            value.map(IntoResponse::into_response).map_err(ApiError::without_warming)
+        }
         Method::PUT => {
+            refuse_encoding(headers)?;
             let ttl = query.get("expiry").and_then(|text| text.parse().ok());
             let ttl = ttl.map_or(Ttl::HTTP_DEFAULT, clamped);
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
@@ -75,6 +77,16 @@ pub(super) async fn handle(
         }
         _ => Err(ApiError::method(method, path)),
     }
+}
+
+/// Refuses a value with a content encoding, of which nobody would learn.
+fn refuse_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(is_encoded) {
+        let message = "Content-Encoding is not stored: send the value without it";
+        return Err(ApiError::content_encoding(message));
+    }
+    Ok(())
 }
 
 /// Clamps a lifetime that is out of range, which only these paths allow.

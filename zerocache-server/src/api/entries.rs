@@ -1,4 +1,4 @@
-//! `/v1/entries/{key}`: the HTTP API for curl and other languages.
+//! `/v1/entries/{key}`: the HTTP API for curl, proxies and other languages.
 
 use axum::{
     Json,
@@ -6,18 +6,22 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
+use bytes::Bytes;
 use serde::Serialize;
 use zerocache_core::{
     access::Operation,
     metadata::Freshness,
     node::{Write, WriteOp},
+    version::Version,
     wire::{Response, Status, Written},
 };
 
 use super::{
-    Api, copies,
+    Api,
+    conditions::{Part, Precondition},
+    copies,
     error::ApiError,
-    key,
+    key, put_headers,
     query::{self, Query, WriteAck},
     readable_entry::ReadableEntry,
 };
@@ -38,6 +42,13 @@ const TAGS: HeaderName = HeaderName::from_static("zerocache-tags");
 /// The version of an entry.
 const VERSION: HeaderName = HeaderName::from_static("zerocache-version");
 
+/// Another place that has the value of an entry.
+const ORIGIN: HeaderName = HeaderName::from_static("zerocache-origin");
+
+/// What browsers may do with a value that they show as a page of its own: run nothing, and be of no origin. The
+/// node's own page is of the same one.
+const POLICY: &str = "sandbox";
+
 /// The response to a write.
 #[derive(Serialize)]
 pub(super) struct WrittenBody {
@@ -54,8 +65,15 @@ pub(super) async fn handle(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
-    if matches!(*method, Method::GET | Method::HEAD) {
-        return get(api, caller, raw_key, query);
+    match *method {
+        Method::GET => return get(api, caller, (raw_key, query), headers),
+        Method::HEAD => {
+            // Ranges are defined for GET alone.
+            let mut headers = headers.clone();
+            headers.remove(header::RANGE);
+            return get(api, caller, (raw_key, query), &headers);
+        }
+        _ => {}
     }
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     api.permit(caller, Operation::Write(key.as_bytes()))?;
@@ -64,7 +82,7 @@ pub(super) async fn handle(
         Method::PUT => {
             query.allow(&query::PUT)?;
             let (ack, mut metadata) = (query.ack()?, query.metadata()?);
-            query::add_header_tags(&mut metadata, headers)?;
+            put_headers::add(&mut metadata, headers)?;
             let ttl = query.lifetime(&metadata)?;
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
             let op = WriteOp::Put { value, metadata: metadata.encode(), ttl };
@@ -92,35 +110,94 @@ pub(super) async fn handle(
 pub(super) fn get(
     api: &Api,
     caller: &Caller,
-    raw_key: &str,
-    query: Option<&str>,
+    (raw_key, query): (&str, Option<&str>),
+    headers: &HeaderMap,
 ) -> Result<HttpResponse, ApiError> {
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     api.permit(caller, Operation::Read(key.as_bytes()))?;
     let query = Query::parse(query.unwrap_or_default())?;
     query.allow(&["stale"])?;
-    ReadableEntry::read(api, &key, query.flag("stale")?).map(found)
+    let entry = ReadableEntry::read(api, &key, query.flag("stale")?)?;
+    let etag = entity_tag(entry.version);
+    match Precondition::evaluate(headers, &etag) {
+        Precondition::Failed => return Ok(ApiError::precondition_failed().into_response()),
+        Precondition::NotModified => {
+            return Ok(described(StatusCode::NOT_MODIFIED.into_response(), &entry, etag));
+        }
+        Precondition::Passed => {}
+    }
+    let value = entry.value(api)?;
+    let total = value.len();
+    Ok(match Part::asked(headers, &etag, total) {
+        Part::Whole => described(value.into_response(), &entry, etag),
+        Part::Bytes(range) => {
+            let text = format!("bytes {}-{}/{total}", range.start, range.end - 1);
+            let response = (StatusCode::PARTIAL_CONTENT, value.slice(range)).into_response();
+            with_range(described(response, &entry, etag), text)
+        }
+        Part::Unsatisfiable => {
+            let response = ApiError::unsatisfiable_range(total).into_response();
+            with_range(response, format!("bytes */{total}"))
+        }
+    })
 }
 
-fn found(entry: ReadableEntry) -> HttpResponse {
-    let ReadableEntry { value, version, remaining_ms, metadata, freshness } = entry;
-    let mut response = value.into_response();
-    let headers = response.headers_mut();
-    headers.insert(TTL_MS, HeaderValue::from(remaining_ms));
-    if metadata.stale_ms() > 0 {
-        headers.insert(FRESH_MS, HeaderValue::from(metadata.fresh_ms(remaining_ms)));
+/// Returns the entity tag of a version, in quotes: the same at every node that has it.
+fn entity_tag(version: Version) -> Bytes {
+    Bytes::from([b"\"", &version.to_text()[..], b"\""].concat())
+}
+
+fn with_range(mut response: HttpResponse, range: String) -> HttpResponse {
+    if let Ok(range) = HeaderValue::try_from(range) {
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
     }
-    if freshness != Freshness::Fresh {
-        let condition = if freshness == Freshness::Stale { "while" } else { "if-error" };
+    response
+}
+
+/// Adds the headers of an entry to a response with its value, or without.
+fn described(mut response: HttpResponse, entry: &ReadableEntry, etag: Bytes) -> HttpResponse {
+    let ReadableEntry { remaining_ms, metadata, freshness, .. } = entry;
+    let has_value = response.status() != StatusCode::NOT_MODIFIED;
+    let headers = response.headers_mut();
+    let of_value = [
+        (header::CONTENT_TYPE, metadata.content_type()),
+        (header::CONTENT_ENCODING, metadata.content_encoding()),
+    ];
+    for (name, text) in of_value {
+        if let Some(Ok(value)) = text.filter(|_| has_value).map(HeaderValue::try_from) {
+            headers.insert(name, value);
+        }
+    }
+    for value in metadata.origins().iter().flat_map(HeaderValue::try_from) {
+        headers.append(ORIGIN, value);
+    }
+    headers.insert(TTL_MS, HeaderValue::from(*remaining_ms));
+    if metadata.stale_ms() > 0 {
+        headers.insert(FRESH_MS, HeaderValue::from(metadata.fresh_ms(*remaining_ms)));
+    }
+    if *freshness != Freshness::Fresh {
+        let condition = if *freshness == Freshness::Stale { "while" } else { "if-error" };
         headers.insert(STALE, HeaderValue::from_static(condition));
     }
-    if let Some(Ok(tags)) = query::tags_as_text(&metadata).map(HeaderValue::try_from) {
+    if let Some(Ok(tags)) = query::tags_as_text(metadata).map(HeaderValue::try_from) {
         headers.insert(TAGS, tags);
     }
-    if let Ok(version) = HeaderValue::from_bytes(&version.to_text()) {
-        headers.insert(VERSION, version);
+    // The text in the quotes.
+    let version = etag.slice(1..etag.len() - 1);
+    for (name, text) in [(VERSION, version), (header::ETAG, etag)] {
+        if let Ok(value) = HeaderValue::from_maybe_shared(text) {
+            headers.insert(name, value);
+        }
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let fixed = [
+        (header::ACCEPT_RANGES, "bytes"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 

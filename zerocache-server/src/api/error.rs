@@ -65,8 +65,7 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_message", message)
     }
 
-    pub(super) fn missing_type(wanted: &str) -> Self {
-        let message = format!("the content type must be {wanted}");
+    pub(super) fn bad_content_type(message: String) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", message)
     }
 
@@ -75,9 +74,20 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "unsupported_header", message)
     }
 
-    pub(super) fn content_encoding() -> Self {
-        let message = "Content-Encoding is not stored: send the value without it";
+    pub(super) fn content_encoding(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
+    }
+
+    /// The value is not the one that the caller wants.
+    pub(super) fn precondition_failed() -> Self {
+        let message = "the value has another entity tag";
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
+    }
+
+    /// The value has none of the bytes that the caller wants.
+    pub(super) fn unsatisfiable_range(bytes: usize) -> Self {
+        let message = format!("the value has {bytes} bytes");
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "unsatisfiable_range", message)
     }
 
     /// The copies of a key, or what happened to it meanwhile, do not allow what is asked for.

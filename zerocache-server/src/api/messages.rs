@@ -61,7 +61,8 @@ pub(super) async fn post(
     let headers = request.headers();
     // A web page cannot send this type without a preflight request, which keeps browsers out.
     if headers.get(header::CONTENT_TYPE).is_none_or(|given| given != MESSAGES_TYPE) {
-        return Err(ApiError::missing_type(MESSAGES_TYPE));
+        let message = format!("the content type must be {MESSAGES_TYPE}");
+        return Err(ApiError::bad_content_type(message));
     }
     // The node reads nothing of a caller that may do nothing. The message is judged when it is known.
     api.permit(&caller, Operation::Connect)?;

@@ -4,6 +4,7 @@
 mod admin;
 mod cluster;
 mod compat;
+mod conditions;
 mod config;
 mod copies;
 mod entries;
@@ -16,6 +17,7 @@ mod messages;
 mod metrics;
 mod page;
 mod purges;
+mod put_headers;
 mod query;
 mod readable_entry;
 mod repair;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -160,7 +162,8 @@ pub fn sync_handler(api: Api) -> SyncHandler {
     Arc::new(move |request, caller| {
         let key = request.uri().path().strip_prefix(ENTRIES_PREFIX)?;
         (request.method() == Method::GET).then(|| {
-            let answer = entries::get(&api, caller, key, request.uri().query());
+            let answer =
+                entries::get(&api, caller, (key, request.uri().query()), request.headers());
             answer.unwrap_or_else(|error| error_response(&api, error))
         })
     })
@@ -192,7 +195,7 @@ async fn by_path(
     } else if path == purges::PURGE_PATH && api.entries {
         purges::of_all(&api, &caller, (&method, uri.query())).await
     } else if api.compat && !path.starts_with("/v1/") {
-        compat::handle(&api, &caller, (&method, path, uri.query()), body).await
+        compat::handle(&api, &caller, (&method, path, uri.query()), &headers, body).await
     } else {
         Err(ApiError::not_found_path(path))
     };
@@ -215,10 +218,6 @@ fn check_headers(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
     ];
     if let Some(name) = REFUSED.iter().find(|name| headers.contains_key(*name)) {
         return Err(ApiError::unsupported_header(name));
-    }
-    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if headers.get_all(header::CONTENT_ENCODING).iter().any(encoded) {
-        return Err(ApiError::content_encoding());
     }
     Ok(())
 }

@@ -2,15 +2,17 @@
 
 use std::{borrow::Cow, fmt::Write};
 
-use axum::http::{HeaderMap, HeaderName};
 use zerocache_core::{metadata::Metadata, ttl::Ttl, wire::Ack};
 
 use super::{error::ApiError, key};
 
 /// The parameters of a PUT.
-pub(super) const PUT: [&str; 5] = ["ttl", "ack", "stale-while", "stale-if-error", "tags"];
+pub(super) const PUT: [&str; 6] = ["ttl", "ack", "stale-while", "stale-if-error", "tags", ORIGIN];
 
-/// The query parameters of a request, each at most once.
+/// The parameter that may be repeated.
+const ORIGIN: &str = "origin";
+
+/// The query parameters of a request, each but [`ORIGIN`] at most once.
 pub(super) struct Query<'a> {
     pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
@@ -21,7 +23,7 @@ impl<'a> Query<'a> {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
-            if pairs.iter().any(|(other, _)| *other == name) {
+            if name != ORIGIN && pairs.iter().any(|(other, _)| *other == name) {
                 return Err(ApiError::bad_query(format!("the parameter {name:?} is given twice")));
             }
             pairs.push((name, value));
@@ -66,6 +68,10 @@ impl<'a> Query<'a> {
         for tag in tags.iter().flat_map(|tags| tags.split(',')) {
             let added = metadata.add_tag(decoded(tag)?);
             added.map_err(|error| ApiError::bad_query(format!("tags: {error}")))?;
+        }
+        for (_, url) in self.pairs.iter().filter(|(name, _)| name == ORIGIN) {
+            let added = metadata.add_origin(url);
+            added.map_err(|error| ApiError::bad_query(format!("{ORIGIN}: {error}")))?;
         }
         Ok(metadata)
     }
@@ -131,29 +137,6 @@ impl WriteAck {
             Self::EachNode => Ack::Local,
         }
     }
-}
-
-/// The headers with tags that CDNs know, and what separates these.
-const TAG_HEADERS: [(HeaderName, char); 2] =
-    [(HeaderName::from_static("surrogate-key"), ' '), (HeaderName::from_static("cache-tag"), ',')];
-
-/// Adds the tags in the headers of a PUT.
-pub(super) fn add_header_tags(
-    metadata: &mut Metadata,
-    headers: &HeaderMap,
-) -> Result<(), ApiError> {
-    for (name, separator) in &TAG_HEADERS {
-        for value in headers.get_all(name) {
-            let text = str::from_utf8(value.as_bytes());
-            let text = text.map_err(|_| ApiError::bad_query(format!("{name}: not UTF-8")))?;
-            // As CDNs do, and unlike the parameter: empty ones are none, and nothing is decoded.
-            for tag in text.split(*separator).map(str::trim).filter(|tag| !tag.is_empty()) {
-                let added = metadata.add_tag(tag);
-                added.map_err(|error| ApiError::bad_query(format!("{name}: {error}")))?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Returns the tags of an entry in the form of the query parameter; none if it has no tags.
@@ -236,6 +219,15 @@ mod tests {
         assert_eq!(metadata("tags=%25zz"), None);
         assert_eq!(metadata("tags="), Some(Metadata::default()));
         for bad in ["tags=a,,b", "tags=,a", "tags=a,"] {
+            assert_eq!(metadata(bad), None, "{bad}");
+        }
+        let origins = metadata("origin=s3://a/1&origin=http://b.example/%3Fx%3D1&origin=s3://a/1");
+        assert_eq!(origins.expect("allowed").origins(), ["s3://a/1", "http://b.example/?x=1"]);
+        for bad in [
+            "origin=",
+            "origin=/a",
+            "origin=a://1&origin=a://2&origin=a://3&origin=a://4&origin=a://5",
+        ] {
             assert_eq!(metadata(bad), None, "{bad}");
         }
         let many: Vec<_> = (0..=TAGS_MAX).map(|n| n.to_string()).collect();

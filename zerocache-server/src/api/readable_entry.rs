@@ -1,8 +1,9 @@
-//! Reads over HTTP: the decompressed value of an entry, as long as it is fresh.
+//! Reads over HTTP: an entry, as long as it is fresh, and its decompressed value.
 
 use bytes::Bytes;
 use zerocache_core::{
     compression,
+    entry::Entry,
     key::Key,
     metadata::{Encoding, Freshness, Metadata},
     store::Lookup,
@@ -15,8 +16,8 @@ use crate::http::BodyError;
 /// An entry as it is served over HTTP.
 #[derive(Debug)]
 pub(super) struct ReadableEntry {
-    /// The decompressed value.
-    pub(super) value: Bytes,
+    /// The value, perhaps compressed.
+    stored: Bytes,
     pub(super) version: Version,
     /// The remaining lifetime, in milliseconds.
     pub(super) remaining_ms: u64,
@@ -25,7 +26,7 @@ pub(super) struct ReadableEntry {
 }
 
 impl ReadableEntry {
-    /// Reads a key. A stale value is a miss unless `allow_stale`; an unreadable value is always a miss.
+    /// Reads a key. A stale value is a miss unless `allow_stale`; so is an entry with unreadable metadata.
     pub(super) fn read(api: &Api, key: &Key, allow_stale: bool) -> Result<Self, ApiError> {
         let reader = api.driver.reader();
         let context = reader.context();
@@ -39,16 +40,21 @@ impl ReadableEntry {
             api.counters.stale_misses.add();
             return Err(ApiError::not_found(false));
         }
-        let value = match metadata.encoding {
-            Encoding::Plain => entry.value,
-            Encoding::Lz4 => decompress(api, &entry.value)?,
-            // An encoding of a later release.
-            _ => return Err(unreadable(api)),
-        };
         if freshness != Freshness::Fresh {
             api.counters.stale_hits.add();
         }
-        Ok(Self { value, version: entry.version, remaining_ms, metadata, freshness })
+        let Entry { value: stored, version, .. } = entry;
+        Ok(Self { stored, version, remaining_ms, metadata, freshness })
+    }
+
+    /// Returns the decompressed value. An unreadable one is a miss.
+    pub(super) fn value(&self, api: &Api) -> Result<Bytes, ApiError> {
+        match self.metadata.encoding {
+            Encoding::Plain => Ok(self.stored.clone()),
+            Encoding::Lz4 => decompress(api, &self.stored),
+            // An encoding of a later release.
+            _ => Err(unreadable(api)),
+        }
     }
 }
 

@@ -110,6 +110,10 @@ impl Guard {
             request.extensions_mut().insert(caller);
         }
         let Ok(mut response) = self.service.router.clone().call(request).await;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            // The router states that of the empty body, which is not that of the value (RFC 9110 section 8.6).
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.state.upgrade();
         } else if is_last {

@@ -9,7 +9,7 @@ use axum::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::protect;
+use super::{super::conditions::Precondition, protect};
 
 /// An embedded file.
 pub(super) struct Asset {
@@ -73,10 +73,8 @@ impl Asset {
 
     /// Returns the file, or 304 if the browser has it.
     pub(super) fn response(&self, request: &HeaderMap) -> Response {
-        let known = request.get_all(header::IF_NONE_MATCH).iter();
-        let is_known = known
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .any(|tag| tag.trim_ascii() == self.tag().as_bytes());
+        let precondition = Precondition::evaluate(request, self.tag().as_bytes());
+        let is_known = precondition == Precondition::NotModified;
         let mut response = if is_known {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
