@@ -5,6 +5,7 @@
 //! of CPU time per call, and the median of the ratios within the rounds. With several threads all of them make
 //! the calls at the same time.
 
+mod common;
 mod node;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 };
 
 use cached::macros::concurrent_cached;
-use rustix::time::{ClockId, clock_gettime};
+use common::cpu_time;
 use serde::{Deserialize, Serialize};
 use zerocache_client::{ZerocacheClient, zerocache};
 
@@ -301,16 +302,12 @@ fn warm(client: &ZerocacheClient, case: &Case, keys: u64) {
     panic!("the keys do not stay near: {:?}", client.memo_stats());
 }
 
-/// CPU time of a call: others on the machine count for less than in time that passes.
+/// CPU time of a call.
 fn timed(threads: usize, calls: &(dyn Fn(usize) + Sync)) -> f64 {
     let took = || {
-        let now = || {
-            let time = clock_gettime(ClockId::ThreadCPUTime);
-            Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-        };
-        let begin = now();
+        let begin = cpu_time();
         calls(CALLS);
-        (now() - begin).as_nanos() as f64 / CALLS as f64
+        (cpu_time() - begin).as_nanos() as f64 / CALLS as f64
     };
     if threads == 1 {
         return took();

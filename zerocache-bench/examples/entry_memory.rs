@@ -10,11 +10,11 @@ mod common;
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use common::{
     KEY_BYTES, VALUE_BYTES,
     caches::{Cache, Quick},
-    delete, name, put,
+    delete, name, put, resident_bytes,
 };
 use zerocache_core::{
     store::{Capacity, ENTRY_OVERHEAD_BYTES, TOMBSTONE_BYTES},
@@ -76,11 +76,4 @@ fn report(what: &str, count: u64, payload: usize, before: u64) -> Result<()> {
     let each = (resident_bytes()? - before) as f64 / count as f64;
     println!("{what:<12} {count:>9} {each:>9.1} {:>9.1}", each - payload as f64);
     Ok(())
-}
-
-fn resident_bytes() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("needs /proc")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
-    Ok(kib.trim().parse::<u64>()? * 1024)
 }

@@ -4,7 +4,11 @@
 
 pub mod caches;
 
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use bytes::Bytes;
+use rustix::time::{ClockId, clock_gettime};
 use zerocache_core::{
     entry::{Change, Record},
     key::Key,
@@ -57,4 +61,18 @@ pub fn zipf(reads: usize, keys: usize) -> Vec<u32> {
     let (popularity, mut random) = (Zipf::new(keys, 0.99), Random::new(42));
     let pick = |_| (popularity.draw(&mut random) as u64 * 7_368_787 % keys as u64) as u32;
     (0..reads).map(pick).collect()
+}
+
+/// The CPU time of this thread: others on the machine count for less than in time that passes.
+pub fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// The resident memory of this process.
+pub fn resident_bytes() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("needs /proc")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
+    Ok(kib.trim().parse::<u64>()? * 1024)
 }
