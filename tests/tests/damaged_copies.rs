@@ -13,6 +13,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::messages::key;
 use zerocache_tests::node::Node;
+use zerocache_tests::operator::Operator;
 use zerocache_tests::poll::until;
 use zerocache_tests::transport::TransportKind;
 
@@ -171,4 +172,30 @@ fn newest_delete_is_what_a_repair_brings() {
     });
     assert_eq!((&repaired["found"], &repaired["agrees"]), (&false.into(), &true.into()));
     assert_eq!(repaired["repaired"][0]["before"], "behind");
+}
+
+#[test]
+fn tool_names_a_damaged_copy_and_repairs_it() {
+    let cluster = Cluster::start(&["lima", "oslo", "rome"]);
+    let operator = Operator::new(cluster[0].address());
+    let good = Planted { version: version(10_000), value: "value", life_ms: 600_000 };
+    for (n, node) in cluster.nodes.iter().enumerate() {
+        plant(node, "k", Planted { value: if n == 2 { "valve" } else { "value" }, ..good });
+    }
+    let address = cluster[2].address().to_string();
+    let verified = operator.run(&["verify", "k"]);
+    let text = verified.text();
+    let line = text.lines().find(|line| line.contains(&address)).expect("a line");
+    assert_eq!((verified.exit, line.contains("  damaged  ")), (6, true), "{text}");
+    assert!(verified.err.contains("k: 1 of 3 nodes differ"), "{}", verified.err);
+    let planned = operator.run(&["repair", "k", "--dry-run"]);
+    assert_eq!(planned.exit, 6);
+    assert!(planned.err.contains(&format!("{address}: gets the content")), "{}", planned.err);
+    assert_eq!(cluster[2].value(b"k").as_deref(), Some(&b"valve"[..]));
+    let repaired = operator.run(&["repair", "k"]);
+    assert_eq!(repaired.exit, 0, "{repaired:?}");
+    let said = format!("{address} was damaged and is same");
+    assert!(repaired.err.contains(&said), "{}", repaired.err);
+    assert_eq!(cluster[2].value(b"k").as_deref(), Some(&b"value"[..]));
+    assert_eq!(operator.run(&["verify", "k", "--json"]).json()["exit"], 0);
 }

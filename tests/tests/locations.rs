@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use serde_json::Value as Json;
+use zerocache_client::Ack;
+use zerocache_client::ops::{CopyState, Verdict};
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::node::Node;
+use zerocache_tests::operator::Operator;
 use zerocache_tests::poll::{timed, until, until_true};
 
 const REGIONS: [&str; 9] = ["lima", "lima", "lima", "oslo", "oslo", "oslo", "rome", "rome", "rome"];
@@ -164,4 +167,82 @@ fn parameters_and_methods_are_checked() {
         let answer = node.http(method, path, b"");
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.json());
     }
+}
+
+#[test]
+fn tool_prints_where_copies_are() {
+    let mut cluster = Cluster::start(&["lima", "lima", "oslo"]);
+    let operator = Operator::new(cluster[1].address());
+    cluster[0].put(b"k", b"value", "ttl=600&ack=all");
+    let printed = until("three copies", || {
+        let printed = operator.run(&["where", "k", "--digest"]);
+        (printed.exit == 0 && printed.text().matches("  value  ").count() == 3).then_some(printed)
+    });
+    let text = printed.text();
+    let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let lines: &[Vec<_>] = &lines;
+    assert_eq!((lines.len(), lines[0][0], lines[1][0]), (4, "REGION", "lima"), "{text}");
+    assert!(lines[1..].iter().all(|line| line[4] == "same"), "{text}");
+    assert!(printed.err.contains("k: the copies on 3 nodes agree"), "{}", printed.err);
+
+    let verified = operator.run(&["verify", "k", "other", "--json"]).json();
+    assert_eq!((&verified["exit"], &verified["keys"][0]["agrees"]), (&0.into(), &true.into()));
+    assert_eq!(
+        (nodes(&verified["keys"][0]).len(), &verified["keys"][1]["found"]),
+        (3, &false.into())
+    );
+    let missing = operator.run(&["where", "other", "--quiet"]);
+    assert_eq!((missing.exit, missing.err.as_str()), (1, ""), "{missing:?}");
+    let repaired = operator.run(&["repair", "k", "--json"]).json();
+    assert_eq!(repaired["keys"][0]["repaired"], serde_json::json!([]), "{repaired}");
+    for args in [&["where"][..], &["repair", "k", "--dry-run", "--from", "x"]] {
+        assert_eq!(operator.run(args).exit, 2, "{args:?}");
+    }
+    // Nodes that do not answer are a warning.
+    cluster[2].freeze();
+    let verified = operator.run(&["verify", "k"]);
+    assert_eq!(verified.exit, 7, "{verified:?}");
+    assert!(verified.err.contains("no answer from 1"), "{}", verified.err);
+    cluster[2].resume();
+}
+
+#[test]
+fn client_reads_at_the_nearest_place_and_purges_each_node() {
+    let mut cluster = Cluster::start(&["lima", "lima", "oslo", "oslo"]);
+    let client = cluster.client("oslo");
+    client.put("k", "value", 600).tags(["t"]).ack(Ack::All).wait().expect("a write");
+    let locations = until("four copies", || {
+        let locations = client.locate("k").digests().wait().expect("locations");
+        let is_value = |copy: zerocache_client::ops::KeyCopy| copy.state == CopyState::Value;
+        let all = locations.iter().all(|place| place.copy.is_some_and(is_value));
+        // The client measures what it knows.
+        let is_measured = locations.iter().all(|place| place.latency.is_some());
+        (all && is_measured).then_some(locations)
+    });
+    assert!(locations.agrees && locations.iter().count() == 4, "{locations:#?}");
+    let latencies: Vec<_> = locations.iter().map(|place| place.latency).collect();
+    assert!(latencies.is_sorted(), "{latencies:?}");
+    let nearest = locations.nearest().expect("a copy");
+    assert_eq!(Some(nearest.latency), latencies.first().copied());
+    for place in &locations {
+        assert_eq!(place.verdict, Verdict::Same);
+        let entry = client.get("k").from(place).wait().expect("an answer").expect("a value");
+        assert_eq!((entry.node, &entry.value[..]), (place.node, &b"value"[..]));
+        assert!(client.get("other").from(place).wait().expect("an answer").is_none());
+    }
+    assert!(client.locate("").wait().is_err());
+
+    let purged = until("all nodes", || {
+        let purged = client.invalidate_tag("t").each_node().wait().expect("a purge");
+        (purged.lacking().count() == 0).then_some(purged)
+    });
+    let version = purged.written.version.expect("a version");
+    assert!(purged.nodes.iter().all(|node| node.has(version)) && purged.nodes.iter().count() == 4);
+    assert!(client.locate("k").wait().expect("locations").nearest().is_none());
+    // Who does not have a purge is named.
+    cluster[0].freeze();
+    let purged = client.invalidate_tag("t").each_node().wait().expect("a purge");
+    let lacking: Vec<_> = purged.lacking().map(|node| node.address).collect();
+    assert_eq!(lacking, [Some(cluster[0].address())]);
+    cluster[0].resume();
 }

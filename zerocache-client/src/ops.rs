@@ -2,6 +2,7 @@
 //! results.
 
 pub use zerocache_core::{
+    locate::{CopyState, KeyCopy, Verdict},
     metadata::{Encoding, EntryKind, Freshness, Metadata},
     route::Tier,
     version::Incarnation,
@@ -10,7 +11,8 @@ pub use zerocache_net::{security::TlsMode, transport::Connections};
 
 pub use crate::{
     client::{
-        ExplainGet, Get, GetEntry, GetMany, GetManyEach, GetValue, Write, WriteMany, WriteManyEach,
+        ExplainGet, Get, GetEntry, GetFrom, GetMany, GetManyEach, GetValue, Locate, Location,
+        Locations, Write, WriteMany, WriteManyEach,
     },
     codec::IntoValue,
     lifetime::Lifetime,

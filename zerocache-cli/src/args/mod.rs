@@ -1,5 +1,6 @@
 //! The command line.
 
+mod copies;
 mod entries;
 mod global;
 mod operate;
@@ -15,7 +16,8 @@ use zerocache_core::{
 };
 
 pub(crate) use self::{
-    entries::{DeleteArgs, GetArgs, PurgeArgs, PutArgs},
+    copies::{RepairArgs, VerifyArgs, WhereArgs},
+    entries::{DeleteArgs, GetArgs, KeyFormat, PurgeArgs, PutArgs},
     global::Global,
     operate::{CheckArgs, CheckKind, DoctorArgs, TopArgs},
     service::{DrainArgs, KeysArgs, ServiceArgs, UndrainArgs, WatchArgs},
@@ -119,6 +121,12 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// End all entries with a tag, of a namespace, or all
     Purge(PurgeArgs),
+    /// Print on which nodes the copies of keys are
+    Where(WhereArgs),
+    /// Compare the copies of keys
+    Verify(VerifyArgs),
+    /// Make the copies of keys agree
+    Repair(RepairArgs),
     /// Print the members of the cluster, as all nodes see them
     #[command(alias = "status", after_help = NODES_EXAMPLES)]
     Nodes,

@@ -1,6 +1,7 @@
 //! The commands that talk to nodes.
 
 pub(crate) mod check;
+pub(crate) mod copies;
 pub(crate) mod doctor;
 pub(crate) mod entries;
 pub(crate) mod generate;

@@ -22,6 +22,7 @@ use super::{
     drive::{Beginning, FirstAttempt, Unsent},
     entry::{Entry, ReadAnswer},
     fast::FastOp,
+    locate::{GetFrom, Location},
     near_read::{NearAge, NearRead},
     report::ExplainedGet,
     timings::{End, Operation},
@@ -129,6 +130,12 @@ impl Get {
     /// Reads the value with its version, its remaining life, and the node that had it.
     pub fn entry(self) -> GetEntry {
         GetEntry(self)
+    }
+
+    /// Reads at one node, which [`locate`](ZerocacheClient::locate) found, and at no other.
+    pub fn from(self, location: &Location) -> GetFrom {
+        let read = (self.key.clone(), self.options);
+        GetFrom::new(&self.client, read, location, self.deadline)
     }
 
     /// Reads, and tells which nodes were asked, what they said, and how long that took.

@@ -18,6 +18,7 @@ mod instances;
 mod leases;
 mod life;
 mod local_state;
+mod locate;
 mod many;
 mod near_read;
 mod offline;
@@ -66,6 +67,7 @@ pub use self::{
     builder::ClientBuilder,
     entry::Entry,
     get::{ExplainGet, Get, GetEntry, GetValue},
+    locate::{GetFrom, Locate, Location, Locations},
     many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
     report::{AttemptOutcome, ExplainedGet, ReadAttempt, ReadOutcome, ReadReport, ReportedNode},
     stats::{ClientStats, TierCounts},
@@ -191,6 +193,22 @@ impl ZerocacheClient {
     /// this client, the node that accepted it is asked first.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
         Get::new(self.clone(), key.as_ref())
+    }
+
+    /// Asks where the copies of a key are: every node that is known is listed, whichever is asked. They are sorted by
+    /// the latencies that this client has measured.
+    ///
+    /// ```no_run
+    /// # async fn example(cache: zerocache_client::ZerocacheClient) -> Result<(), zerocache_client::Error> {
+    /// let locations = cache.locate("video/7").await?;
+    /// if let Some(place) = locations.nearest() {
+    ///     let entry = cache.get("video/7").from(place).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn locate(&self, key: impl AsRef<[u8]>) -> Locate {
+        Locate::new(self.clone(), key.as_ref())
     }
 
     /// Stores a value for `ttl`: seconds as an integer, or a `Duration`, 1 to 99,999,999 s.

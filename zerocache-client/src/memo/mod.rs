@@ -48,7 +48,7 @@ pub use invalidate::Invalidate;
 pub use options::MaybeNone;
 pub use origin::Blocking;
 pub use peek::Peek;
-pub use purge::{Purge, PurgeMany};
+pub use purge::{Purge, PurgeEachNode, PurgeMany, PurgedNodes};
 pub use report::ExplainCall;
 pub use rule::{Cacheable, MayFail};
 pub use scope::Scope;

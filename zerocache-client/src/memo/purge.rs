@@ -5,12 +5,22 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use zerocache_core::purge::{HOLD_MS_MAX, PurgeMode, PurgeTarget};
+use zerocache_net::clock;
 
 use super::BoxFuture;
 use super::flight;
 use super::writing;
 use crate::client::PurgeRequest;
+use crate::ops::{Location, Locations};
 use crate::{Ack, Error, Version, Written, ZerocacheClient, wait};
+
+/// How long a purge waits for each node, unless it has a deadline.
+const EACH_NODE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The first pause between two questions who has a purge; each further one is twice as long, up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// A purge; from [`ZerocacheClient::invalidate_tag`] and its siblings. Nothing happens until it is awaited, or
 /// [`wait`](Self::wait)ed for; once it has begun, it continues without its caller.
@@ -79,6 +89,21 @@ impl Purge {
         self
     }
 
+    /// Waits until each known node has the purge, for 2 s or the deadline, and says which have it.
+    ///
+    /// ```no_run
+    /// # async fn example(cache: zerocache_client::ZerocacheClient) -> Result<(), zerocache_client::Error> {
+    /// let purged = cache.invalidate_tag("file:Big.djvu").each_node().await?;
+    /// for node in purged.lacking() {
+    ///     println!("{:?} in {} does not have it yet", node.address, node.region);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn each_node(self) -> PurgeEachNode {
+        PurgeEachNode(self)
+    }
+
     /// Purges now and blocks the thread meanwhile; works inside and outside of any runtime.
     ///
     /// # Errors
@@ -117,6 +142,66 @@ impl IntoFuture for Purge {
 
     fn into_future(self) -> Self::IntoFuture {
         self.start()
+    }
+}
+
+/// A purge that waits for each node; from [`Purge::each_node`].
+#[must_use = "a purge does nothing unless it is awaited"]
+pub struct PurgeEachNode(Purge);
+
+/// Which nodes have a purge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PurgedNodes {
+    /// The outcome of the purge.
+    pub written: Written,
+    /// Every known node.
+    pub nodes: Locations,
+}
+
+impl PurgedNodes {
+    /// The nodes that do not have the purge yet, or did not say. They get it as any write.
+    pub fn lacking(&self) -> impl Iterator<Item = &Location> {
+        let version = self.written.version;
+        self.nodes.iter().filter(move |node| version.is_none_or(|version| !node.has(version)))
+    }
+}
+
+impl PurgeEachNode {
+    /// Purges now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<PurgedNodes, Error> {
+        wait::block_on(self.into_future())
+    }
+}
+
+/// An error where the purge, or the question who has it, fails: the purge may be done then.
+impl IntoFuture for PurgeEachNode {
+    type Output = Result<PurgedNodes, Error>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self(purge) = self;
+        let (client, mode, within) = (purge.client.clone(), purge.mode, purge.deadline);
+        let key = purge.target.as_ref().ok().map(|target| target.key(mode));
+        let purged = purge.start();
+        Box::pin(async move {
+            let deadline = clock::elapsed() + within.unwrap_or(EACH_NODE_TIMEOUT);
+            let written = purged.await?;
+            let key = key.ok_or(Error::Unreachable { timed_out: false })?;
+            let mut pause = PAUSE_MIN;
+            loop {
+                let nodes = client.locate_reserved(key.clone()).await?;
+                let purged = PurgedNodes { written, nodes };
+                if purged.lacking().next().is_none() || clock::elapsed() + pause >= deadline {
+                    return Ok(purged);
+                }
+                client.sleep(pause).await;
+                pause = PAUSE_MAX.min(2 * pause);
+            }
+        })
     }
 }
 

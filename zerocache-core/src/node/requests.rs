@@ -102,9 +102,6 @@ impl<B: Backend> Node<B> {
                     newer_than,
                 });
             }
-            Request::Release { key, token, failed } => {
-                return Some(self.release(now, (&key, token), failed, out));
-            }
             Request::Follow { since, with_purges } => {
                 let Parts { cx, .. } = self.parts(now, out);
                 let (feed, local) = (&mut cx.replica.feed, cx.local);
@@ -136,7 +133,7 @@ impl<B: Backend> Node<B> {
         None
     }
 
-    /// Carries out a request that nodes send each other.
+    /// Carries out a request that is answered at once: most of those that nodes send each other.
     fn serve_node(
         &mut self,
         now: Now,
@@ -146,6 +143,9 @@ impl<B: Backend> Node<B> {
     ) -> Option<Response> {
         Some(match request {
             Request::Ping => pong(now, &self.local, &self.membership.view),
+            Request::Release { key, token, failed } => {
+                self.release(now, (&key, token), failed, out)
+            }
             Request::Goodbye => {
                 // A goodbye is verified before it is believed: the next ping shows whether it is true.
                 self.with_members(now, out, |members, cx| members.verify(cx, from));

@@ -209,7 +209,7 @@ impl<B: Backend> Node<B> {
                 let age_ms =
                     age_ms.saturating_add(delay_ms).saturating_add(CLOCK_DIFFERENCE_MS_MAX);
                 // Values of one key that are accepted at different times differ in the lower bits.
-                let accepted = latest.wall_ms() & (1 << Version::COUNTER_BITS) - 1;
+                let accepted = latest.wall_ms() & ((1 << Version::COUNTER_BITS) - 1);
                 let begun_ms = now.wall_ms.saturating_sub(age_ms);
                 let begun = begun_ms << Version::COUNTER_BITS | accepted;
                 let stamp = begun.max(known.saturating_add(1)).min(latest.stamp());

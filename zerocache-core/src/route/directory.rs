@@ -35,6 +35,9 @@ const PROBE_OUT_MS: u64 = 250;
 /// A node that has not answered for this long is removed, in milliseconds.
 const FORGET_MS: u64 = 600_000;
 
+/// Most nodes that are asked, one after the other, what any node can answer.
+const ASKED_MAX: usize = 3;
+
 /// A node in the directory of a client.
 #[derive(Clone, Debug)]
 pub struct NodeEntry {
@@ -135,6 +138,15 @@ impl Directory {
             next_write: 0,
             next_watch: 0,
         }
+    }
+
+    /// Returns a few nodes to ask what any node can answer: reachable ones, of the own region first, then by latency.
+    #[must_use]
+    pub fn steps_by_distance(&self, now: Instant) -> Vec<Step> {
+        let mut nodes: Vec<_> = self.nodes().filter(|node| node.in_rotation(now)).collect();
+        nodes.sort_by_key(|node| (!node.is_local, node.latency.micros().unwrap_or(u64::MAX)));
+        let tier = |node: &NodeEntry| if node.is_local { Tier::Local } else { Tier::Nearest };
+        nodes.into_iter().take(ASKED_MAX).map(|node| node.step(tier(node))).collect()
     }
 
     /// All known nodes.

@@ -138,13 +138,7 @@ impl Body {
                 metadata: self.metadata,
                 ttl: self.ttl.ok_or(DecodeError::Missing(tag::TTL_MS))?,
                 ack: self.ack,
-                version: match (self.token, self.age_ms) {
-                    (Some(token), _) => VersionSource::Given(token),
-                    (None, Some(age_ms)) => {
-                        VersionSource::Computed(Basis { age_ms, known: self.known })
-                    }
-                    (None, None) => VersionSource::Accepted,
-                },
+                version: version_source(self.token, (self.age_ms, self.known)),
             },
             kind::DELETE => Request::Delete { key: key?, ack: self.ack },
             kind::REPLICATE => Request::Replicate(self.records),
@@ -169,8 +163,7 @@ impl Body {
             },
             kind::FOLLOW => Request::Follow { since: self.since, with_purges: self.with_purges },
             kind::LOCATE => {
-                let Self { keys, digest, spread, .. } = self;
-                Request::Locate { keys, digest, spread }
+                Request::Locate { keys: self.keys, digest: self.digest, spread: self.spread }
             }
             kind::GOSSIP => Request::Gossip(self.gossip),
             kind::DIGESTS => Request::Digests {
@@ -196,6 +189,14 @@ impl Body {
             },
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         })
+    }
+}
+
+fn version_source(token: Option<Version>, (age_ms, known): (Option<u64>, u64)) -> VersionSource {
+    match (token, age_ms) {
+        (Some(token), _) => VersionSource::Given(token),
+        (None, Some(age_ms)) => VersionSource::Computed(Basis { age_ms, known }),
+        (None, None) => VersionSource::Accepted,
     }
 }
 

@@ -232,14 +232,7 @@ impl Response {
                     out.bytes(tag::VERSION, &version.to_bytes());
                 }
             }
-            Self::Replicated(receipts) => {
-                for receipt in receipts {
-                    match receipt {
-                        Receipt::Holds(version) => out.bytes(tag::RECEIPT, &version.to_bytes()),
-                        Receipt::Refused => out.bytes(tag::RECEIPT, &[]),
-                    }
-                }
-            }
+            Self::Replicated(receipts) => write_receipts(out, receipts),
             Self::Refused(refusal) => {
                 out.number(tag::CODE, refusal.code.to_number());
                 out.bytes(tag::TEXT, truncated(&refusal.text).as_bytes());
@@ -254,9 +247,7 @@ impl Response {
                 out.number(tag::COVERED, *covered);
             }
             Self::Items { items, covered, more, tick, from_second } => {
-                for item in items {
-                    out.nested(tag::ITEM, |out| item.write(out));
-                }
+                items.iter().for_each(|item| out.nested(tag::ITEM, |out| item.write(out)));
                 out.number(tag::COVERED, *covered);
                 if let Some(place) = more {
                     out.number(tag::MORE, cursor_number(*place));
@@ -365,6 +356,15 @@ fn truncated(text: &str) -> &str {
         .map(|(at, c)| at + c.len_utf8())
         .take_while(|end| *end <= TEXT_BYTES_MAX);
     &text[..cut.last().unwrap_or(0)]
+}
+
+fn write_receipts(out: &mut Writer<'_>, receipts: &[Receipt]) {
+    for receipt in receipts {
+        match receipt {
+            Receipt::Holds(version) => out.bytes(tag::RECEIPT, &version.to_bytes()),
+            Receipt::Refused => out.bytes(tag::RECEIPT, &[]),
+        }
+    }
 }
 
 fn write_located(out: &mut Writer<'_>, nodes: &[NodeCopies]) {

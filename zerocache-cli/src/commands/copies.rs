@@ -1,0 +1,261 @@
+//! `where`, `verify` and `repair`: on which nodes the copies of keys are, and whether they agree.
+
+use std::{cmp::Reverse, time::Duration};
+
+use anstyle::Style;
+use bytes::Bytes;
+use hyper::{HeaderMap, Method};
+use serde_json::{Value as Json, json};
+use zerocache_net::transport::http_request;
+
+use super::{entries::escaped_bytes, keys::readable, one_node::OneNode};
+use crate::{
+    args::{KeyFormat, RepairArgs, VerifyArgs, WhereArgs},
+    context::{Context, no_answer, parse_json},
+    exit::{Exit, print_document},
+    failure::Failure,
+    progress::Progress,
+    say, style, table, to_hex,
+};
+
+/// A node waits for others while it repairs.
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
+
+const HEADING: [&str; 9] =
+    ["REGION", "ADDRESS", "ID", "STATE", "VERDICT", "VERSION", "LIFE", "BYTES", "LATENCY"];
+
+/// The number of the column with the verdicts.
+const VERDICT: usize = 4;
+
+/// Prints where the copies of keys are.
+pub(crate) fn locate(context: &Context, args: &WhereArgs) -> Result<Exit, Failure> {
+    let path = |key: &str| format!("/v1/locate?key_hex={key}&digest={}", args.digest);
+    let documents = ask_all(context, (&args.keys, args.format), (&Method::GET, &path))?;
+    let exit = |document: &Json| match (document["agrees"] == true, document["found"] == true) {
+        (false, _) => Exit::BAD_NEWS,
+        (true, false) => Exit::NOTHING,
+        (true, true) => Exit::DONE,
+    };
+    report(context, &documents, worst(&documents, exit))
+}
+
+/// Compares the copies of keys.
+pub(crate) fn verify(context: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
+    let documents = verified(context, &args.keys, args.format)?;
+    report(context, &documents, worst(&documents, judged))
+}
+
+/// Makes the copies of keys agree.
+pub(crate) fn repair(context: &Context, args: &RepairArgs) -> Result<Exit, Failure> {
+    if args.dry_run {
+        let mut documents = verified(context, &args.keys, args.format)?;
+        for document in &mut documents {
+            let steps: Vec<_> = nodes(document).filter_map(planned).collect();
+            document["planned"] = steps.into();
+        }
+        let exit = worst(&documents, judged);
+        report(context, &documents, exit)?;
+        if !context.global.json {
+            let planned = documents.iter().flat_map(|one| one["planned"].as_array()).flatten();
+            planned.for_each(|step| {
+                say(&format!("{}: {}", text(step, "address"), text(step, "step")))
+            });
+        }
+        return Ok(exit);
+    }
+    let from = args.from.as_ref().map(|node| format!("&from={}", escaped_bytes(node.as_bytes())));
+    let from = from.unwrap_or_default();
+    let path = |key: &str| format!("/v1/repair?key_hex={key}{from}");
+    let documents = ask_all(context, (&args.keys, args.format), (&Method::POST, &path))?;
+    let exit = worst(&documents, judged);
+    report(context, &documents, exit)?;
+    if !context.global.json && !context.global.quiet {
+        documents.iter().for_each(say_repaired);
+    }
+    Ok(exit)
+}
+
+fn verified(context: &Context, keys: &[String], format: KeyFormat) -> Result<Vec<Json>, Failure> {
+    let path = |key: &str| format!("/v1/verify?key_hex={key}");
+    ask_all(context, (keys, format), (&Method::POST, &path))
+}
+
+/// Asks a node about each key.
+fn ask_all(
+    context: &Context,
+    (keys, format): (&[String], KeyFormat),
+    (method, path): (&Method, &dyn Fn(&str) -> String),
+) -> Result<Vec<Json>, Failure> {
+    let keys: Result<Vec<Bytes>, _> = keys.iter().map(|key| format.parse(key)).collect();
+    let keys = keys.map_err(Failure::usage)?;
+    let progress = Progress::new(context, "asking", keys.len() as u64);
+    context.runtime.block_on(async {
+        let to = OneNode::choose(context).await?.address;
+        let timeout = match *method {
+            Method::POST => REPAIR_TIMEOUT.max(context.global.timeout),
+            _ => context.global.timeout,
+        };
+        let mut documents = Vec::with_capacity(keys.len());
+        for key in keys {
+            let target = path(&to_hex(&key));
+            let request = (method.clone(), target.as_str(), Bytes::new());
+            let headers = HeaderMap::new();
+            let response = http_request(to, request, headers, timeout, &context.security).await;
+            let response = response.map_err(|failure| no_answer(to, failure))?;
+            documents.push(parse_json(to, &response)?);
+            progress.advance(1);
+        }
+        Ok(documents)
+    })
+}
+
+fn nodes(document: &Json) -> impl Iterator<Item = &Json> {
+    document["nodes"].as_array().into_iter().flatten()
+}
+
+fn text<'a>(json: &'a Json, name: &str) -> &'a str {
+    json[name].as_str().unwrap_or("-")
+}
+
+/// The nodes that could not say what they hold.
+fn silent(document: &Json) -> usize {
+    let is_silent = |node: &&Json| matches!(text(node, "verdict"), "unreachable" | "unsupported");
+    nodes(document).filter(is_silent).count()
+}
+
+fn judged(document: &Json) -> Exit {
+    match (document["agrees"] == true, silent(document)) {
+        (false, _) => Exit::BAD_NEWS,
+        (true, 0) => Exit::DONE,
+        (true, _) => Exit::WARNINGS,
+    }
+}
+
+/// The exit of several keys: bad news before warnings, and these before everything else.
+fn worst(documents: &[Json], exit: impl Fn(&Json) -> Exit) -> Exit {
+    let rank = |exit: &Exit| match *exit {
+        Exit::BAD_NEWS => (true, Reverse(0)),
+        exit => (false, Reverse(u8::MAX - exit.0)),
+    };
+    documents.iter().map(exit).max_by_key(rank).unwrap_or(Exit::DONE)
+}
+
+/// What a repair would do about a node.
+fn planned(node: &Json) -> Option<Json> {
+    let step = match text(node, "verdict") {
+        "behind" | "missing" => "gets the newest version",
+        "damaged" => "gets the content of most nodes, or of --from, with a new version",
+        _ => return None,
+    };
+    Some(json!({ "id": node["id"], "address": node["address"], "step": step }))
+}
+
+fn report(context: &Context, documents: &[Json], exit: Exit) -> Result<Exit, Failure> {
+    if context.global.json {
+        return print_document(json!({ "keys": documents }), exit);
+    }
+    let mut out = String::new();
+    for document in documents {
+        if documents.len() > 1 {
+            out += &format!("{}\n", name(document));
+        }
+        let rows: Vec<_> = nodes(document).map(row).collect();
+        out += &table::styled_lines(&HEADING, &rows, cell_style);
+    }
+    style::print(&out)?;
+    if !context.global.quiet {
+        documents.iter().for_each(|document| say(&summary(document)));
+    }
+    Ok(exit)
+}
+
+fn row(node: &Json) -> Vec<String> {
+    let number = |name: &str| node[name].as_u64();
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let state = if node["purged"] == true { "purged" } else { text(node, "state") };
+    vec![
+        text(node, "region").to_owned(),
+        text(node, "address").to_owned(),
+        text(node, "id").to_owned(),
+        state.to_owned(),
+        text(node, "verdict").to_owned(),
+        text(node, "version").to_owned(),
+        or_dash(number("ttl_ms").map(table::span)),
+        or_dash(number("bytes").map(|bytes| table::bytes(bytes as f64))),
+        or_dash(node["latency_ms"].as_f64().map(|ms| table::micros((ms * 1_000.0) as u64))),
+    ]
+}
+
+fn cell_style(column: usize, cell: &str) -> Style {
+    match (column, cell) {
+        (VERDICT, "same") => style::GOOD,
+        (VERDICT, "behind" | "missing" | "damaged") => style::BAD,
+        (VERDICT, _) => style::ODD,
+        _ => Style::new(),
+    }
+}
+
+fn name(document: &Json) -> String {
+    let key = document["key_hex"].as_str().and_then(crate::from_hex).unwrap_or_default();
+    readable(&key)
+}
+
+/// One line on the copies of a key.
+fn summary(document: &Json) -> String {
+    let count = |verdicts: &[&str]| {
+        nodes(document).filter(|node| verdicts.contains(&text(node, "verdict"))).count()
+    };
+    let all = nodes(document).count();
+    let (answered, differing) = (all - silent(document), count(&["behind", "missing", "damaged"]));
+    let mut line = format!("{}: ", name(document));
+    line += &match (differing, document["found"] == true) {
+        (0, true) => format!("the copies on {answered} nodes agree"),
+        (0, false) => format!("no value on any of {answered} nodes"),
+        (_, _) => format!("{differing} of {answered} nodes differ"),
+    };
+    for (verdicts, words) in [
+        (&["evicted"][..], "evicted or expired on"),
+        (&["unreachable"], "no answer from"),
+        (&["unsupported"], "of an earlier release:"),
+    ] {
+        match count(verdicts) {
+            0 => {}
+            number => line += &format!("; {words} {number}"),
+        }
+    }
+    line
+}
+
+fn say_repaired(document: &Json) {
+    for node in document["repaired"].as_array().into_iter().flatten() {
+        let [before, after] = ["before", "after"].map(|when| text(node, when));
+        say(&format!("{} was {before} and is {after}", text(node, "address")));
+    }
+    if let Some(version) = document["rewritten"].as_str() {
+        say(&format!("the value was written again, with the version {version}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(verdicts: &[&str], agrees: bool) -> Json {
+        let nodes: Vec<_> = verdicts.iter().map(|verdict| json!({ "verdict": verdict })).collect();
+        json!({ "key_hex": "6b", "found": true, "agrees": agrees, "nodes": nodes })
+    }
+
+    #[test]
+    fn exit_is_that_of_the_worst_key() {
+        let good = document(&["same", "evicted"], true);
+        let silent = document(&["same", "unreachable"], true);
+        let bad = document(&["same", "behind", "unreachable"], false);
+        assert_eq!(worst(std::slice::from_ref(&good), judged), Exit::DONE);
+        assert_eq!(worst(&[good.clone(), silent.clone()], judged), Exit::WARNINGS);
+        assert_eq!(worst(&[bad.clone(), silent.clone(), good.clone()], judged), Exit::BAD_NEWS);
+        assert_eq!(summary(&good), "k: the copies on 2 nodes agree; evicted or expired on 1");
+        assert_eq!(summary(&bad), "k: 1 of 2 nodes differ; no answer from 1");
+        let steps: Vec<_> = nodes(&bad).filter_map(planned).collect();
+        assert_eq!(steps.len(), 1);
+    }
+}
