@@ -45,7 +45,9 @@ fn all(document: &Json, name: &str) -> Vec<String> {
 #[test]
 fn every_node_gives_the_same_answer() {
     let cluster = Cluster::start(&REGIONS);
-    cluster[4].put("a b/ü".as_bytes(), b"value", "ttl=600&ack=all");
+    let origin = "https://a.example/1?x=y";
+    let parameters = "ttl=600&ack=all&origin=https://a.example/1%3Fx%3Dy";
+    cluster[4].put("a b/ü".as_bytes(), b"value", parameters);
     let query = "key=a%20b/%C3%BC&digest=true";
     let first = until("nine copies", || {
         let document = located(&cluster[0], query);
@@ -54,7 +56,7 @@ fn every_node_gives_the_same_answer() {
     assert_eq!((nodes(&first).len(), &first["agrees"]), (9, &Json::Bool(true)), "{first}");
     assert_eq!(all(&first, "region"), REGIONS);
     assert!(all(&first, "verdict").iter().all(|verdict| verdict == "same"), "{first}");
-    assert_eq!(first["key"], "a b/ü");
+    assert_eq!((&first["key"], &first["origins"][0]), (&"a b/ü".into(), &origin.into()));
     for node in &cluster.nodes {
         let document = located(node, query);
         let own = nodes(&document).iter().find(|one| one["rank"] == 1).expect("a nearest node");
@@ -191,6 +193,16 @@ fn tool_prints_where_copies_are() {
         (nodes(&verified["keys"][0]).len(), &verified["keys"][1]["found"]),
         (3, &false.into())
     );
+    for n in 0..5 {
+        cluster[0].put(format!("t/{n}").as_bytes(), b"v", "ttl=600&ack=all&tags=t");
+    }
+    until_true("the copies of all keys with a tag", || {
+        let verified = operator.run(&["verify", "--tag", "t"]);
+        verified.exit == 0 && verified.out.is_empty() && verified.err.contains("5 of 5 keys")
+    });
+    let some = operator.run(&["verify", "--tag", "t", "--sample", "2", "--json"]).json();
+    assert_eq!(some["keys"].as_array().map(Vec::len), Some(2), "{some}");
+    assert_eq!(operator.run(&["verify", "--tag", "none"]).exit, 1);
     let missing = operator.run(&["where", "other", "--quiet"]);
     assert_eq!((missing.exit, missing.err.as_str()), (1, ""), "{missing:?}");
     let repaired = operator.run(&["repair", "k", "--json"]).json();

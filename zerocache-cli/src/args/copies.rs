@@ -1,6 +1,6 @@
 //! The arguments of where, verify and repair.
 
-use super::KeyFormat;
+use super::{KeyFormat, entries::parse_tag};
 
 const WHERE_EXAMPLES: &str = "\
 Any node is asked, and lists every node that it knows. Exit codes: 0 found, 1 no node has a value, 6 the copies \
@@ -13,11 +13,13 @@ Examples:
 const VERIFY_EXAMPLES: &str = "\
 Verdicts: same; behind (an older version); missing; damaged (the same version with another content); evicted \
 (dropped for lack of memory: no difference); unreachable; unsupported (an earlier release). Exit codes: 0 all agree, \
-6 some differ, 7 those that answered agree.
+6 some differ, 7 those that answered agree. With --tag, which needs the role admin, it prints the keys that are not \
+all right, and exit code 1 says that there are none with this tag.
 
 Examples:
   zerocache verify greeting
-  zerocache verify orders/1 orders/2";
+  zerocache verify orders/1 orders/2
+  zerocache verify --tag tenant:7 --sample 100";
 
 const REPAIR_EXAMPLES: &str = "\
 Older and missing copies get the newest version. For a damaged one the content of most nodes is written again, with \
@@ -46,11 +48,19 @@ pub(crate) struct WhereArgs {
 #[command(after_help = VERIFY_EXAMPLES)]
 pub(crate) struct VerifyArgs {
     /// The keys
-    #[arg(value_name = "KEY", required = true)]
+    #[arg(value_name = "KEY", required_unless_present = "tag", conflicts_with = "tag")]
     pub(crate) keys: Vec<String>,
 
     #[command(flatten)]
     pub(crate) format: KeyFormat,
+
+    /// The keys of the entries that have this tag and that some node holds
+    #[arg(long, value_name = "TAG", value_parser = parse_tag, conflicts_with_all = ["hex", "url"])]
+    pub(crate) tag: Option<String>,
+
+    /// Only so many keys, by chance
+    #[arg(long, value_name = "N", requires = "tag", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) sample: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,14 +8,18 @@ use hyper::{HeaderMap, Method};
 use serde_json::{Value as Json, json};
 use zerocache_net::transport::http_request;
 
-use super::{entries::escaped_bytes, keys::readable, one_node::OneNode};
+use super::{
+    entries::escaped_bytes,
+    keys::{self, readable},
+    one_node::OneNode,
+};
 use crate::{
     args::{KeyFormat, RepairArgs, VerifyArgs, WhereArgs},
     context::{Context, no_answer, parse_json},
     exit::{Exit, print_document},
     failure::Failure,
     progress::Progress,
-    say, style, table, to_hex,
+    random, say, style, table, to_hex,
 };
 
 /// A node waits for others while it repairs.
@@ -30,7 +34,7 @@ const VERDICT: usize = 4;
 /// Prints where the copies of keys are.
 pub(crate) fn locate(context: &Context, args: &WhereArgs) -> Result<Exit, Failure> {
     let path = |key: &str| format!("/v1/locate?key_hex={key}&digest={}", args.digest);
-    let documents = ask_all(context, (&args.keys, args.format), (&Method::GET, &path))?;
+    let documents = ask_all(context, parsed(&args.keys, args.format)?, (&Method::GET, &path))?;
     let exit = |document: &Json| match (document["agrees"] == true, document["found"] == true) {
         (false, _) => Exit::BAD_NEWS,
         (true, false) => Exit::NOTHING,
@@ -41,14 +45,41 @@ pub(crate) fn locate(context: &Context, args: &WhereArgs) -> Result<Exit, Failur
 
 /// Compares the copies of keys.
 pub(crate) fn verify(context: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
-    let documents = verified(context, &args.keys, args.format)?;
-    report(context, &documents, worst(&documents, judged))
+    let Some(tag) = &args.tag else {
+        let documents = verified(context, parsed(&args.keys, args.format)?)?;
+        return report(context, &documents, worst(&documents, judged));
+    };
+    let mut keys = keys::with_tag(context, tag)?;
+    if let Some(count) = args.sample {
+        keys = sample(keys, count as usize, u64::from_le_bytes(random()?));
+    }
+    let mut documents = verified(context, keys)?;
+    let exit = if documents.is_empty() { Exit::NOTHING } else { worst(&documents, judged) };
+    let all = documents.len();
+    if !context.global.json {
+        documents.retain(|document| judged(document) != Exit::DONE);
+    }
+    report(context, &documents, exit)?;
+    if !context.global.json && !context.global.quiet {
+        say(&format!("{} of {all} keys are all right", all - documents.len()));
+    }
+    Ok(exit)
+}
+
+/// Returns `count` of the keys, evenly spaced from a place by chance on.
+fn sample(keys: Vec<Bytes>, count: usize, random: u64) -> Vec<Bytes> {
+    let all = keys.len();
+    if count >= all {
+        return keys;
+    }
+    let first = usize::try_from(random % all as u64).unwrap_or_default();
+    (0..count).map(|n| keys[(first + n * all / count) % all].clone()).collect()
 }
 
 /// Makes the copies of keys agree.
 pub(crate) fn repair(context: &Context, args: &RepairArgs) -> Result<Exit, Failure> {
     if args.dry_run {
-        let mut documents = verified(context, &args.keys, args.format)?;
+        let mut documents = verified(context, parsed(&args.keys, args.format)?)?;
         for document in &mut documents {
             let steps: Vec<_> = nodes(document).filter_map(planned).collect();
             document["planned"] = steps.into();
@@ -66,7 +97,7 @@ pub(crate) fn repair(context: &Context, args: &RepairArgs) -> Result<Exit, Failu
     let from = args.from.as_ref().map(|node| format!("&from={}", escaped_bytes(node.as_bytes())));
     let from = from.unwrap_or_default();
     let path = |key: &str| format!("/v1/repair?key_hex={key}{from}");
-    let documents = ask_all(context, (&args.keys, args.format), (&Method::POST, &path))?;
+    let documents = ask_all(context, parsed(&args.keys, args.format)?, (&Method::POST, &path))?;
     let exit = worst(&documents, judged);
     report(context, &documents, exit)?;
     if !context.global.json && !context.global.quiet {
@@ -75,19 +106,22 @@ pub(crate) fn repair(context: &Context, args: &RepairArgs) -> Result<Exit, Failu
     Ok(exit)
 }
 
-fn verified(context: &Context, keys: &[String], format: KeyFormat) -> Result<Vec<Json>, Failure> {
+fn verified(context: &Context, keys: Vec<Bytes>) -> Result<Vec<Json>, Failure> {
     let path = |key: &str| format!("/v1/verify?key_hex={key}");
-    ask_all(context, (keys, format), (&Method::POST, &path))
+    ask_all(context, keys, (&Method::POST, &path))
+}
+
+fn parsed(keys: &[String], format: KeyFormat) -> Result<Vec<Bytes>, Failure> {
+    let keys: Result<Vec<Bytes>, _> = keys.iter().map(|key| format.parse(key)).collect();
+    keys.map_err(Failure::usage)
 }
 
 /// Asks a node about each key.
 fn ask_all(
     context: &Context,
-    (keys, format): (&[String], KeyFormat),
+    keys: Vec<Bytes>,
     (method, path): (&Method, &dyn Fn(&str) -> String),
 ) -> Result<Vec<Json>, Failure> {
-    let keys: Result<Vec<Bytes>, _> = keys.iter().map(|key| format.parse(key)).collect();
-    let keys = keys.map_err(Failure::usage)?;
     let progress = Progress::new(context, "asking", keys.len() as u64);
     context.runtime.block_on(async {
         let to = OneNode::choose(context).await?.address;
@@ -243,6 +277,19 @@ mod tests {
     fn document(verdicts: &[&str], agrees: bool) -> Json {
         let nodes: Vec<_> = verdicts.iter().map(|verdict| json!({ "verdict": verdict })).collect();
         json!({ "key_hex": "6b", "found": true, "agrees": agrees, "nodes": nodes })
+    }
+
+    #[test]
+    fn sample_has_different_keys() {
+        let keys: Vec<_> = (0..10_u8).map(|n| Bytes::from(vec![n])).collect();
+        for random in 0..20 {
+            let mut some = sample(keys.clone(), 7, random);
+            some.sort_unstable();
+            some.dedup();
+            assert_eq!(some.len(), 7, "{random}");
+        }
+        assert_eq!(sample(keys.clone(), 10, 3), keys);
+        assert_eq!(sample(Vec::new(), 3, 3), Vec::<Bytes>::new());
     }
 
     #[test]

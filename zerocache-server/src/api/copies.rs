@@ -17,8 +17,9 @@ use zerocache_core::{
     key::Key,
     limits::Limits,
     locate::{CopyState, Judgement, KeyCopy, LOCATED_KEYS_MAX, NodeCopies, Reply, Verdict},
+    metadata::Metadata,
     version::{Incarnation, Version},
-    wire::Response,
+    wire::{Request, Response},
 };
 use zerocache_net::{clock, security::TlsMode};
 
@@ -51,6 +52,8 @@ pub(super) struct CopiesBody {
     version: Option<String>,
     /// Whether all nodes that answered agree.
     pub(super) agrees: bool,
+    /// Where else the value lies, as its writer said.
+    origins: Vec<String>,
     /// Sorted by region and address.
     nodes: Vec<CopyBody>,
 }
@@ -137,8 +140,9 @@ fn unknown(reply: Reply) -> &'static str {
 }
 
 impl CopiesBody {
-    pub(super) fn new(api: &Api, key: &Key, nodes: &[NodeCopies]) -> Self {
+    pub(super) async fn new(api: &Api, key: &Key, nodes: &[NodeCopies]) -> Self {
         let judgement = Judgement::of(nodes, 0);
+        let origins = origins(api, key, nodes, &judgement).await;
         let latencies = latencies(api, nodes);
         let mut by_latency: Vec<_> = latencies.values().copied().collect();
         by_latency.sort_unstable();
@@ -155,6 +159,7 @@ impl CopiesBody {
             found: judgement.has_value,
             version: judgement.newest.map(|version| version.to_string()),
             agrees: judgement.agrees(),
+            origins,
             nodes: nodes.iter().zip(&judgement.verdicts).map(one).collect(),
         }
     }
@@ -184,6 +189,35 @@ impl CopyBody {
             latency_ms: rank.map(|(_, us)| us as f64 / 1_000.0),
         }
     }
+}
+
+/// The origins in the metadata of the newest value: from this node, or another one that has it.
+async fn origins(api: &Api, key: &Key, nodes: &[NodeCopies], judgement: &Judgement) -> Vec<String> {
+    let has_newest = |(node, verdict): &(&NodeCopies, &Verdict)| {
+        let copy = node.copies.first();
+        let has_value = copy.is_some_and(|copy| copy.state == CopyState::Value);
+        **verdict == Verdict::Same
+            && has_value
+            && copy.and_then(|copy| copy.version) == judgement.newest
+    };
+    let mut holders =
+        nodes.iter().zip(&judgement.verdicts).filter(has_newest).map(|(node, _)| node);
+    let own = api.driver.storage().peek(key, clock::now()).hit();
+    let own = own.filter(|entry| Some(entry.version) == judgement.newest);
+    let metadata = match (own, holders.next()) {
+        (Some(entry), Some(_)) => entry.metadata,
+        (None, Some(holder)) => {
+            let Some(address) = holder.node.addresses.first() else { return Vec::new() };
+            let to = (*address, holder.node.incarnation);
+            match api.driver.ask_node(to, Request::Get { key: key.clone() }).await {
+                Ok(Response::Found { metadata, .. }) => metadata,
+                _ => return Vec::new(),
+            }
+        }
+        (_, None) => return Vec::new(),
+    };
+    let metadata = Metadata::decode(&metadata).unwrap_or_default();
+    metadata.origins().iter().map(ToString::to_string).collect()
 }
 
 /// The scheme of the nodes' addresses, and the path of a key.
@@ -268,7 +302,7 @@ async fn answer(
     let keys = vec![key.clone()];
     api.permit(caller, Operation::Locate(&keys))?;
     let nodes = api.driver.locate(keys, digest).await?;
-    let body = CopiesBody::new(api, &key, &nodes);
+    let body = CopiesBody::new(api, &key, &nodes).await;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 

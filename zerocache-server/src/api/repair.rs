@@ -84,7 +84,7 @@ pub(super) async fn repair(
     let body = RepairBody {
         repaired: repaired(&before, &after),
         rewritten: rewritten.map(|version| version.to_string()),
-        copies: CopiesBody::new(&api, &key, &after),
+        copies: CopiesBody::new(&api, &key, &after).await,
     };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
