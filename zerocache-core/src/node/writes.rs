@@ -143,6 +143,12 @@ impl<B: Backend> Node<B> {
                 self.replica.store.raise_above_purges(&mut record, begun);
             }
         }
+        if source == VersionSource::Accepted {
+            // A purge may be from a clock further ahead than others may move this one: this write is later.
+            self.replica.store.raise_above_purges(&mut record, now.mono);
+            // The next write gets another version.
+            let _too_far_ahead = self.replica.clock.observe(record.version, now.wall_ms);
+        }
         if self.replica.store.is_purged(&record, now) {
             // Computed before a purge, or within the time for which it holds.
             if let VersionSource::Given(token) = source {

@@ -117,6 +117,8 @@ impl Checker {
             had.iter().any(|(purge, had_us)| {
                 let until_us = match register.mode {
                     PurgeMode::Hard => 0,
+                    // A node that corrects its clock gives its purges other versions, later than they were.
+                    PurgeMode::Soft if self.wild_clocks => 0,
                     PurgeMode::Soft => had_us + self.stale_ms(id) * 1_000,
                 };
                 version < register.judges_below(*purge) && until_us <= self.now_us + before_us

@@ -44,6 +44,7 @@ impl World {
                         process.pending.clear();
                     }
                     self.checker.reset_versions(host);
+                    self.observe_registers(host);
                     // Existing entries have other versions now.
                     self.healing = None;
                 }

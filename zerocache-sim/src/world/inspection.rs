@@ -46,6 +46,7 @@ impl World {
         for queued in process.node.queued() {
             self.checker.queue(host, plan, queued);
         }
+        self.observe_registers(host);
         let count = self.keys.len();
         let from = if count > KEYS_MAX { self.random.index(count) } else { 0 };
         for offset in 0..count.min(KEYS_MAX) {
@@ -76,6 +77,15 @@ impl World {
             if let Some(version) = known.filter(|known| held != Some(*known)) {
                 self.check_gone(host, number, version);
             }
+        }
+    }
+
+    /// Shows the checker which purges a node has.
+    pub(super) fn observe_registers(&mut self, host: u32) {
+        for number in self.plan.workload.keys..self.keys.len() {
+            let Some(process) = self.nodes[host as usize].as_ref() else { return };
+            let known = process.store.version(self.keys[number].hash());
+            self.checker.has(host, number, known);
         }
     }
 

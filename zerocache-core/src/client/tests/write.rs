@@ -16,6 +16,21 @@ fn an_accepted_write_is_remembered() {
 }
 
 #[test]
+fn a_write_that_a_purge_ended_leaves_the_earlier_one() {
+    let mut state = state();
+    let mut write = |at_ms: u64, response| {
+        let mut put = put(10);
+        let first = put.on(at(at_ms), Event::Start, &mut state).sent();
+        put.on(at(at_ms + 1), answer(first.id, response), &mut state).done();
+        state.own_write(crate::key::KeyHash::of(b"key"), at(at_ms + 2)).unwrap()
+    };
+    let first = write(0, stored(4, 1));
+    let status = Status::Superseded;
+    let ended = Written { status, replicas: 0, replicas_wanted: 1, version: None };
+    assert_eq!(write(10, Ok(Response::Written(ended))), first);
+}
+
+#[test]
 fn a_write_that_may_have_arrived_is_sent_to_nobody_else() {
     let mut state = state();
     let mut put = put(10);

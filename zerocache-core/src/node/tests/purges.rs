@@ -141,6 +141,7 @@ fn hold_refuses_values_of_the_next_moments() {
     let other = network.put_tagged(5, "k", "b", None);
     network.run(50);
     assert_eq!(network.status_of(early), Status::Superseded);
+    assert_eq!(network.written(early).unwrap().version, None, "no node has such a version");
     assert_eq!(network.status_of(other), Status::Stored);
     network.run(600);
     let later = network.put_tagged(5, "l", "a", None);
