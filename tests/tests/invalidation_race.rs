@@ -3,7 +3,7 @@
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use zerocache_client::{
-    Ack, Status, ZerocacheClient,
+    Status, ZerocacheClient,
     report::{CallOutcome, CallWrite},
 };
 use zerocache_tests::cluster::Cluster;

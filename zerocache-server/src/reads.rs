@@ -115,7 +115,7 @@ impl EntryReader {
         if context.policy.values_are_current {
             lookup(&self.storage, context.now)
         } else {
-            Lookup::Miss(None)
+            Lookup::Miss { known: 0 }
         }
     }
 

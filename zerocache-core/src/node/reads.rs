@@ -10,8 +10,8 @@ use crate::{
     wire::{Envelope, RefusalCode, Request, Response, cluster_id},
 };
 
-/// A miss names the version of a key that was stamped within this time, in milliseconds. An older one is older
-/// than what is computed after the miss, whichever clocks stamp them.
+/// A miss names what was stamped within this time, in milliseconds. An older version is below that of what is
+/// computed after the miss, whichever clocks stamp them.
 const KNOWN_MS: u64 = 5_000;
 
 /// The cluster and node that a request must be addressed to.
@@ -70,10 +70,10 @@ impl ReadPolicy {
                 version: entry.version,
                 remaining_ms: entry.expires.since_ms(now.mono),
             },
-            Lookup::Miss(known) => {
-                let known = known.filter(|known| known.wall_ms() + KNOWN_MS >= now.wall_ms);
+            Lookup::Miss { known } => {
+                let is_recent = (known >> Version::COUNTER_BITS) + KNOWN_MS >= now.wall_ms;
                 let warming = !self.is_miss_authoritative();
-                Response::NotFound { warming, known: known.map_or(0, Version::stamp) }
+                Response::NotFound { warming, known: if is_recent { known } else { 0 } }
             }
         }
     }
@@ -81,6 +81,7 @@ impl ReadPolicy {
 
 /// Reads a key from a node's store, as a response.
 pub fn read<B: Backend>(store: &Store<B>, key: &Key, now: Now, policy: ReadPolicy) -> Response {
-    let lookup = if policy.values_are_current { store.get(key, now) } else { Lookup::Miss(None) };
+    let lookup =
+        if policy.values_are_current { store.get(key, now) } else { Lookup::Miss { known: 0 } };
     policy.response(lookup, now)
 }

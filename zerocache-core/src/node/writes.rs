@@ -132,25 +132,7 @@ impl<B: Backend> Node<B> {
             return out.push(Effect::Respond { id, response: refused() });
         };
         let mut record = self.record_of(now, (op, key, version), delay_ms);
-        if let VersionSource::Computed(Basis { age_ms, .. }) = source {
-            let age_ms = age_ms.saturating_add(delay_ms);
-            if age_ms >= self.replica.store.retention_ms_max() {
-                // What came meanwhile may be forgotten.
-                let response = lost(Status::Superseded, Some(version));
-                return out.push(Effect::Respond { id, response });
-            }
-            if let Some(begun) = now.mono.checked_minus_ms(age_ms) {
-                self.replica.store.raise_above_purges(&mut record, begun);
-            }
-        }
-        if source == VersionSource::Accepted {
-            // A purge may be from a clock further ahead than others may move this one: this write is later.
-            self.replica.store.raise_above_purges(&mut record, now.mono);
-            // The next write gets another version.
-            let _too_far_ahead = self.replica.clock.observe(record.version, now.wall_ms);
-        }
-        if self.replica.store.is_purged(&record, now) {
-            // Computed before a purge, or within the time for which it holds.
+        if !self.outlives_purges(now, &mut record, source, delay_ms) {
             if let VersionSource::Given(token) = source {
                 self.release(now, (&record.key, token), false, out);
             }
@@ -229,6 +211,37 @@ impl<B: Backend> Node<B> {
             }
             VersionSource::Given(token) => self.accepts_token(now, token).then_some(token),
         }
+    }
+
+    /// Raises the version of a write above the purges that came before it. Returns whether the write counts: not
+    /// if a purge came after its begin, or still holds, or if what came meanwhile may be forgotten.
+    fn outlives_purges(
+        &mut self,
+        now: Now,
+        record: &mut Record,
+        source: VersionSource,
+        delay_ms: u64,
+    ) -> bool {
+        let store = &self.replica.store;
+        match source {
+            VersionSource::Accepted => {
+                // A purge may be from a clock further ahead than others may move this one: this write is later.
+                store.raise_above_purges(record, now.mono);
+                // The next write gets another version.
+                let _too_far_ahead = self.replica.clock.observe(record.version, now.wall_ms);
+            }
+            VersionSource::Computed(Basis { age_ms, .. }) => {
+                let age_ms = age_ms.saturating_add(delay_ms);
+                if age_ms >= store.retention_ms_max() {
+                    return false;
+                }
+                if let Some(begun) = now.mono.checked_minus_ms(age_ms) {
+                    store.raise_above_purges(record, begun);
+                }
+            }
+            VersionSource::Given(_) => {}
+        }
+        !self.replica.store.is_purged(record, now)
     }
 
     /// Stores a record. A write that is later than all that the node knows gets a higher version if this one is

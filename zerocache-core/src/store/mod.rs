@@ -211,20 +211,24 @@ impl<B: Backend> Store<B> {
                     let version = shard.slot(index).version;
                     shard.record_miss();
                     self.change_locked(hash.shard(), shard, |shard| shard.expire(index));
-                    Lookup::Miss(Some(version))
+                    self.miss(Some(version))
                 }
                 Probe::Purged(index) => {
                     let version = shard.slot(index).version;
                     shard.record_miss();
                     self.change_locked(hash.shard(), shard, |shard| shard.purge(index));
-                    Lookup::Miss(Some(version))
+                    self.miss(Some(version))
                 }
                 Probe::Absent => {
                     shard.record_miss();
-                    Lookup::Miss(shard.tombstone_of(hash))
+                    self.miss(shard.tombstone_of(hash))
                 }
             }
         })
+    }
+
+    fn miss<R>(&self, version: Option<Version>) -> Lookup<R> {
+        Lookup::Miss { known: version.map_or(0, Version::stamp).max(self.purges.last_stamp()) }
     }
 
     /// Reads a key. A hit counts as a use of the entry.

@@ -169,7 +169,7 @@ fn compare(ops: Vec<Op>, capacity: Capacity) -> Result<(), TestCaseError> {
             Op::Get { key: name } => {
                 let found = match store.get(&key(&format!("{name}")), at(now)) {
                     Lookup::Hit(entry) => Some(entry.version),
-                    Lookup::Miss(_) => None,
+                    Lookup::Miss { .. } => None,
                 };
                 prop_assert_eq!(found, oracle.get(name, now));
             }

@@ -7,8 +7,12 @@ use crate::{entry::Entry, version::Version};
 pub enum Lookup<T = Entry> {
     /// An unexpired value.
     Hit(T),
-    /// No value that may be served, and the newest version of the key that is known.
-    Miss(Option<Version>),
+    /// No value that may be served.
+    Miss {
+        /// The highest stamp of a version that the store has of the key, or of a purge; 0 if there is none. What
+        /// is read from an origin after this miss is later.
+        known: u64,
+    },
 }
 
 impl<T> Lookup<T> {
@@ -16,7 +20,7 @@ impl<T> Lookup<T> {
     pub fn hit(self) -> Option<T> {
         match self {
             Self::Hit(value) => Some(value),
-            Self::Miss(_) => None,
+            Self::Miss { .. } => None,
         }
     }
 
@@ -29,7 +33,7 @@ impl<T> Lookup<T> {
 
 impl<T> From<Option<T>> for Lookup<T> {
     fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Miss(None), Self::Hit)
+        value.map_or(Self::Miss { known: 0 }, Self::Hit)
     }
 }
 

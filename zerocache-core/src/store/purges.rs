@@ -31,6 +31,10 @@ const PURGE_MARGIN_MS: u64 = 60_000;
 /// Purges may take this fraction of the byte budget (1/64).
 const PURGE_BUDGET_FRACTION: u64 = 64;
 
+/// A purge was applied before a computation began if it was applied this much earlier, in milliseconds: the begin
+/// is known to within a millisecond and the time on the way.
+const BEGIN_MARGIN_MS: u64 = 100;
+
 /// The number of floors. Targets that share one cost lookups, nothing else.
 const FLOORS: usize = 1_024;
 
@@ -94,6 +98,8 @@ struct Latest {
     any: AtomicU64,
     scopes: AtomicU64,
     everything: AtomicU64,
+    /// The highest stamp of a purge itself, whatever it judges.
+    purge: AtomicU64,
 }
 
 /// The purges of a store.
@@ -149,6 +155,7 @@ impl<B: Backend> Purges<B> {
             register.expires = register.expires.max(*expires);
             register.swept_by = sweep.number + 1;
             *first_expiry = Some(first_expiry.map_or(*expires, |first| first.min(*expires)));
+            self.latest.purge.fetch_max(record.version.stamp(), Release);
             self.raise(&target, id, below.stamp());
         });
     }
@@ -198,6 +205,11 @@ impl<B: Backend> Purges<B> {
         end
     }
 
+    /// Returns the highest stamp of a purge; 0 if none is known.
+    pub fn last_stamp(&self) -> u64 {
+        self.latest.purge.load(Acquire)
+    }
+
     /// Returns what the purges of one target say.
     fn end_by(&self, id: TargetId, version: Version, metadata: &[u8]) -> Option<Instant> {
         let register = self.registers.with(|registers| registers.by_id.get(&id).copied())?;
@@ -220,7 +232,7 @@ impl<B: Backend> Purges<B> {
             let register = self.registers.with(|registers| registers.by_id.get(&id).copied());
             let Some(Register { hard, soft, .. }) = register else { return };
             let bounds = hard.into_iter().chain(soft.map(|(bound, _)| bound));
-            let before = bounds.filter(|bound| bound.until <= begun);
+            let before = bounds.filter(|bound| bound.until.plus_ms(BEGIN_MARGIN_MS) <= begun);
             stamp = before.fold(stamp, |stamp, bound| stamp.max(bound.below.stamp() + 1));
         };
         raise(TargetId::EVERYTHING);
@@ -272,8 +284,8 @@ impl<B: Backend> Purges<B> {
             *first_expiry = by_id.values().map(|register| register.expires).min();
             if by_id.is_empty() {
                 self.floors.iter().for_each(|floor| floor.store(0, Release));
-                let Latest { any, scopes, everything } = &self.latest;
-                for latest in [any, scopes, everything] {
+                let Latest { any, scopes, everything, purge } = &self.latest;
+                for latest in [any, scopes, everything, purge] {
                     latest.store(0, Release);
                 }
             }
@@ -297,6 +309,8 @@ impl<B: Backend> Purges<B> {
             true => Bound { below: bound.below.restamped(by_ms), ..bound },
             false => bound,
         };
+        // What a wrong clock stamped says nothing of later computations.
+        self.latest.purge.store(0, Release);
         self.registers.with(|Registers { by_id, .. }| {
             for (id, register) in by_id {
                 register.hard = register.hard.map(restamped);

@@ -250,9 +250,9 @@ fn readers_copy_small_values_and_share_large_ones() {
     let keep = || store.read(b"large", at(1), |entry| entry.to_value()).hit().unwrap();
     let (first, second) = (keep(), keep());
     assert_eq!((&first[..], first.as_ptr()), (large.as_bytes(), second.as_ptr()));
-    assert_eq!(store.read(b"none", at(1), |_| ()), Lookup::Miss(None));
+    assert_eq!(store.read(b"none", at(1), |_| ()), Lookup::Miss { known: 0 });
     let expired = store.read(b"small", at(9_000), |_| ());
-    assert!(matches!(expired, Lookup::Miss(Some(_))), "{expired:?}");
+    assert!(matches!(expired, Lookup::Miss { known: 1.. }), "{expired:?}");
     assert_eq!(store.read(b"small", at(9_000), |_| ()), expired, "its tombstone");
     let counts = store.stats().counts;
     assert_eq!((counts.hits, counts.misses, counts.expired), (3, 3, 1));

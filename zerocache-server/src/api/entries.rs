@@ -154,11 +154,15 @@ fn with_range(mut response: HttpResponse, range: String) -> HttpResponse {
     response
 }
 
+/// About as many headers as a response with an entry has: the map of headers is allocated once.
+const HEADERS_USUAL: usize = 12;
+
 /// Adds the headers of an entry to a response with its value, or without.
 fn described(mut response: HttpResponse, entry: &ReadableEntry, etag: Bytes) -> HttpResponse {
     let ReadableEntry { remaining_ms, metadata, freshness, .. } = entry;
     let has_value = response.status() != StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
+    headers.reserve(HEADERS_USUAL);
     let of_value = [
         (header::CONTENT_TYPE, metadata.content_type()),
         (header::CONTENT_ENCODING, metadata.content_encoding()),

@@ -268,7 +268,7 @@ impl<'a> Session<'a> {
         let response = match lookup {
             Lookup::Hit(None) => return READ_COST + bytes,
             Lookup::Hit(Some(entry)) => context.response(Lookup::Hit(entry)),
-            Lookup::Miss(known) => context.response(Lookup::Miss(known)),
+            Lookup::Miss { known } => context.response(Lookup::Miss { known }),
         };
         self.writer.send(header, &EncodedResponse(&response), Flush::Later);
         READ_COST + bytes
