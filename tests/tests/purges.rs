@@ -339,3 +339,18 @@ fn tool_purges_tags_namespaces_and_everything() {
     assert_eq!(json["purges"][0]["everything"], true, "{json}");
     assert_eq!(count(&[]), 0);
 }
+
+#[test]
+fn pages_of_other_origins_purge_nothing() {
+    let cluster = Cluster::start(&["london"]);
+    put(&cluster[0], "k", "t");
+    let paths = ["/v1/purge?everything=yes", "/v1/tags/t/purge", "/v1/tags/purge"];
+    for path in paths {
+        for header in [("Origin", "http://evil.example"), ("Sec-Fetch-Site", "cross-site")] {
+            let answer = http::send(cluster[0].address(), "POST", path, &[header], b"t");
+            let answer = answer.expect("an answer");
+            assert_eq!((answer.status, answer.code().as_str()), (403, "cross_site"), "{path}");
+        }
+    }
+    assert!(is_at(&cluster[0], "k"));
+}

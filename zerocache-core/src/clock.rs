@@ -13,6 +13,10 @@ pub const AHEAD_MS_MAX: u64 = 60_000;
 /// differences between clocks: peers accept the stamps of this node, whatever stamps it receives.
 pub const LEAD_MS_MAX: u64 = 5_000;
 
+/// Stamps of a clock are multiples of this. Those between are for values that are computed from a version, and
+/// come above it and below every later stamp.
+pub const STAMP_STEP: u64 = 16;
+
 /// The stamp of a clock that is too far ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stamped {ahead_ms} ms ahead of this node's clock; at most {AHEAD_MS_MAX} ms are accepted")]
@@ -53,7 +57,7 @@ impl HybridClock {
     /// If the wall clock stands still or goes back, the counter advances.
     pub fn stamp(&mut self, wall_ms: u64) -> Version {
         let physical = wall_ms << Version::COUNTER_BITS;
-        self.last = physical.max(self.last.saturating_add(1));
+        self.last = physical.max(next(self.last));
         Version::new(self.last, self.incarnation)
     }
 
@@ -61,7 +65,7 @@ impl HybridClock {
     /// ahead than it may move this clock, later stamps are not above it.
     pub fn stamp_above(&mut self, other: Version, wall_ms: u64) -> Version {
         let version = self.stamp(wall_ms);
-        version.max(Version::new(other.stamp().saturating_add(1), self.incarnation))
+        version.max(Version::new(next(other.stamp()), self.incarnation))
     }
 
     /// Records a version seen at `wall_ms`. Later stamps are above it, unless it is more than [`LEAD_MS_MAX`]
@@ -79,6 +83,11 @@ impl HybridClock {
         }
         Ok(())
     }
+}
+
+/// Returns the first stamp of a clock above `stamp`.
+fn next(stamp: u64) -> u64 {
+    (stamp | (STAMP_STEP - 1)).saturating_add(1)
 }
 
 #[cfg(test)]

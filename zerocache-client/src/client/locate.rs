@@ -278,6 +278,10 @@ impl Engine {
         let step = Step { tier: tier.unwrap_or(step.tier), ..step };
         let result = match self.ask_step(&step, Request::Get { key }, timeout_ms).await {
             Ok(Response::Found { value, metadata, version, remaining_ms }) => {
+                self.note_seen(version);
+                if options.at_least.is_some_and(|least| version < least) {
+                    return Ok(None);
+                }
                 ReadResult::Found(step, FoundItem { value, metadata, version, remaining_ms })
             }
             Ok(Response::NotFound { known, .. }) => ReadResult::Miss { known },

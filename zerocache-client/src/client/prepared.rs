@@ -38,22 +38,10 @@ pub(super) struct PreparedValue {
 /// What a value was computed from, as its process knows it. See [`Basis`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadPoint {
-    /// A moment before the computation began, on the process's clock.
+    /// The begin of the computation, on the process's clock.
     pub(crate) at: Duration,
     /// The highest stamp of a version that was in force then; 0 if none is known.
     pub(crate) known: u64,
-}
-
-impl ReadPoint {
-    /// The present, at which nothing is known of a key.
-    pub(crate) fn now() -> Self {
-        Self { at: clock::elapsed(), known: 0 }
-    }
-
-    /// Records a version that was in force before the computation begins.
-    pub(crate) fn note_known(&mut self, stamp: u64) {
-        self.known = self.known.max(stamp);
-    }
 }
 
 /// Where the version of a value comes from: a [`VersionSource`] that has not been sent.

@@ -16,6 +16,7 @@ use super::stored::Payload;
 use super::ttl;
 use super::writing::{self, WriteContext, WriteOutcome};
 use crate::Error;
+use crate::client::ReadPoint;
 use crate::codec::CodecError;
 use crate::counters::{MemoCounters, count};
 
@@ -29,8 +30,8 @@ struct Storable {
 impl<T> Steps<'_, T> {
     /// Continues after the function has returned `value`.
     pub(super) fn after_compute(&mut self, value: T, mut computation: Computation) -> Step<T> {
-        let started = computation.function_run.take().map(|run| run.started);
-        let compute_time = started.map(|started| clock::elapsed().saturating_sub(started));
+        let begun = computation.function_run.take().map(|run| run.started);
+        let compute_time = begun.map(|begun| clock::elapsed().saturating_sub(begun));
         self.note(|report| report.compute_time = compute_time);
         let Some(run) = self.run else {
             return Step::Value(value);
@@ -38,7 +39,7 @@ impl<T> Steps<'_, T> {
         let counters = run.client.memo_counters();
         count(&counters.computed);
         match self.storable(&value, counters) {
-            Some(Ok(storable)) => self.store(run, value, storable, computation),
+            Some(Ok(storable)) => self.store(run, value, storable, (computation, begun)),
             Some(Err(error)) => {
                 count(&counters.write_errors);
                 tracing::debug!(%error, "cannot encode a memoized value");
@@ -127,7 +128,7 @@ impl<T> Steps<'_, T> {
         run: &Run,
         value: T,
         storable: Storable,
-        mut computation: Computation,
+        (mut computation, begun): (Computation, Option<Duration>),
     ) -> Step<T> {
         let Storable { payload, mut fresh, mut metadata } = storable;
         metadata.kind = payload.kind;
@@ -142,11 +143,11 @@ impl<T> Steps<'_, T> {
         // A leader that began later and was done earlier has the newer value.
         let is_superseded = computation.leader.as_ref().is_some_and(Leader::is_superseded);
         let is_shape_entry = computation.base.is_some();
-        let Computation { leader, unshared, grant, read, .. } = computation;
+        let Computation { leader, unshared, grant, known, .. } = computation;
         let mut put = run.client.raw_put(key.clone(), payload.bytes, fresh, metadata);
         put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
-        if let Some(read) = read {
-            put = put.computed_from(read);
+        if let (Some(at), Some(known)) = (begun, known) {
+            put = put.computed_from(ReadPoint { at, known });
         }
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);

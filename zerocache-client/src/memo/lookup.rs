@@ -13,7 +13,7 @@ use super::flight::{self, Leader, Progress, Role, WaitExpired};
 use super::rule::SharedError;
 use super::stored::{BaseEntry, Payload, StoredEntry};
 use crate::ZerocacheClient;
-use crate::client::{ExplainedGet, ReadAnswer, ReadPoint, ReadReport};
+use crate::client::{ExplainedGet, ReadAnswer, ReadReport};
 use crate::counters::count;
 
 /// The bound of a caller's wait in all, whoever leads meanwhile, as a multiple of the bound of one wait: five
@@ -40,13 +40,13 @@ pub(crate) struct Lookup {
     pub(crate) report: Option<ReadReport>,
     /// The base entry, if this was the lookup of a shape entry.
     pub(crate) base: Option<Box<BaseEntry>>,
-    /// What a value that is computed now is computed from.
-    pub(crate) read: ReadPoint,
+    /// The highest stamp of a version that was in force before; 0 if none is known.
+    pub(crate) known: u64,
 }
 
 impl Lookup {
     fn without_leader(outcome: LookupOutcome) -> Self {
-        Lookup { outcome, leader: None, report: None, base: None, read: ReadPoint::now() }
+        Lookup { outcome, leader: None, report: None, base: None, known: 0 }
     }
 }
 
@@ -161,12 +161,11 @@ async fn read(
     leader: Option<Leader>,
     fallback: Option<StoredEntry>,
 ) -> Lookup {
-    let mut read = ReadPoint::now();
     let mut get = client.raw_get(key).allow_stale().near_within(options.near);
     if let Some(deadline) = options.deadline {
         get = get.deadline(deadline);
     }
-    let (state, report) = if options.explain {
+    let (answer, report) = if options.explain {
         match get.explain().await {
             Ok(ExplainedGet { result, report, known }) => {
                 (result.map(|entry| ReadAnswer { entry, known }), Some(report))
@@ -176,8 +175,8 @@ async fn read(
     } else {
         (get.answer().await, None)
     };
-    read.note_known(state.as_ref().map_or(0, |state| state.known));
-    let outcome = match state {
+    let known = answer.as_ref().map_or(0, |answer| answer.known);
+    let outcome = match answer {
         Ok(ReadAnswer { entry: Some(entry), .. }) => {
             LookupOutcome::Entry(StoredEntry::read(entry, clock::mono()))
         }
@@ -189,5 +188,5 @@ async fn read(
             LookupOutcome::Miss(fallback)
         }
     };
-    Lookup { outcome, leader, report, base: None, read }
+    Lookup { outcome, leader, report, base: None, known }
 }

@@ -27,7 +27,7 @@ use super::stage::{Computation, LeaseRequest, Stage, Step};
 use super::stored::{BaseEntry, Payload, StoredEntry};
 use super::ttl::TtlRule;
 use crate::ZerocacheClient;
-use crate::client::{LeaseTerms, ReadOutcome, ReadPoint, ReadReport};
+use crate::client::{LeaseTerms, ReadOutcome, ReadReport};
 use crate::codec::CodecError;
 use crate::counters::count;
 
@@ -130,7 +130,7 @@ impl<T> Steps<'_, T> {
         if recursion::is_computing(group, key) {
             // This call's own caller computes the key: waiting for it would be a deadlock.
             self.set_outcome(CallOutcome::Miss);
-            return start_computing(run, Computation::new(None, None, ReadPoint::now()));
+            return start_computing(run, Computation::new(None, None, 0));
         }
         let options = self.lookup_options(blocking);
         Stage::LookingUp(Box::pin(lookup(client.clone(), key.clone(), options)))
@@ -141,12 +141,12 @@ impl<T> Steps<'_, T> {
             return Step::Next(Stage::Computing(Box::default()));
         };
         let counters = run.client.memo_counters();
-        let Lookup { outcome, leader, report, base, read } = lookup;
+        let Lookup { outcome, leader, report, base, known } = lookup;
         let is_near = report.as_ref().is_some_and(|read| read.outcome == ReadOutcome::Near);
         self.note_read(report, &outcome, base.as_deref());
         match outcome {
             LookupOutcome::Entry(entry) => {
-                self.use_entry(run, (entry, read), base, leader, is_near)
+                self.use_entry(run, (entry, known), base, leader, is_near)
             }
             LookupOutcome::Coalesced { payload, is_stale } => match payload.decode(self.policy) {
                 Ok(value) => {
@@ -169,11 +169,11 @@ impl<T> Steps<'_, T> {
                     self.set_outcome(CallOutcome::Coalesced);
                     Step::Value(value)
                 }
-                None => self.after_miss(run, None, (None, read), None),
+                None => self.after_miss(run, None, (None, known), None),
             },
             LookupOutcome::Miss(fallback) => {
                 count(&counters.misses);
-                self.after_miss(run, leader, (fallback, read), base)
+                self.after_miss(run, leader, (fallback, known), base)
             }
         }
     }
@@ -204,7 +204,7 @@ impl<T> Steps<'_, T> {
     fn use_entry(
         &mut self,
         run: &Run,
-        (entry, read): (StoredEntry, ReadPoint),
+        (entry, known): (StoredEntry, u64),
         base: Option<Box<BaseEntry>>,
         leader: Option<Leader>,
         is_near: bool,
@@ -213,7 +213,7 @@ impl<T> Steps<'_, T> {
         let value = match entry.payload.decode(self.policy) {
             Ok(value) => value,
             Err(error) => {
-                return self.after_decode_error(run, (entry, error), base, (leader, read));
+                return self.after_decode_error(run, (entry, error), base, (leader, known));
             }
         };
         let now = clock::mono();
@@ -224,7 +224,7 @@ impl<T> Steps<'_, T> {
                     if ahead_ms > 0
                         && chance::is_refresh_due(fresh_ms, ahead_ms, chance::unit_interval())
                     {
-                        return self.refresh(run, leader, (entry, read), base);
+                        return self.refresh(run, leader, (entry, known), base);
                     }
                     leader.publish(Progress::Value(entry.payload.clone()));
                 }
@@ -238,7 +238,7 @@ impl<T> Steps<'_, T> {
                 self.set_outcome(if is_near { CallOutcome::Near } else { CallOutcome::Hit });
                 Step::Value(value)
             }
-            (Freshness::Stale, Some(leader)) => self.refresh(run, leader, (entry, read), base),
+            (Freshness::Stale, Some(leader)) => self.refresh(run, leader, (entry, known), base),
             // The leader refreshes it.
             (Freshness::Stale, None) => {
                 count(&counters.stale_served);
@@ -248,7 +248,7 @@ impl<T> Steps<'_, T> {
             // `OnlyOnError`, or what a later release adds.
             (_, leader) => {
                 count(&counters.misses);
-                self.after_miss(run, leader, (Some(entry), read), base)
+                self.after_miss(run, leader, (Some(entry), known), base)
             }
         }
     }
@@ -259,7 +259,7 @@ impl<T> Steps<'_, T> {
         run: &Run,
         (entry, error): (StoredEntry, CodecError),
         base: Option<Box<BaseEntry>>,
-        (leader, read): (Option<Leader>, ReadPoint),
+        (leader, known): (Option<Leader>, u64),
     ) -> Step<T> {
         let Some(mut base) = base else {
             let base = self.shape_mismatch(run, entry, error);
@@ -271,7 +271,7 @@ impl<T> Steps<'_, T> {
         tracing::debug!(%error, "a stored value is damaged");
         count(&run.client.memo_counters().misses);
         base.replaces = Some(entry.version);
-        self.after_miss(run, leader, (None, read), Some(base))
+        self.after_miss(run, leader, (None, known), Some(base))
     }
 
     /// Notes a base entry that this function cannot decode. It is kept for functions that can.
@@ -296,12 +296,12 @@ impl<T> Steps<'_, T> {
         &mut self,
         run: &Run,
         mut leader: Leader,
-        (previous, read): (StoredEntry, ReadPoint),
+        (previous, known): (StoredEntry, u64),
         base: Option<Box<BaseEntry>>,
     ) -> Step<T> {
         leader.publish(Progress::Computing(previous.clone()));
         self.set_outcome(CallOutcome::Refreshed);
-        let computation = Computation::new(Some(leader), Some(previous), read).with_base(base);
+        let computation = Computation::new(Some(leader), Some(previous), known).with_base(base);
         Step::Next(self.compute(run, computation))
     }
 
@@ -309,7 +309,7 @@ impl<T> Steps<'_, T> {
         &mut self,
         run: &Run,
         mut leader: Option<Leader>,
-        (fallback, read): (Option<StoredEntry>, ReadPoint),
+        (fallback, known): (Option<StoredEntry>, u64),
         base: Option<Box<BaseEntry>>,
     ) -> Step<T> {
         if let (Some(leader), Some(fallback)) = (&mut leader, &fallback) {
@@ -317,7 +317,7 @@ impl<T> Steps<'_, T> {
             leader.publish(Progress::Computing(fallback.clone()));
         }
         self.set_outcome(CallOutcome::Miss);
-        Step::Next(self.compute(run, Computation::new(leader, fallback, read).with_base(base)))
+        Step::Next(self.compute(run, Computation::new(leader, fallback, known).with_base(base)))
     }
 
     fn compute(&mut self, run: &Run, mut computation: Box<Computation>) -> Stage<T> {

@@ -14,7 +14,6 @@ use super::lookup::Lookup;
 use super::rule::Policy;
 use super::stored::{BaseEntry, StoredEntry};
 use super::writing::WriteOutcome;
-use crate::client::ReadPoint;
 
 /// The stage of a call. Large state is boxed: a call is moved about, and most calls end before they need it.
 pub(super) enum Stage<T> {
@@ -73,8 +72,9 @@ pub(super) struct Computation {
     /// `None` if no lease was requested.
     pub(super) lease_request: Option<LeaseRequest>,
     pub(super) grant: Option<LeaseGrant>,
-    /// What the value is computed from; `None` for a refresh, which supersedes what others write meanwhile.
-    pub(super) read: Option<ReadPoint>,
+    /// The highest stamp of a version that was in force before the function runs, 0 if none is known; `None` for a
+    /// refresh, which supersedes what others write meanwhile.
+    pub(super) known: Option<u64>,
     /// Set at the first poll of the function.
     pub(super) function_run: Option<FunctionRun>,
 }
@@ -99,15 +99,15 @@ impl Computation {
     pub(super) fn new(
         leader: Option<Leader>,
         previous: Option<StoredEntry>,
-        read: ReadPoint,
+        known: u64,
     ) -> Box<Self> {
-        Box::new(Computation { leader, previous, read: Some(read), ..Computation::default() })
+        Box::new(Computation { leader, previous, known: Some(known), ..Computation::default() })
     }
 
     /// Records a version under the value's key that was in force before the function runs.
     pub(super) fn note_known(&mut self, version: Version) {
-        if let Some(read) = &mut self.read {
-            read.note_known(version.stamp());
+        if let Some(known) = &mut self.known {
+            *known = version.stamp().max(*known);
         }
     }
 

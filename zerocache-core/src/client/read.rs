@@ -128,6 +128,8 @@ impl KeyRules for ReadRules {
             Ok(Response::NotFound { warming, known }) => {
                 self.is_missed = true;
                 self.known = self.known.max(known);
+                // A write after this is later, whichever node accepts it.
+                state.note_seen_stamp(known);
                 // The walk may say otherwise.
                 (Verdict::Missed { warming }, AttemptResult::NotFound { is_authoritative: false })
             }

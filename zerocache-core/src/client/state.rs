@@ -83,7 +83,12 @@ impl ClientState {
 
     /// Records a version that a node sent.
     pub fn note_seen(&mut self, version: Version) {
-        self.seen = self.seen.max(version.stamp());
+        self.note_seen_stamp(version.stamp());
+    }
+
+    /// Records the stamp of a version that a node named.
+    pub fn note_seen_stamp(&mut self, stamp: u64) {
+        self.seen = self.seen.max(stamp);
     }
 
     /// The client's last write of a key, if it was a moment before `now`.

@@ -16,6 +16,9 @@ const BASE: usize = 256;
 /// A value in a response; a larger one is shared with the store, and not copied.
 const VALUE: usize = 48 << 10;
 
+/// A value that is digested: values have up to some megabytes, and few are as large.
+const DIGESTED: usize = 512 << 10;
+
 /// The members in the response to a handshake.
 const HELLO: usize = 64 << 10;
 
@@ -75,7 +78,7 @@ impl Cost {
             Request::Copy { .. } => (ITEMS_BYTES_MAX, 0),
             Request::Locate { keys, digest, spread } => {
                 let response = if *spread == Spread::Node { BASE * keys.len() } else { LOCATED };
-                (response, keys.len() * if *digest { VALUE } else { BASE })
+                (response, keys.len() * if *digest { DIGESTED } else { BASE })
             }
         };
         Self { response_bytes: response + BASE, work }

@@ -44,7 +44,7 @@ const CONTACTS_MAX: usize = 2;
 const MARGIN_MS: u64 = 50;
 
 /// The most bytes of values that one request digests: a few milliseconds. The rest has no digest.
-const DIGESTED_BYTES_MAX: u64 = 64 << 20;
+const DIGESTED_BYTES_MAX: u64 = 16 << 20;
 
 /// What is asked for.
 #[derive(Clone, Debug)]

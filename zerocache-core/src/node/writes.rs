@@ -32,6 +32,10 @@ const ACK_MARGIN_MS: u64 = 20;
 /// The most by which the wall clocks of two nodes differ, in milliseconds (contract, section 3).
 const CLOCK_DIFFERENCE_MS_MAX: u64 = 1_000;
 
+/// A purge came before a computation if it was applied this much before its begin, in milliseconds: the begin is
+/// known to within the time on the way.
+const BEGIN_MARGIN_MS: u64 = 500;
+
 /// The text of a refusal.
 const REPLAY_REFUSED: &str =
     "a purge is repeated with the version of a past one, within the retention (an hour at most)";
@@ -200,7 +204,9 @@ impl<B: Backend> Node<B> {
                 let accepted = latest.wall_ms() & ((1 << Version::COUNTER_BITS) - 1);
                 let begun_ms = now.wall_ms.saturating_sub(age_ms);
                 let begun = begun_ms << Version::COUNTER_BITS | accepted;
-                let stamp = begun.max(known.saturating_add(1)).min(latest.stamp());
+                // What is known is not of the future: no later stamp would be above it.
+                let above = if known < latest.stamp() { known + 1 } else { 0 };
+                let stamp = begun.max(above);
                 Some(Version::new(stamp, latest.incarnation()))
             }
             VersionSource::Given(version) if is_purge => {
@@ -235,8 +241,13 @@ impl<B: Backend> Node<B> {
                 if age_ms >= store.retention_ms_max() {
                     return false;
                 }
-                if let Some(begun) = now.mono.checked_minus_ms(age_ms) {
+                if let Some(begun) = now.mono.checked_minus_ms(age_ms + BEGIN_MARGIN_MS) {
+                    let version = record.version;
                     store.raise_above_purges(record, begun);
+                    if record.version >= self.replica.clock.last() {
+                        // A later stamp would not be above it.
+                        record.version = version;
+                    }
                 }
             }
             VersionSource::Given(_) => {}
@@ -268,17 +279,22 @@ impl<B: Backend> Node<B> {
             outcome = self.replica.apply(now, record);
         }
         match outcome {
-            // Of two values written with one version the first one counts.
-            ApplyOutcome::Duplicate if !is_latest && !self.holds(now, record) => Status::Superseded,
+            // Of two values written with one version the first one counts, also if it is gone, unless it was
+            // written with a token, which is of one computation.
+            ApplyOutcome::Duplicate if !is_latest && !self.holds(now, record, source) => {
+                Status::Superseded
+            }
             ApplyOutcome::Applied | ApplyOutcome::Duplicate => Status::Stored,
             ApplyOutcome::Superseded(_) | ApplyOutcome::Purged => Status::Superseded,
             ApplyOutcome::TooOld => Status::Refused,
         }
     }
 
-    /// Whether exactly this value is stored.
-    fn holds(&self, now: Now, record: &Record) -> bool {
-        let Some(held) = self.replica.store.peek(&record.key, now).hit() else { return true };
+    /// Whether exactly this value is stored, or was written before with the same token.
+    fn holds(&self, now: Now, record: &Record, source: VersionSource) -> bool {
+        let Some(held) = self.replica.store.peek(&record.key, now).hit() else {
+            return matches!(source, VersionSource::Given(_));
+        };
         match &record.change {
             Change::Put { value, metadata, .. } => {
                 held.value == *value && held.metadata == *metadata

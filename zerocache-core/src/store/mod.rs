@@ -265,7 +265,8 @@ impl<B: Backend> Store<B> {
             shard.raise_tombstone_floor(self.floor_ms(now), DROPPED_MAX);
             shard.apply((hash, record), now, tick, is_ended)
         });
-        if outcome == ApplyOutcome::Applied {
+        // A purge that is repeated with its version may hold for longer.
+        if matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Duplicate) {
             self.note_purge(record, now);
         }
         self.make_room(now.mono);

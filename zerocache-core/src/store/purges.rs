@@ -31,10 +31,6 @@ const PURGE_MARGIN_MS: u64 = 60_000;
 /// Purges may take this fraction of the byte budget (1/64).
 const PURGE_BUDGET_FRACTION: u64 = 64;
 
-/// A purge was applied before a computation began if it was applied this much earlier, in milliseconds: the begin
-/// is known to within a millisecond and the time on the way.
-const BEGIN_MARGIN_MS: u64 = 100;
-
 /// The number of floors. Targets that share one cost lookups, nothing else.
 const FLOORS: usize = 1_024;
 
@@ -55,7 +51,7 @@ struct Register {
 struct Bound {
     /// It ends entries with a lower version.
     below: Version,
-    /// Values whose computation began here at this time or later come after the purge.
+    /// Writes that begin here at this time or later come after the purge.
     until: Instant,
 }
 
@@ -220,8 +216,8 @@ impl<B: Backend> Purges<B> {
         Some(at.plus_ms(stale_ms_of(metadata)))
     }
 
-    /// Raises the version of a computed value above the purges that came before `begun`, the begin of its
-    /// computation.
+    /// Raises the version of a write that begins at `begun` above the purges that were applied before, and hold no
+    /// longer.
     pub fn raise_above(&self, record: &mut Record, begun: Instant) {
         let Change::Put { metadata, .. } = &record.change else { return };
         if self.spares(record.version) {
@@ -232,7 +228,7 @@ impl<B: Backend> Purges<B> {
             let register = self.registers.with(|registers| registers.by_id.get(&id).copied());
             let Some(Register { hard, soft, .. }) = register else { return };
             let bounds = hard.into_iter().chain(soft.map(|(bound, _)| bound));
-            let before = bounds.filter(|bound| bound.until.plus_ms(BEGIN_MARGIN_MS) <= begun);
+            let before = bounds.filter(|bound| bound.until <= begun);
             stamp = before.fold(stamp, |stamp, bound| stamp.max(bound.below.stamp() + 1));
         };
         raise(TargetId::EVERYTHING);
@@ -352,8 +348,8 @@ impl<B: Backend> Store<B> {
         self.is_served(slot, now) || self.is_broken(without) && !slot.is_expired(now.mono)
     }
 
-    /// Raises the version of a computed value above the purges that were applied here before `begun`, the begin of
-    /// its computation.
+    /// Raises the version of a write that begins at `begun` above the purges that were applied before, and hold no
+    /// longer.
     pub(crate) fn raise_above_purges(&self, record: &mut Record, begun: Instant) {
         self.purges.raise_above(record, begun);
     }

@@ -121,7 +121,7 @@ fn requests() -> Vec<Request> {
             ack: Ack::All,
             replayed: Some(Version::new(5 << 16, Incarnation(9))),
         },
-        Request::Locate { keys: vec![], digest: false, spread: Spread::Region },
+        Request::Locate { keys: vec![key("k")], digest: false, spread: Spread::Region },
         Request::Locate { keys: vec![key("k"), key("l")], digest: true, spread: Spread::Cluster },
         Request::Delete { key: key("k"), ack: Ack::Region },
         Request::Replicate(vec![replicated(value, true), replicated(Change::Delete, false)]),

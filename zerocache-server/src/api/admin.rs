@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json, Router,
     extract::{RawQuery, State},
-    http::{HeaderMap, header},
+    http::header,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -21,7 +21,7 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use super::{Api, error::ApiError, page::is_cross_site, query::Query};
+use super::{Api, error::ApiError, query::Query};
 use crate::{access::Caller, driver::Severity, hex};
 
 /// The path of keys.
@@ -58,30 +58,23 @@ struct ServiceBody {
 async fn drain(
     State(api): State<Api>,
     Extension(caller): Extension<Arc<Caller>>,
-    headers: HeaderMap,
 ) -> Result<Json<ServiceBody>, ApiError> {
-    set_service(&api, &caller, &headers, (Input::Drain, "drain"))
+    set_service(&api, &caller, (Input::Drain, "drain"))
 }
 
 async fn undrain(
     State(api): State<Api>,
     Extension(caller): Extension<Arc<Caller>>,
-    headers: HeaderMap,
 ) -> Result<Json<ServiceBody>, ApiError> {
-    set_service(&api, &caller, &headers, (Input::Undrain, "undrain"))
+    set_service(&api, &caller, (Input::Undrain, "undrain"))
 }
 
 fn set_service(
     api: &Api,
     caller: &Caller,
-    headers: &HeaderMap,
     (input, name): (Input, &'static str),
 ) -> Result<Json<ServiceBody>, ApiError> {
     api.permit(caller, Operation::Administer)?;
-    // A page in the browser of an operator can send a POST without asking.
-    if is_cross_site(headers) {
-        return Err(ApiError::cross_site());
-    }
     let by = caller.name.as_deref().unwrap_or_default();
     tracing::info!(action = name, name = by, peer = %caller.ip(), "{name} requested");
     api.driver.recent_events().record(Severity::Info, &format!("{name} requested"));
@@ -137,6 +130,7 @@ async fn keys(
     let (storage, grant, now) = (api.driver.storage(), &caller.grant, clock::now());
     let entries = storage.entry_count();
     let body = if let Some(digits) = query.get("key_hex") {
+        query.allow(&["key_hex"])?;
         let key =
             hex::decode(digits).ok_or_else(|| ApiError::bad_query("key_hex is not hexadecimal"))?;
         let key = Key::within(Bytes::from(key), api.key_bytes_max)?;

@@ -14,12 +14,13 @@ use serde::Serialize;
 use tokio::time::sleep;
 use zerocache_core::{
     access::Operation,
+    entry::{Change, Record},
     key::Key,
     limits::Limits,
     locate::{CopyState, Judgement, KeyCopy, LOCATED_KEYS_MAX, NodeCopies, Reply, Verdict},
     metadata::Metadata,
     version::{Incarnation, Version},
-    wire::{Request, Response},
+    wire::{FetchedItem, Request, Response},
 };
 use zerocache_net::{clock, security::TlsMode};
 
@@ -209,10 +210,18 @@ async fn origins(api: &Api, key: &Key, nodes: &[NodeCopies], judgement: &Judgeme
         (None, Some(holder)) => {
             let Some(address) = holder.node.addresses.first() else { return Vec::new() };
             let to = (*address, holder.node.incarnation);
-            match api.driver.ask_node(to, Request::Get { key: key.clone() }).await {
-                Ok(Response::Found { metadata, .. }) => metadata,
+            // It counts as no read there.
+            let items = match api.driver.ask_node(to, Request::Fetch(vec![key.hash()])).await {
+                Ok(Response::Items { items, .. }) => items,
                 _ => return Vec::new(),
-            }
+            };
+            let metadata = items.into_iter().find_map(|item| match item {
+                FetchedItem::Value {
+                    record: Record { change: Change::Put { metadata, .. }, .. },
+                } => Some(metadata),
+                _ => None,
+            });
+            metadata.unwrap_or_default()
         }
         (_, None) => return Vec::new(),
     };
@@ -224,8 +233,12 @@ async fn origins(api: &Api, key: &Key, nodes: &[NodeCopies], judgement: &Judgeme
 fn path_of(api: &Api, key: &Key) -> (&'static str, String) {
     let is_encrypted = api.access.security().mode() == TlsMode::Required;
     let mut path = super::ENTRIES_PREFIX.to_owned();
+    // Readers of URLs leave such segments out.
+    let has_dots =
+        key.as_bytes().split(|byte| *byte == b'/').any(|part| matches!(part, b"." | b".."));
     for byte in key.as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(byte) {
+        let is_plain = byte.is_ascii_alphanumeric() || b"-_.~/".contains(byte);
+        if is_plain && !(has_dots && *byte == b'/') {
             path.push(char::from(*byte));
         } else {
             // Writing to a string does not fail.
@@ -316,7 +329,8 @@ pub(super) struct EachNodeBody {
 }
 
 impl EachNodeBody {
-    fn new(mut written: WrittenBody, nodes: Option<Vec<NodeAck>>) -> Self {
+    fn new(mut written: WrittenBody, nodes: Option<Vec<NodeAck>>, known: usize) -> Self {
+        written.replicas_wanted = known as u32;
         if let Some(nodes) = &nodes {
             written.replicas = nodes.iter().filter(|node| node.acknowledged).count() as u32;
             written.replicas_wanted = nodes.len() as u32;
@@ -339,10 +353,11 @@ pub(super) async fn at_each_node(
         writes.iter().filter_map(|(key, response)| Some((key.clone(), version(response)?)));
     let awaited: Vec<_> = awaited.collect();
     let mut acks = await_each_node(api, &awaited).await.into_iter();
+    let known = api.driver.status().nodes.len();
     let body = |(_, response): (Key, Response)| {
         let nodes = version(&response).and_then(|_| acks.next().flatten());
         let (status, written) = written_body(response)?;
-        Ok((status, Json(EachNodeBody::new(written, nodes))))
+        Ok((status, Json(EachNodeBody::new(written, nodes, known))))
     };
     writes.into_iter().map(body).collect()
 }
@@ -357,9 +372,9 @@ pub(super) async fn await_each_node(
     let mut outcomes = Vec::with_capacity(writes.len());
     for writes in writes.chunks(LOCATED_KEYS_MAX) {
         let keys: Vec<_> = writes.iter().map(|(key, _)| key.clone()).collect();
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut nodes) = (PAUSE_MIN, None);
         loop {
-            let nodes = api.driver.locate(keys.clone(), false).await.ok();
+            nodes = api.driver.locate(keys.clone(), false).await.ok().or(nodes);
             let is_complete =
                 nodes.as_ref().is_some_and(|nodes| nodes.iter().all(|node| has_all(node, writes)));
             if is_complete || clock::elapsed() + pause >= deadline {

@@ -70,11 +70,13 @@ pub(super) async fn post(
     let upgrade = UpgradeRequest::of(&mut request).filter(|_| api.framed.is_some());
     let bytes_max = message_bytes_max(api.value_bytes_max);
     let body = read_body(request.into_body(), bytes_max, &api.messages).await?;
-    let message = RequestMessage::decode(body, clock::mono()).map_err(|error| {
+    let mut message = RequestMessage::decode(body, clock::mono()).map_err(|error| {
         api.counters.bad_messages.add();
         ApiError::bad_message(error.to_string())
     })?;
     api.permit_message(&caller, &message)?;
+    // Its body took this long at least.
+    message.envelope.delay_ms = clock::mono().since_ms(started);
     let timeout_ms = message.envelope.timeout_ms;
     if timeout_ms > 0 && clock::mono().since_ms(started) > timeout_ms {
         // Its caller has given up meanwhile.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     Extension, Json,
     extract::{RawQuery, State},
-    http::{HeaderMap, header},
+    http::header,
     response::{IntoResponse, Response as HttpResponse},
 };
 use bytes::Bytes;
@@ -27,7 +27,6 @@ use super::{
     Api,
     copies::{CopiesBody, NodeName, await_each_node, key_of},
     error::ApiError,
-    page::is_cross_site,
     query::Query,
 };
 use crate::{access::Caller, driver::Severity};
@@ -65,15 +64,11 @@ pub(super) async fn repair(
     State(api): State<Api>,
     Extension(caller): Extension<Arc<Caller>>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
 ) -> Result<HttpResponse, ApiError> {
     let query = Query::parse(query.as_deref().unwrap_or_default())?;
     query.allow(&["key", "key_hex", "from"])?;
     let key = key_of(&query, api.key_bytes_max)?;
     api.permit(&caller, Operation::Write(key.as_bytes()))?;
-    if is_cross_site(&headers) {
-        return Err(ApiError::cross_site());
-    }
     let before = api.driver.locate(vec![key.clone()], true).await?;
     let from = query.get("from").map(|text| node_named(&before, text)).transpose()?;
     let by = caller.name.as_deref().unwrap_or_default();
@@ -102,6 +97,10 @@ fn node_named<'a>(nodes: &'a [NodeCopies], text: &str) -> Result<&'a NodeCopies,
     node.filter(has_value).ok_or_else(|| {
         ApiError::bad_query(format!("from={text:?} names no node that has a value of this key"))
     })
+}
+
+fn held_anywhere(nodes: &[NodeCopies], is_so: impl Fn(&KeyCopy) -> bool) -> bool {
+    nodes.iter().filter_map(held).any(is_so)
 }
 
 fn held(node: &NodeCopies) -> Option<&KeyCopy> {
@@ -138,6 +137,16 @@ async fn run(
         }
         None => Change::Delete,
     };
+    let is_purged = held_anywhere(nodes, |copy| copy.is_purged && copy.version == Some(newest));
+    if is_purged && !judgement.agrees() {
+        // The value has the version of its tombstones: a delete ends it where the purge is not known.
+        let write = Write { ack: Ack::All, ..Write::new(key.clone(), WriteOp::Delete) };
+        return match api.driver.write(write).await {
+            Response::Written(Written { version, .. }) => Ok(version),
+            Response::Refused(refusal) => Err(refusal.into()),
+            _ => Err(ApiError::unexpected()),
+        };
+    }
     let record = Record { key: key.clone(), version: newest, change };
     let targets = verdicts().filter(|(_, verdict)| verdict.disagrees()).map(|(node, _)| node);
     let pushes = future::join_all(targets.map(|node| push(api, node, &record))).await;

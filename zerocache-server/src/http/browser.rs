@@ -1,4 +1,4 @@
-//! Refuses the requests of web pages that reached the node under a name of their own.
+//! Refuses the requests of web pages that reached the node under a name of their own, or may not change anything.
 //!
 //! A page of `evil.example` may let that name point to a node that the browser reaches, and then counts
 //! as the same origin (DNS rebinding). Browsers say that a page sent a request, and under which host name;
@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::http::header::{HOST, ORIGIN};
-use axum::http::{HeaderName, HeaderValue, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 /// Browsers add it to every request.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -43,6 +43,17 @@ fn is_own_name(host: &str, allowed: &[Box<str>]) -> bool {
     host.parse::<Ipv4Addr>().is_ok()
         || (!host.is_empty() && host.bytes().all(is_label))
         || allowed.iter().any(|name| name.eq_ignore_ascii_case(host))
+}
+
+/// Returns whether a page of another origin sent the request.
+pub(crate) fn is_cross_site(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(site) = text(SEC_FETCH_SITE) {
+        return !matches!(site, "same-origin" | "none");
+    }
+    let Some(origin) = text(ORIGIN) else { return false };
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    authority.is_none() || authority != text(HOST)
 }
 
 #[cfg(test)]
@@ -116,5 +127,27 @@ mod tests {
         assert!(request("http://evil.example/", Some("localhost")));
         assert!(!request("http://127.0.0.1:1/", Some("127.0.0.1:1")));
         assert!(request("/", None));
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_recognised() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            let pairs = pairs.iter();
+            let pairs = pairs.map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            });
+            pairs.collect::<HeaderMap>()
+        };
+        let host = ("host", "node:6789");
+        assert!(!is_cross_site(&headers(&[host])));
+        assert!(!is_cross_site(&headers(&[host, ("sec-fetch-site", "same-origin")])));
+        assert!(!is_cross_site(&headers(&[host, ("sec-fetch-site", "none")])));
+        assert!(!is_cross_site(&headers(&[host, ("origin", "https://node:6789")])));
+        for site in ["cross-site", "same-site"] {
+            assert!(is_cross_site(&headers(&[host, ("sec-fetch-site", site)])), "{site}");
+        }
+        for origin in ["null", "http://node", "http://evil.example"] {
+            assert!(is_cross_site(&headers(&[host, ("origin", origin)])), "{origin}");
+        }
     }
 }

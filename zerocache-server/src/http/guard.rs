@@ -19,6 +19,9 @@ use super::{browser, refusal, suspension};
 use crate::access::{Caller, ConnectionCaller};
 use crate::telemetry::ServerCounters;
 
+/// The message for a POST of a page of another origin.
+const CROSS_SITE: &str = "pages of other origins may not use this path";
+
 /// The message for a web page under a foreign host name.
 const BAD_HOST: &str = "web pages reach a node under an IP address, localhost, a name without dots, or one \
     that --allowed-host names";
@@ -142,6 +145,11 @@ impl Guard {
         if browser::is_misled(request, &self.limits.allowed_hosts) {
             self.counters.browsers_refused.add();
             return Some(refusal::closing(StatusCode::FORBIDDEN, "bad_host", BAD_HOST));
+        }
+        // A browser sends a POST of any page without asking, with the credentials that it has.
+        if *request.method() == Method::POST && browser::is_cross_site(request.headers()) {
+            self.counters.browsers_refused.add();
+            return Some(refusal::closing(StatusCode::FORBIDDEN, "cross_site", CROSS_SITE));
         }
         None
     }

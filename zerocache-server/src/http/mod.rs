@@ -18,7 +18,7 @@
 mod accept;
 mod bind;
 mod body;
-mod browser;
+pub(crate) mod browser;
 mod fd_limit;
 mod guard;
 mod handshake_permits;

@@ -140,7 +140,8 @@ fn a_held_purge_ends_what_is_computed_within_its_time() {
     network.end(2, purge(PurgeMode::Hard, 2_000));
     let read = network.begin(3, "k");
     assert_eq!(network.store(3, "k", read), Status::Superseded);
-    network.run(2_000);
+    // And for the time by which clocks differ.
+    network.run(3_500);
     let read = network.begin(3, "k");
     assert_eq!(network.store(3, "k", read), Status::Stored);
 }
@@ -172,4 +173,39 @@ fn a_caller_cannot_stamp_the_future() {
     assert_eq!(network.store_computed(1, "k", basis), Status::Stored);
     network.end(1, delete("k"));
     assert!(!network.is_stored("k"));
+}
+
+#[test]
+fn a_delete_by_a_clock_behind_wins_over_what_was_read_before_it() {
+    for (reader, deleter) in [(2, 3), (3, 2), (2, 2), (4, 6), (6, 4)] {
+        let mut network = network();
+        // The clocks of all others follow this purge of something else, which is 900 ms ahead.
+        let target = PurgeTarget::tag("other").unwrap();
+        let mode = PurgeMode::Hard;
+        let other = Request::Purge { target, mode, hold_ms: 0, ack: Ack::All, replayed: None };
+        network.end(1, other);
+        let read = network.begin(reader, "k");
+        assert!(read.1 > 0, "the purge is known");
+        network.end(deleter, delete("k"));
+        assert_eq!(network.store(reader, "k", read), Status::Superseded, "{reader} {deleter}");
+        assert!(!network.is_stored("k"));
+    }
+}
+
+#[test]
+fn a_value_after_a_held_purge_loses_against_later_writes() {
+    for deleter in [2, 3] {
+        let mut network = network();
+        network.end(1, purge(PurgeMode::Hard, 2_000));
+        network.run(2_200);
+        let read = network.begin(2, "k");
+        network.end(deleter, purge(PurgeMode::Hard, 0));
+        let status = network.store(2, "k", read);
+        assert_eq!(status, Status::Superseded);
+        assert!(!network.is_stored("k"));
+        let read = network.begin(2, "l");
+        network.end(deleter, delete("l"));
+        assert_eq!(network.store(2, "l", read), Status::Superseded);
+        assert!(!network.is_stored("l"));
+    }
 }

@@ -214,3 +214,18 @@ fn node_of_an_earlier_release_passes_purges_on_and_is_named_once() {
     let written = network.written(id).unwrap();
     assert_eq!((written.replicas, written.replicas_wanted), (1, 2));
 }
+
+#[test]
+fn a_purge_that_is_repeated_with_a_longer_hold_ends_more_everywhere() {
+    let mut network = Network::six();
+    let id = network.purge(1, tag("a"), None);
+    network.run(200);
+    let version = network.written(id).unwrap().version;
+    network.put_tagged(2, "k", "a", None);
+    network.run(50);
+    assert_eq!(network.values("k"), vec![Some("v".into()); 6]);
+    let again = network.held_purge(5, tag("a"), 5_000, version);
+    network.run(200);
+    assert_eq!(network.status_of(again), Status::Stored);
+    assert_eq!(network.values("k"), vec![None::<String>; 6]);
+}

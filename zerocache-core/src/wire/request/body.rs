@@ -162,6 +162,7 @@ impl Body {
                 replayed: self.token,
             },
             kind::FOLLOW => Request::Follow { since: self.since, with_purges: self.with_purges },
+            kind::LOCATE if self.keys.is_empty() => return Err(DecodeError::Missing(tag::KEY)),
             kind::LOCATE => {
                 Request::Locate { keys: self.keys, digest: self.digest, spread: self.spread }
             }

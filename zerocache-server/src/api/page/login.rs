@@ -11,7 +11,7 @@ use axum::{
 };
 use zerocache_core::access::{Denial, Operation};
 
-use super::{LOGIN_PATH, PAGE_PATH, Page, assets, is_cross_site, protect, redirect};
+use super::{LOGIN_PATH, PAGE_PATH, Page, assets, protect, redirect};
 use crate::{
     access::{Caller, denial_status},
     api::{error::ApiError, key},
@@ -40,12 +40,8 @@ pub(super) async fn form(
 pub(super) async fn submit(
     State(page): State<Arc<Page>>,
     Extension(caller): Extension<Arc<Caller>>,
-    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    if is_cross_site(&headers) {
-        return Err(ApiError::cross_site());
-    }
     let body = read_body(body, LOGIN_BYTES_MAX, &page.api.bodies).await?;
     // Callers without TLS have no other rights with a token, so the cookie is for TLS alone.
     if caller.grant.permits(Operation::Monitor).is_ok() {
@@ -73,9 +69,6 @@ pub(super) async fn logout(
     State(page): State<Arc<Page>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    if is_cross_site(&headers) {
-        return Err(ApiError::cross_site());
-    }
     let mut response = redirect(LOGIN_PATH);
     response.headers_mut().insert(header::SET_COOKIE, page.sessions.end(&headers));
     Ok(response)

@@ -136,16 +136,5 @@ fn protect(headers: &mut HeaderMap, cache: &'static str) {
     }
 }
 
-/// Returns whether a page of another origin sent the request.
-pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    if let Some(site) = text("sec-fetch-site") {
-        return !matches!(site, "same-origin" | "none");
-    }
-    let Some(origin) = text("origin") else { return false };
-    let authority = origin.split_once("://").map(|(_, authority)| authority);
-    authority.is_none() || authority != text("host")
-}
-
 #[cfg(test)]
 mod tests;

@@ -62,18 +62,3 @@ fn unchanged_file_is_not_sent_again() {
     assert_eq!(assets::INDEX.response(&other).status(), StatusCode::OK);
     assert_ne!(Asset::PUBLIC[0].response(&HeaderMap::new()).headers()[header::ETAG], tag);
 }
-
-#[test]
-fn pages_of_other_origins_are_recognised() {
-    let host = ("host", "node:6789");
-    assert!(!is_cross_site(&headers(&[host])));
-    assert!(!is_cross_site(&headers(&[host, ("sec-fetch-site", "same-origin")])));
-    assert!(!is_cross_site(&headers(&[host, ("sec-fetch-site", "none")])));
-    assert!(!is_cross_site(&headers(&[host, ("origin", "https://node:6789")])));
-    for site in ["cross-site", "same-site"] {
-        assert!(is_cross_site(&headers(&[host, ("sec-fetch-site", site)])), "{site}");
-    }
-    for origin in ["null", "http://node", "http://evil.example"] {
-        assert!(is_cross_site(&headers(&[host, ("origin", origin)])), "{origin}");
-    }
-}

@@ -13,10 +13,11 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 
-use super::{Page, feed::Seat, is_cross_site, protect, sessions::SessionEnd};
+use super::{Page, feed::Seat, protect, sessions::SessionEnd};
 use crate::{
     access::{AccessControl, Caller},
     api::{error::ApiError, hot_keys},
+    http::browser::is_cross_site,
 };
 
 /// The longest silence of a stream: far below the time after which connections count as idle.
