@@ -43,10 +43,11 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::WritesHedged => (Profile::Clients, &[Rule::Hedged]),
         Variant::BatchKeysDropped => (Profile::Clients, &[Rule::Batch]),
         Variant::ClaimsTrusted => (Profile::Strangers, &[Rule::Strangers, Rule::View]),
-        Variant::FeedRowsIgnored
-        | Variant::FeedGapsIgnored
-        | Variant::FillsUnmarked
-        | Variant::RecentWritesForgotten => (Profile::Near, &[Rule::Near]),
+        Variant::FeedRowsIgnored | Variant::FeedGapsIgnored | Variant::FillsUnmarked => {
+            (Profile::Near, &[Rule::Near])
+        }
+        // The write may be the client's own.
+        Variant::RecentWritesForgotten => (Profile::Near, &[Rule::Near, Rule::Own]),
         Variant::OwnNearWritesIgnored => (Profile::Near, &[Rule::Own]),
         Variant::TicksAlways => (Profile::Small, &[Rule::Progress]),
         Variant::PurgedServed
