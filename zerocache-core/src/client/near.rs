@@ -291,11 +291,10 @@ impl<S: NearStorage> NearRules<S> {
 
     /// Ends a purge by this process, with the stamp up to which it ended entries if that is known.
     pub fn end_purge(&self, target: TargetId, stamp: Option<u64>, now: Instant) {
-        if self.storage.valid_until() > Instant::default() {
-            match stamp {
-                Some(stamp) => self.apply_purges(&[(target.0, stamp)], now),
-                None => self.begin_purge(target),
-            }
+        match stamp {
+            // Also while no node is followed: one that is followed next does not report it any more.
+            Some(stamp) => self.apply_purges(&[(target.0, stamp)], now),
+            None => self.begin_purge(target),
         }
     }
 
