@@ -44,11 +44,13 @@ pub enum Profile {
     Near,
     /// As small, where nodes are taken out of service, and put back without an end of their process.
     Drains,
+    /// As small, where all nodes stop, and start again one after the other with their snapshots.
+    Stops,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -64,6 +66,7 @@ impl Profile {
         Self::Strangers,
         Self::Near,
         Self::Drains,
+        Self::Stops,
     ];
 
     /// The name of the profile on the command line.
@@ -85,6 +88,7 @@ impl Profile {
             Self::Strangers => "strangers",
             Self::Near => "near",
             Self::Drains => "drains",
+            Self::Stops => "stops",
         }
     }
 
@@ -96,8 +100,8 @@ impl Profile {
     /// Draws the number of faults of a run.
     pub(crate) fn faults(self, random: &mut Random) -> u64 {
         match self {
-            // Faults of starts are drawn separately.
-            Self::Calm | Self::Connections | Self::Starts => 0,
+            // Faults of starts and stops are drawn separately.
+            Self::Calm | Self::Connections | Self::Starts | Self::Stops => 0,
             Self::Leases if random.chance(500) => 0,
             Self::Leases => random.between(1, 6),
             Self::Small
@@ -258,12 +262,18 @@ impl Plan {
         let faulty_us = match profile {
             Profile::Retention => random.between(60, 240) * SECOND_US,
             Profile::Starts => random.between(15, 150) * SECOND_US,
+            Profile::Stops => random.between(30, 80) * SECOND_US,
             Profile::Crowd | Profile::Membership => random.between(6, 12) * SECOND_US,
             _ => random.between(8, 30) * SECOND_US,
         };
         let heal_us = begin_us + SECOND_US + faulty_us;
-        let later = if profile == Profile::Calm { 0 } else { random.below(3) as usize };
-        let mixed = profile != Profile::Calm && random.chance(MIXED_PERMILLE);
+        let later = match profile {
+            Profile::Calm | Profile::Stops => 0,
+            _ => random.below(3) as usize,
+        };
+        // Nodes without repair neither fetch nor give what others alone saved.
+        let may_be_mixed = !matches!(profile, Profile::Calm | Profile::Stops);
+        let mixed = may_be_mixed && random.chance(MIXED_PERMILLE);
         let mut nodes = Vec::new();
         for (region, size) in sizes.iter().enumerate() {
             nodes.extend((0..*size).map(|_| node(random, profile, region, mixed)));
