@@ -123,6 +123,11 @@ impl<B: Backend> Node<B> {
             Request::BucketVersions(buckets) => {
                 self.repair.serve_bucket_versions((id, connection), buckets, out);
             }
+            Request::Copy { first_shard, last_shard, range } => {
+                let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
+                let section = (first_shard, last_shard, range);
+                repair.serve_copy(&mut cx, &membership.view, (id, connection, from), section);
+            }
             Request::Hello(hello) => {
                 return Some(self.with_members(now, out, |members, cx| {
                     members.hello_received(cx, *hello, (connection, caller))
@@ -175,11 +180,6 @@ impl<B: Backend> Node<B> {
             }
             Request::KeyVersions(keys) => serve_versions(&self.replica.store, &keys),
             Request::Fetch(keys) => serve_fetch(&self.replica.store, now, &keys),
-            Request::Copy { first_shard, last_shard, range } => {
-                let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
-                let section = (first_shard, last_shard, range);
-                repair.serve_copy(&mut cx, &membership.view, from, section)
-            }
             _ => return None,
         })
     }

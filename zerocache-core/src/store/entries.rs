@@ -83,6 +83,16 @@ impl<P: Pages> Entries<P> {
         self.table.find(spread(bits), matches).copied()
     }
 
+    /// Returns the index of the entry with these table bits that was put at the end of its queue at `tick`.
+    #[must_use]
+    pub fn find_queued(&self, table_bits: u32, tick: u32) -> Option<u32> {
+        let matches = |&index: &u32| {
+            let slot = &self.slots[index];
+            slot.table_bits == table_bits && slot.tick == tick
+        };
+        self.table.find(spread(table_bits), matches).copied()
+    }
+
     /// Returns the entry in a slot.
     #[inline]
     #[must_use]

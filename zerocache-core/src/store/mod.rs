@@ -20,6 +20,7 @@
 
 mod backend;
 mod chunks;
+mod copy;
 mod digests;
 mod entries;
 mod eviction;
@@ -53,13 +54,14 @@ pub use self::variant::StoreVariant;
 pub(crate) use self::variant::StoreVariant as Broken;
 pub use self::{
     backend::{Backend, Lock, Pages, SingleThread},
+    copy::{CopyCursor, CopyPage, CopyRange, PageScan},
     eviction::{Discard, EvictedEntry, EvictionListener},
     hot_keys::{HOT_KEY_COUNTERS, HOT_KEY_NAME_BYTES_MAX, HOT_KEYS_HALVED_MS, HotKey, HotKeys},
     listing::{InvalidCursor, KeyCursor, KeyInfo, KeyPage, KeyPageLimits},
     outcome::{ApplyOutcome, Lookup},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     stats::{Counts, Stats},
-    sync::{CopyCursor, CopyPage, CopyRange, KeyVersion, ScanCursor, StoredItem},
+    sync::{KeyVersion, ScanCursor, StoredItem},
     tombstones::TOMBSTONE_BYTES,
 };
 use self::{

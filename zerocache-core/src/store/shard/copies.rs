@@ -7,12 +7,18 @@ use crate::{
     store::{
         backend::Pages,
         outcome::ApplyOutcome,
-        slot::{Class, NewEntry},
+        slot::{Class, NewEntry, SlotRef},
     },
     time::Now,
 };
 
 impl<P: Pages> Shard<P> {
+    /// Returns the entry with these bits of its table hash that was put at the end of its queue at `tick`.
+    #[must_use]
+    pub fn slot_at(&self, table_bits: u32, tick: u32) -> Option<SlotRef<'_, P>> {
+        self.entries.find_queued(table_bits, tick).map(|index| self.entries.slot(index))
+    }
+
     /// Stores a copied entry at the cold end of the unread class, so that it is evicted before all present
     /// entries. An entry older than the retention is accepted, too.
     pub fn import(
