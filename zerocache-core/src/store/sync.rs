@@ -10,6 +10,7 @@ use super::{
     digests::second_of,
     slot::{Class, Slot, SlotRef},
     tombstones::DROPPED_MAX,
+    totals::age,
 };
 use crate::{
     entry::{Change, Record},
@@ -37,13 +38,15 @@ pub enum StoredItem {
 pub struct CopyCursor {
     /// The entry was read since it was stored.
     pub is_read: bool,
-    /// The tick at which the entry was put at the end of its queue.
+    /// The lower bits of the tick at which the entry was put at the end of its queue: messages have no more. After
+    /// four thousand million ticks, an entry may come earlier or later than its turn, and repair copies what that
+    /// omits.
     pub tick: u32,
 }
 
 impl CopyCursor {
     fn of(slot: &Slot) -> Self {
-        Self { is_read: slot.class != Class::Unread, tick: slot.tick }
+        Self { is_read: slot.class != Class::Unread, tick: slot.tick() as u32 }
     }
 
     /// Returns a key that orders cursors from hot to cold at the current `tick`.
@@ -68,7 +71,7 @@ pub struct CopyPage {
     pub records: Vec<Record>,
     /// The cursor of the last entry, if there are more.
     pub more: Option<CopyCursor>,
-    /// The current tick of the store.
+    /// The lower bits of the current tick of the store.
     pub tick: u32,
     /// The number of entries that were inspected for the page.
     pub searched: usize,
@@ -204,7 +207,7 @@ impl<B: Backend> Store<B> {
             shard.raise_tombstone_floor(floor_ms, DROPPED_MAX);
             shard.apply_tombstone(hash, version)
         });
-        self.make_room(now.mono);
+        self.make_room(now);
         outcome
     }
 
@@ -221,7 +224,7 @@ impl<B: Backend> Store<B> {
         if outcome == ApplyOutcome::Applied {
             self.note_purge(record, now);
         }
-        self.make_room(now.mono);
+        self.make_room(now);
         outcome
     }
 
@@ -270,7 +273,7 @@ impl<B: Backend> Store<B> {
         bytes_max: usize,
         now: Now,
     ) -> CopyPage {
-        let tick = self.totals.tick();
+        let tick = self.totals.tick() as u32;
         self.shard(index).with(|shard| {
             let is_wanted = |slot: &SlotRef<'_, B::Pages>| {
                 let cursor = CopyCursor::of(slot);
@@ -314,7 +317,8 @@ impl<B: Backend> Store<B> {
         let tick = self.totals.tick();
         self.shard(index).with(|shard| {
             let mut slots: Vec<_> = shard.slots().collect();
-            slots.sort_unstable_by_key(|slot| CopyCursor::of(slot).coldness(tick));
+            slots
+                .sort_unstable_by_key(|slot| (slot.class == Class::Unread, age(tick, slot.tick())));
             let item = |slot: &SlotRef<'_, B::Pages>| match record(*slot)
                 .filter(|_| self.is_served(*slot, now))
             {

@@ -19,7 +19,7 @@ impl<P: Pages> Shard<P> {
         &mut self,
         (hash, record): (KeyHash, &Record),
         now: Now,
-        tick: u32,
+        tick: u64,
         ended: bool,
     ) -> ApplyOutcome {
         let Change::Put { value, metadata, expires } = &record.change else {
@@ -46,7 +46,7 @@ impl<P: Pages> Shard<P> {
         self.remove_tombstone(hash);
         let class = Class::of_new(key);
         match class {
-            Class::Reserved => self.entries.insert(hash, &entry, tick),
+            Class::Reserved => self.entries.insert(hash, &entry, class, tick),
             _ => self.entries.insert_cold(hash, &entry, tick),
         }
         self.usage.add(class, weight);
