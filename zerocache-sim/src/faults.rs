@@ -3,7 +3,7 @@
 mod starts;
 mod stops;
 
-use crate::{clock::SECOND_US, plan::Profile, random::Random};
+use crate::{clock::SECOND_US, profile::Profile, random::Random};
 
 /// The senders and receivers that a fault affects.
 #[derive(Clone, Debug, PartialEq, Eq)]

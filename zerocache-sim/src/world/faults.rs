@@ -11,7 +11,7 @@ use zerocache_core::{
 };
 
 use super::{Event, World, hosts, trace};
-use crate::{clock::Clock, faults::Fault, plan::Profile};
+use crate::{clock::Clock, faults::Fault, profile::Profile};
 
 /// A process that was suspended for longer than this, in microseconds, refuses requests over HTTP.
 const PAUSE_US: u64 = 2_000_000;
