@@ -162,7 +162,7 @@ async fn fill(client: &ZerocacheClient, names: &Arc<Vec<Name>>) -> Result<()> {
         let (client, names) = (client.clone(), Arc::clone(names));
         tasks.spawn(async move {
             for name in names.iter().skip(task).step_by(WRITES) {
-                client.put(name.to_vec(), Bytes::from_static(&[7; VALUE_BYTES]), 3_600_u64).await?;
+                client.put(name, Bytes::from_static(&[7; VALUE_BYTES]), 3_600_u64).await?;
             }
             Ok::<_, anyhow::Error>(())
         });
@@ -184,7 +184,7 @@ fn measured(
             let (mut times, mut n) = (Vec::new(), task * 7_919);
             while !stop.load(Relaxed) {
                 let begin = clock::elapsed();
-                let value = client.get(names[n % names.len()].to_vec()).await?;
+                let value = client.get(names[n % names.len()]).await?;
                 times.push((clock::elapsed() - begin).as_secs_f64() * 1e6);
                 anyhow::ensure!(value.is_some(), "every key is there");
                 n += 104_729;

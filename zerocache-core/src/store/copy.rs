@@ -29,17 +29,19 @@ const BYTES_PER_LOOK: usize = 128;
 pub struct CopyCursor {
     /// The entry was read since it was stored.
     pub is_read: bool,
-    /// The tick at which the entry was put at the end of its queue.
+    /// The lower bits of the tick at which the entry was put at the end of its queue: messages have no more. After
+    /// two thousand million ticks, an entry may come earlier or later than its turn, and repair copies what that
+    /// omits.
     pub tick: u32,
 }
 
 impl CopyCursor {
-    pub(super) fn of(slot: &Slot) -> Self {
-        Self { is_read: slot.class != Class::Unread, tick: slot.tick }
+    fn of(slot: &Slot) -> Self {
+        Self { is_read: slot.class != Class::Unread, tick: slot.tick() as u32 }
     }
 
     /// Returns a key that orders cursors from hot to cold at `tick`, or later: what was used since is the hottest.
-    pub(super) fn coldness(self, tick: u32) -> (bool, u32) {
+    fn coldness(self, tick: u32) -> (bool, u32) {
         let age = tick.wrapping_sub(self.tick);
         (!self.is_read, if age > u32::MAX / 2 { 0 } else { age })
     }
@@ -61,7 +63,7 @@ pub struct CopyPage {
     pub records: Vec<Record>,
     /// The cursor of the last entry, if there are more.
     pub more: Option<CopyCursor>,
-    /// The tick of the store when the page was begun.
+    /// The lower bits of the tick of the store when the page was begun.
     pub tick: u32,
 }
 
@@ -106,7 +108,7 @@ impl PageScan {
         CopyPage { more, ..self.page }
     }
 
-    /// Returns the tick of the store when the page was begun.
+    /// Returns the lower bits of the tick of the store when the page was begun.
     #[must_use]
     pub const fn tick(&self) -> u32 {
         self.page.tick
@@ -155,7 +157,7 @@ impl<B: Backend> Store<B> {
             is_cut: false,
             visited: None,
             bytes: 0,
-            page: CopyPage { tick: self.totals.tick(), ..CopyPage::default() },
+            page: CopyPage { tick: self.totals.tick() as u32, ..CopyPage::default() },
         }
     }
 

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use super::{
     ApplyOutcome, Broken, Store,
     backend::{Backend, Lock, Pages},
-    copy::CopyCursor,
     digests::second_of,
-    slot::SlotRef,
+    slot::{Class, SlotRef},
     tombstones::DROPPED_MAX,
+    totals::age,
 };
 use crate::{
     entry::{Change, Record},
@@ -158,7 +158,7 @@ impl<B: Backend> Store<B> {
             shard.raise_tombstone_floor(floor_ms, DROPPED_MAX);
             shard.apply_tombstone(hash, version)
         });
-        self.make_room(now.mono);
+        self.make_room(now);
         outcome
     }
 
@@ -175,7 +175,7 @@ impl<B: Backend> Store<B> {
         if outcome == ApplyOutcome::Applied {
             self.note_purge(record, now);
         }
-        self.make_room(now.mono);
+        self.make_room(now);
         outcome
     }
 
@@ -221,7 +221,8 @@ impl<B: Backend> Store<B> {
         let tick = self.totals.tick();
         self.shard(index).with(|shard| {
             let mut slots: Vec<_> = shard.slots().collect();
-            slots.sort_unstable_by_key(|slot| CopyCursor::of(slot).coldness(tick));
+            slots
+                .sort_unstable_by_key(|slot| (slot.class == Class::Unread, age(tick, slot.tick())));
             let item = |slot: &SlotRef<'_, B::Pages>| match record(*slot)
                 .filter(|_| self.is_served(*slot, now))
             {
