@@ -69,6 +69,11 @@ impl Connection {
         self.writer.is_closed()
     }
 
+    /// Whether it takes calls and is to be used for new ones.
+    pub(in crate::transport) fn takes_calls(&self) -> bool {
+        !self.is_retired.load(Ordering::Acquire) && !self.is_closed()
+    }
+
     /// Whether so much is queued that a caller should wait.
     pub(in crate::transport) fn is_full(&self) -> bool {
         self.writer.is_full()
