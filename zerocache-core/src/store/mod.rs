@@ -30,6 +30,7 @@ mod log;
 #[cfg(test)]
 mod model;
 mod outcome;
+mod prefetch;
 #[cfg(test)]
 mod purge_tests;
 mod purges;

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod checks;
 mod copies;
+mod prefetch;
 mod purges;
 
 use super::{
