@@ -1,11 +1,13 @@
 //! Graceful shutdown of a node: its callers do not notice, and its writes are not lost.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zerocache_client::{Status, ZerocacheClient};
 use zerocache_tests::cluster::Cluster;
+use zerocache_tests::node::Node;
 use zerocache_tests::poll::{PATIENCE, StopFlag, timed, until_true};
-use zerocache_tests::setup::Setup;
+use zerocache_tests::setup::{Setup, unique_address};
 
 /// The drain time that the nodes are started with, in seconds, and the rest of a shutdown.
 const DRAIN_S: u64 = 1;
@@ -126,4 +128,41 @@ fn used_snapshot_is_not_loaded_again_after_a_crash() {
     let third = start();
     assert_eq!(third.value(b"deleted"), None);
     assert_ne!(third.value(b"replaced").as_deref(), Some(&b"old"[..]));
+}
+
+#[test]
+fn snapshots_are_merged_when_the_older_one_starts_first() {
+    let files = tempfile::tempdir().expect("a folder");
+    let start = |name: &str, listen, seed| {
+        let setup = Setup { listen, ..Setup::new("london").flag("--seed", seed) };
+        let file = files.path().join(name);
+        let node = setup.flag("--drain", "100ms").flag("--snapshot", file.display()).start();
+        until_true("a node that is ready", || node.is_ready());
+        node
+    };
+    let stop = |mut node: Node| {
+        node.shut_down();
+        assert!(node.ended().success());
+    };
+    let [at_a, at_b] = [(); 2].map(|()| SocketAddr::from((unique_address(), 7_070)));
+    let (a, b) = (start("a", at_a, at_b), start("b", at_b, at_a));
+    a.put(b"deleted", b"old", "ttl=600&ack=region");
+    a.put(b"kept", b"old", "ttl=600&ack=region");
+    until_true("both values", || b.value(b"kept").is_some());
+    stop(a);
+    // What b alone knows.
+    b.delete(b"deleted", "");
+    b.put(b"kept", b"new", "ttl=600");
+    b.put(b"alone", b"new", "ttl=600");
+    stop(b);
+    let a = start("a", at_a, at_b);
+    assert_eq!(a.value(b"deleted").as_deref(), Some(&b"old"[..]), "nobody else is there");
+    let b = start("b", at_b, at_a);
+    for (node, name) in [(&b, "b"), (&a, "a")] {
+        until_true("the delete", || node.value(b"deleted").is_none());
+        for key in [&b"kept"[..], b"alone"] {
+            until_true("what b had", || node.value(key).as_deref() == Some(&b"new"[..]));
+        }
+        assert!(node.log().contains("snapshot loaded"), "{name}: {}", node.log());
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::poll::{PATIENCE, until, until_true};
+use zerocache_tests::poll::{PATIENCE, time_until, until, until_true};
 
 /// Processes that miss one key at once.
 const PROCESSES: usize = 50;
@@ -119,10 +119,17 @@ fn wait_for_computations(processes: &[Process], count: usize) -> Vec<usize> {
 
 /// Returns the value that each process has at the end.
 fn results(processes: &[Process]) -> Vec<String> {
-    let one = |process: &Process| {
-        until("a result", || process.said("value").into_iter().chain(process.said("error")).next())
-    };
-    processes.iter().map(one).collect()
+    let result =
+        |process: &Process| process.said("value").into_iter().chain(process.said("error")).next();
+    let are_done = time_until(PATIENCE, || processes.iter().all(|it| result(it).is_some()));
+    if are_done.is_none() {
+        let all = processes.iter().map(|process| process.said(""));
+        panic!(
+            "awaited in vain: a result of each process; they said {:?}",
+            all.collect::<Vec<_>>()
+        );
+    }
+    processes.iter().filter_map(result).collect()
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Context {
     pub(crate) fn client(&self) -> Result<ZerocacheClient, Failure> {
         let region = match self.global.variable("ZEROCACHE_REGION") {
             Some(region) => region,
-            None => self.runtime.block_on(survey::first_region(self))?,
+            None => self.runtime.block_on(survey::first(self, |_| true))?.region().to_owned(),
         };
         let client = builder(&self.global, &region)?.total_timeout(self.global.timeout).build()?;
         client.wait_ready(self.global.timeout)?;

@@ -319,8 +319,8 @@ fn names(context: &Context) -> Vec<(Way, HostPort)> {
     dns.chain(seeds).collect()
 }
 
-/// Asks all nodes; with `first` only until one has answered.
-async fn run(context: &Context, first: bool) -> Survey {
+/// Asks all nodes, or until one has answered that is `enough`.
+async fn run(context: &Context, enough: impl Fn(&NodeView) -> bool) -> Survey {
     let mut asker = Asker::new(context);
     let mut lookups = JoinSet::new();
     for (way, name) in names(context) {
@@ -354,7 +354,7 @@ async fn run(context: &Context, first: bool) -> Survey {
             }
             Some(answer) = asker.questions.next() => {
                 asker.answered(answer);
-                if first && !asker.survey.nodes.is_empty() {
+                if asker.survey.nodes.last().is_some_and(&enough) {
                     break;
                 }
             }
@@ -369,7 +369,7 @@ async fn run(context: &Context, first: bool) -> Survey {
 
 /// Asks every node. There may be none.
 pub(crate) async fn all(context: &Context) -> Survey {
-    run(context, false).await
+    run(context, |_| false).await
 }
 
 /// Asks every node, of which one must answer.
@@ -387,11 +387,15 @@ pub(crate) async fn twice(context: &Context, watch: Duration) -> Result<(Survey,
     Ok((before, needed(context).await?))
 }
 
-/// Returns the region of the first node that answers.
-pub(crate) async fn first_region(context: &Context) -> Result<String, Failure> {
-    let survey = run(context, true).await;
+/// Returns the first node that answers and is `wanted`; without one, any that answers.
+pub(crate) async fn first(
+    context: &Context,
+    wanted: impl Fn(&NodeView) -> bool,
+) -> Result<NodeView, Failure> {
+    let mut survey = run(context, &wanted).await;
     check_answered(&survey)?;
-    Ok(survey.nodes.first().map(|node| node.region().to_owned()).unwrap_or_default())
+    let place = survey.nodes.iter().position(wanted);
+    Ok(survey.nodes.swap_remove(place.unwrap_or_default()))
 }
 
 fn check_answered(survey: &Survey) -> Result<(), Failure> {

@@ -7,7 +7,8 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::{
     entry::Entry,
-    time::Now,
+    store::EntryRef,
+    time::{Instant, Now},
     version::Version,
     wire::{NodeInfo, NodeState},
 };
@@ -75,12 +76,12 @@ impl KeyCopy {
         Self { state, version: Some(version), is_purged, ..Self::default() }
     }
 
-    /// Returns the copy that an entry is at `now`, without its digest.
-    pub(crate) fn of(entry: &Entry, now: Now) -> Self {
+    /// Returns the copy of an entry that is served until `expires`, without its digest.
+    pub(crate) fn of(entry: &EntryRef<'_>, expires: Instant, now: Now) -> Self {
         Self {
             state: CopyState::Value,
             version: Some(entry.version),
-            remaining_ms: entry.expires.since_ms(now.mono),
+            remaining_ms: expires.since_ms(now.mono),
             bytes: entry.value.len() as u64,
             digest: None,
             is_purged: false,
@@ -193,6 +194,8 @@ pub struct Judgement {
     pub newest: Option<Version>,
     /// Whether a node serves a value of that version.
     pub has_value: bool,
+    /// Whether a purge ended the value of that version.
+    pub is_purged: bool,
     /// The digest that most of the values of that version have; none without digests, and where no digest has
     /// more than half of them.
     pub digest: Option<u128>,
@@ -230,7 +233,8 @@ impl Judgement {
             (Reply::Unsupported, _) => Verdict::Unsupported,
             (Reply::Unreachable | Reply::Answered, _) => Verdict::Unreachable,
         };
-        Self { newest, has_value, digest, verdicts: nodes.iter().map(judge).collect() }
+        let verdicts = nodes.iter().map(judge).collect();
+        Self { newest, has_value, is_purged, digest, verdicts }
     }
 
     /// Returns whether every node that answered agrees.

@@ -1,8 +1,9 @@
 //! The faults of a run and their times, drawn from the seed before the run begins.
 
 mod starts;
+mod stops;
 
-use crate::{clock::SECOND_US, plan::Profile, random::Random};
+use crate::{clock::SECOND_US, profile::Profile, random::Random};
 
 /// The senders and receivers that a fault affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +169,9 @@ pub fn draw(
 ) -> Vec<PlannedFault> {
     if profile == Profile::Starts {
         return starts::draw(random, targets, until_us);
+    }
+    if profile == Profile::Stops {
+        return stops::draw(random, targets, (from_us, until_us));
     }
     let count = profile.faults(random);
     let mut planned: Vec<PlannedFault> = Vec::new();

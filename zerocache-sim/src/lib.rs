@@ -13,6 +13,7 @@ mod clock;
 mod faults;
 mod network;
 mod plan;
+mod profile;
 mod purges;
 mod random;
 mod report;
@@ -24,7 +25,7 @@ mod world;
 use self::{checker::Checker, plan::Plan, world::World};
 pub use self::{
     checker::{Rule, Violation},
-    plan::Profile,
+    profile::Profile,
     report::Counts,
     variants::Variant,
 };

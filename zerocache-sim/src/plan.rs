@@ -1,139 +1,14 @@
 //! The plan of a seed: the cluster, its network, its workload and its faults.
 
-use std::str::FromStr;
-
 use zerocache_core::{client::HedgeShare, store::RETENTION_MS, wire::features};
 
 use crate::{
     clock::SECOND_US,
     faults::{Area, Fault, PlannedFault, Targets, draw},
+    profile::Profile,
     purges::{self, PlannedPurge, Register},
     random::Random,
 };
-
-/// A family of plans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Profile {
-    /// No faults at all: everything must be exact.
-    Calm,
-    /// Two or three regions of one to three nodes, all kinds of faults.
-    Small,
-    /// Eight regions of up to 16 nodes.
-    Wide,
-    /// Several hundred nodes, for a short time.
-    Crowd,
-    /// Short retention, long partitions: nodes become outdated.
-    Retention,
-    /// Budgets that are small and differ.
-    Evict,
-    /// Wall clocks that are wrong, by up to hours.
-    Clocks,
-    /// A thousand nodes without data.
-    Membership,
-    /// No datagrams pass, and connections lose 5 % of their packets all the time.
-    Connections,
-    /// As small, with clients that compute values under leases; half of the runs have no faults.
-    Leases,
-    /// Halves that begin alone, and starts with a fault at every moment; some clocks are wrong.
-    Starts,
-    /// As small, with clients that hedge reads, and read and write many keys at once.
-    Clients,
-    /// As small, with a stranger who poses as nodes; in half of the runs datagrams are encrypted.
-    Strangers,
-    /// As small, with clients that keep values near and follow a node's changes.
-    Near,
-    /// As small, where nodes are taken out of service, and put back without an end of their process.
-    Drains,
-}
-
-impl Profile {
-    /// All profiles.
-    pub const ALL: [Self; 15] = [
-        Self::Calm,
-        Self::Small,
-        Self::Wide,
-        Self::Crowd,
-        Self::Retention,
-        Self::Evict,
-        Self::Clocks,
-        Self::Membership,
-        Self::Connections,
-        Self::Leases,
-        Self::Starts,
-        Self::Clients,
-        Self::Strangers,
-        Self::Near,
-        Self::Drains,
-    ];
-
-    /// The name of the profile on the command line.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Calm => "calm",
-            Self::Small => "small",
-            Self::Wide => "wide",
-            Self::Crowd => "crowd",
-            Self::Retention => "retention",
-            Self::Evict => "evict",
-            Self::Clocks => "clocks",
-            Self::Membership => "membership",
-            Self::Connections => "connections",
-            Self::Leases => "leases",
-            Self::Starts => "starts",
-            Self::Clients => "clients",
-            Self::Strangers => "strangers",
-            Self::Near => "near",
-            Self::Drains => "drains",
-        }
-    }
-
-    /// Returns whether wall clocks may be wrong by more than nodes accept of each other.
-    pub(crate) const fn has_wild_clocks(self) -> bool {
-        matches!(self, Self::Clocks | Self::Starts)
-    }
-
-    /// Draws the number of faults of a run.
-    pub(crate) fn faults(self, random: &mut Random) -> u64 {
-        match self {
-            // Faults of starts are drawn separately.
-            Self::Calm | Self::Connections | Self::Starts => 0,
-            Self::Leases if random.chance(500) => 0,
-            Self::Leases => random.between(1, 6),
-            Self::Small
-            | Self::Retention
-            | Self::Evict
-            | Self::Clocks
-            | Self::Clients
-            | Self::Strangers
-            | Self::Drains
-            | Self::Near => random.between(1, 10),
-            Self::Wide => random.between(4, 20),
-            Self::Crowd | Self::Membership => random.between(2, 8),
-        }
-    }
-
-    /// The longest fault, in microseconds.
-    pub(crate) const fn fault_us_max(self) -> u64 {
-        match self {
-            Self::Retention => 120 * SECOND_US,
-            Self::Crowd | Self::Membership => 6 * SECOND_US,
-            _ => 15 * SECOND_US,
-        }
-    }
-}
-
-impl FromStr for Profile {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|profile| profile.as_str() == text);
-        found.ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|profile| profile.as_str()).collect();
-            format!("\"{text}\" is no profile; use one of {}", names.join(", "))
-        })
-    }
-}
 
 /// A node of a plan.
 #[derive(Clone, Debug)]
@@ -258,12 +133,18 @@ impl Plan {
         let faulty_us = match profile {
             Profile::Retention => random.between(60, 240) * SECOND_US,
             Profile::Starts => random.between(15, 150) * SECOND_US,
+            Profile::Stops => random.between(30, 80) * SECOND_US,
             Profile::Crowd | Profile::Membership => random.between(6, 12) * SECOND_US,
             _ => random.between(8, 30) * SECOND_US,
         };
         let heal_us = begin_us + SECOND_US + faulty_us;
-        let later = if profile == Profile::Calm { 0 } else { random.below(3) as usize };
-        let mixed = profile != Profile::Calm && random.chance(MIXED_PERMILLE);
+        let later = match profile {
+            Profile::Calm | Profile::Stops => 0,
+            _ => random.below(3) as usize,
+        };
+        // Nodes without repair neither fetch nor give what others alone saved.
+        let may_be_mixed = !matches!(profile, Profile::Calm | Profile::Stops);
+        let mixed = may_be_mixed && random.chance(MIXED_PERMILLE);
         let mut nodes = Vec::new();
         for (region, size) in sizes.iter().enumerate() {
             nodes.extend((0..*size).map(|_| node(random, profile, region, mixed)));

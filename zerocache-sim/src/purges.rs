@@ -17,7 +17,7 @@ use zerocache_core::{
 use crate::{
     clock::SECOND_US,
     faults::PlannedFault,
-    plan::Profile,
+    profile::Profile,
     random::{Random, splitmix},
     workload::WriteId,
 };

@@ -99,11 +99,13 @@ pub enum Variant {
     HardPurgesSoft,
     /// Near caches ignore the purges that nodes report.
     FeedPurgesIgnored,
+    /// A node leaves its snapshot aside if another node is in sync when it starts.
+    SnapshotsSetAside,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 43] = [
+    pub const BROKEN: [Self; 44] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -147,6 +149,7 @@ impl Variant {
         Self::SoftPurgesHard,
         Self::HardPurgesSoft,
         Self::FeedPurgesIgnored,
+        Self::SnapshotsSetAside,
     ];
 
     /// The name on the command line.
@@ -197,6 +200,7 @@ impl Variant {
             Self::SoftPurgesHard => "soft-purges-hard",
             Self::HardPurgesSoft => "hard-purges-soft",
             Self::FeedPurgesIgnored => "feed-purges-ignored",
+            Self::SnapshotsSetAside => "snapshots-set-aside",
         }
     }
 
@@ -295,6 +299,10 @@ impl Variant {
 
     pub(crate) fn trusts_claims(self) -> bool {
         self == Self::ClaimsTrusted
+    }
+
+    pub(crate) fn sets_snapshots_aside(self) -> bool {
+        self == Self::SnapshotsSetAside
     }
 
     pub(crate) fn hides_pauses(self) -> bool {

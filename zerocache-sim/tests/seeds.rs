@@ -63,6 +63,11 @@ fn drained_nodes_violate_no_rule() {
 }
 
 #[test]
+fn stops_of_all_nodes_violate_no_rule() {
+    run_all(Profile::Stops, 60);
+}
+
+#[test]
 fn full_stores_of_different_budgets_violate_no_rule() {
     run_all(Profile::Evict, 12);
 }

@@ -57,6 +57,7 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         | Variant::HardPurgesSoft => (Profile::Small, &[Rule::Purge]),
         Variant::PurgedCopied => (Profile::Starts, &[Rule::Purge]),
         Variant::FeedPurgesIgnored => (Profile::Near, &[Rule::Purge]),
+        Variant::SnapshotsSetAside => (Profile::Stops, &[Rule::Saved]),
         Variant::None => (Profile::Small, &[]),
     };
     (profile, 0, rules)

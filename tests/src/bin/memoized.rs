@@ -13,7 +13,7 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use zerocache_client::{ZerocacheClient, zerocache};
+use zerocache_client::{ZerocacheClient, ops::Tier, zerocache};
 use zerocache_tests::cluster::builder;
 use zerocache_tests::poll::{PATIENCE, until_true};
 
@@ -104,7 +104,14 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let _first = LIFE.set(Duration::from_millis(life_ms));
-    let client = builder(region).mdns(false).seed(seed.to_string()).build();
+    // A node that is slow because the machine is busy is not a silent one: another would grant a lease, too.
+    let client = builder(region)
+        .mdns(false)
+        .seed(seed.to_string())
+        .tier_timeout(Tier::Local, PATIENCE)
+        .tier_timeout(Tier::NextLocal, PATIENCE)
+        .total_timeout(PATIENCE)
+        .build();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let (Ok(client), Ok(runtime)) = (client, runtime) else {

@@ -28,12 +28,10 @@ impl From<&NodeView> for OneNode {
 }
 
 impl OneNode {
-    /// Chooses the node that was named, or else one that answers; rather one in sync.
+    /// Chooses the node that was named, or else the first one in sync that answers; without one, any that answers.
     pub(crate) async fn choose(context: &Context) -> Result<Self, Failure> {
-        let survey = survey::needed(context).await?;
-        let is_ready = |view: &&NodeView| view.own()["state"] == "in-sync";
-        let view = survey.nodes.iter().find(is_ready).or(survey.nodes.first());
-        view.map(Self::from).ok_or_else(|| Failure::unreachable("no node answers".to_owned()))
+        let is_ready = |view: &NodeView| view.own()["state"] == "in-sync";
+        Ok(Self::from(&survey::first(context, is_ready).await?))
     }
 
     /// Returns the node that was named, or else all that answer; says which do not.

@@ -43,8 +43,9 @@ const CONTACTS_MAX: usize = 2;
 /// An answer leaves this long before its caller's timeout, in milliseconds.
 const MARGIN_MS: u64 = 50;
 
-/// The most bytes of values that one request digests: a few milliseconds. The rest has no digest.
-const DIGESTED_BYTES_MAX: u64 = 16 << 20;
+/// The most bytes of values that one request digests before the last value: a tenth of a millisecond. The rest has
+/// no digest.
+const DIGESTED_BYTES_MAX: u64 = 1 << 20;
 
 /// What is asked for.
 #[derive(Clone, Debug)]

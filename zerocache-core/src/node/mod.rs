@@ -75,11 +75,11 @@ const SWEEP_EVERY_MS: u64 = 250;
 
 /// The most entries that a step of the sweep of purged entries looks at: less than a millisecond even if all of
 /// them are dropped.
-const PURGE_SWEEP_MAX: usize = 512;
+const PURGE_SWEEP_MAX: usize = 320;
 
 /// The pause between two of these steps, in milliseconds: a million entries take 8 seconds, and a few percent
 /// of a core.
-const PURGE_SWEEP_EVERY_MS: u64 = 4;
+const PURGE_SWEEP_EVERY_MS: u64 = 3;
 
 /// A node.
 pub struct Node<B: Backend> {

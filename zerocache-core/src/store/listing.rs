@@ -169,12 +169,12 @@ impl<B: Backend> Store<B> {
             if is_purged || slot.is_expired(now.mono) {
                 return (KeyCopy::tombstone(slot.version, is_purged), None);
             }
-            let mut entry = slot.entry().to_entry();
-            entry.expires = end.map_or(entry.expires, |end| end.min(entry.expires));
-            (KeyCopy::of(&entry, now), Some(entry))
+            let entry = slot.entry();
+            let expires = end.map_or(entry.expires, |end| end.min(entry.expires));
+            (KeyCopy::of(&entry, expires, now), with_digest.then(|| entry.to_entry()))
         });
         // Not under the lock: a large value takes milliseconds.
-        copy.digest = entry.filter(|_| with_digest).map(|entry| digest(&entry));
+        copy.digest = entry.map(|entry| digest(&entry));
         copy
     }
 

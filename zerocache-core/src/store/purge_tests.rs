@@ -193,6 +193,22 @@ fn sweep_returns_memory_and_changes_no_version() {
 }
 
 #[test]
+fn repeated_purge_sweeps_nothing_and_a_longer_hold_does() {
+    let store = store(100, 1 << 20);
+    store.apply(&tagged("k", &["a"], 10), at(0));
+    store.apply(&hard("a", 20), at(20));
+    store.apply(&purge(&tag("a"), PurgeMode::Soft, 30, 0), at(30));
+    assert!(sweep(&store, 31) > 0);
+    for repeated in [hard("a", 20), hard("a", 15), purge(&tag("a"), PurgeMode::Soft, 30, 0)] {
+        store.apply(&repeated, at(40));
+        assert_eq!(sweep(&store, 41), 0, "{repeated:?}");
+    }
+    store.apply(&purge(&tag("a"), PurgeMode::Hard, 20, 500), at(42));
+    assert!(sweep(&store, 43) > 0);
+    store.check();
+}
+
+#[test]
 fn purges_are_neither_read_nor_evicted_and_go_after_the_retention() {
     let store = store(3, 1 << 20);
     store.apply(&hard("a", 20), at(20));

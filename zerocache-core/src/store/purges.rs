@@ -55,10 +55,23 @@ struct Bound {
     until: Instant,
 }
 
-impl Bound {
-    /// Returns this bound, or a later one.
-    fn max(self, other: Option<Self>) -> Self {
-        other.filter(|other| other.below >= self.below).unwrap_or(self)
+impl Register {
+    /// Takes in a purge that came at `at`, and is refused as too old from `expires` on. Returns whether it says
+    /// something new.
+    fn merge(&mut self, mode: PurgeMode, bound: Bound, at: Instant, expires: Instant) -> bool {
+        let is_later = |known: Option<Bound>| known.is_none_or(|known| known.below < bound.below);
+        let is_new = match mode {
+            PurgeMode::Hard => is_later(self.hard),
+            PurgeMode::Soft => is_later(self.soft.map(|(soft, _)| soft)),
+        };
+        match mode {
+            PurgeMode::Hard if is_new => self.hard = Some(bound),
+            PurgeMode::Soft if is_new => self.soft = Some((bound, at)),
+            _ => {}
+        }
+        let lasts_longer = expires > self.expires;
+        self.expires = self.expires.max(expires);
+        is_new || lasts_longer
     }
 }
 
@@ -139,17 +152,13 @@ impl<B: Backend> Purges<B> {
         let at = expires.minus_ms(purge.life_ms);
         let id = target.id();
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
-            sweep.is_wanted = true;
             let register = by_id.entry(id).or_default();
-            match mode {
-                PurgeMode::Hard => register.hard = Some(bound.max(register.hard)),
-                PurgeMode::Soft => match register.soft {
-                    Some((known, _)) if known.below >= below => {}
-                    _ => register.soft = Some((bound, at)),
-                },
+            if !register.merge(mode, bound, at, *expires) {
+                // Repeated: what it ends was judged.
+                return;
             }
-            register.expires = register.expires.max(*expires);
             register.swept_by = sweep.number + 1;
+            sweep.is_wanted = true;
             *first_expiry = Some(first_expiry.map_or(*expires, |first| first.min(*expires)));
             self.latest.purge.fetch_max(record.version.stamp(), Release);
             self.raise(&target, id, below.stamp());
@@ -180,6 +189,13 @@ impl<B: Backend> Purges<B> {
         version.stamp() > self.latest.any.load(Acquire)
     }
 
+    /// Returns whether an entry without tags need not be judged further: no purge that names no tag is as late.
+    #[inline]
+    fn spares_without_tags(&self, version: Version) -> bool {
+        let scopes = self.latest.scopes.load(Acquire);
+        version.stamp() > self.latest.everything.load(Acquire).max(scopes)
+    }
+
     /// Returns the time from which an entry is not served, if purges say so: the default for one that has ended.
     #[cold]
     fn end_of(&self, version: Version, key: &[u8], metadata: &[u8]) -> Option<Instant> {
@@ -206,9 +222,13 @@ impl<B: Backend> Purges<B> {
         self.latest.purge.load(Acquire)
     }
 
+    fn register(&self, id: TargetId) -> Option<Register> {
+        self.registers.with(|registers| registers.by_id.get(&id).copied())
+    }
+
     /// Returns what the purges of one target say.
     fn end_by(&self, id: TargetId, version: Version, metadata: &[u8]) -> Option<Instant> {
-        let register = self.registers.with(|registers| registers.by_id.get(&id).copied())?;
+        let register = self.register(id)?;
         if register.hard.is_some_and(|hard| version < hard.below) {
             return Some(Instant::default());
         }
@@ -224,16 +244,15 @@ impl<B: Backend> Purges<B> {
             return;
         }
         let mut stamp = record.version.stamp();
-        let mut raise = |id: TargetId| {
-            let register = self.registers.with(|registers| registers.by_id.get(&id).copied());
-            let Some(Register { hard, soft, .. }) = register else { return };
+        TargetId::each(record.key.as_bytes(), metadata, |id| {
+            if stamp > self.floor(id).load(Acquire) {
+                return;
+            }
+            let Some(Register { hard, soft, .. }) = self.register(id) else { return };
             let bounds = hard.into_iter().chain(soft.map(|(bound, _)| bound));
             let before = bounds.filter(|bound| bound.until <= begun);
             stamp = before.fold(stamp, |stamp, bound| stamp.max(bound.below.stamp() + 1));
-        };
-        raise(TargetId::EVERYTHING);
-        TargetId::of_key(record.key.as_bytes()).into_iter().flatten().for_each(&mut raise);
-        each_tag_id(metadata, raise);
+        });
         record.version = Version::new(stamp, record.version.incarnation());
     }
 
@@ -332,10 +351,15 @@ impl<B: Backend> Store<B> {
     #[inline]
     pub(super) fn purged_from(&self, slot: SlotRef<'_, B::Pages>) -> Option<Instant> {
         // A purge of everything would end other purges, which say something else.
-        if self.purges.spares(slot.version) || slot.class == Class::Reserved {
+        let (version, purges) = (slot.version, &self.purges);
+        if purges.spares(version) || slot.class == Class::Reserved {
             return None;
         }
-        self.purges.end_of(slot.version, slot.key(), slot.entry().metadata)
+        let metadata = slot.entry().metadata;
+        if metadata.is_empty() && purges.spares_without_tags(version) {
+            return None;
+        }
+        purges.end_of(version, slot.key(), metadata)
     }
 
     /// Returns whether an entry has not expired, and no purge ended it.

@@ -1,7 +1,7 @@
 //! `/v1/locate`, `/v1/verify`: where the copies of a key are, and whether they agree; and writes that wait for
 //! each node.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response as HttpResponse},
 };
 use bytes::Bytes;
+use futures_util::future;
 use serde::Serialize;
 use tokio::time::sleep;
 use zerocache_core::{
@@ -207,26 +208,30 @@ async fn origins(api: &Api, key: &Key, nodes: &[NodeCopies], judgement: &Judgeme
     let own = own.filter(|entry| Some(entry.version) == judgement.newest);
     let metadata = match (own, holders.next()) {
         (Some(entry), Some(_)) => entry.metadata,
-        (None, Some(holder)) => {
-            let Some(address) = holder.node.addresses.first() else { return Vec::new() };
-            let to = (*address, holder.node.incarnation);
-            // It counts as no read there.
-            let items = match api.driver.ask_node(to, Request::Fetch(vec![key.hash()])).await {
-                Ok(Response::Items { items, .. }) => items,
-                _ => return Vec::new(),
-            };
-            let metadata = items.into_iter().find_map(|item| match item {
-                FetchedItem::Value {
-                    record: Record { change: Change::Put { metadata, .. }, .. },
-                } => Some(metadata),
-                _ => None,
-            });
-            metadata.unwrap_or_default()
-        }
+        (None, Some(holder)) => match fetch(api, key, holder).await {
+            Some(Record { change: Change::Put { metadata, .. }, .. }) => metadata,
+            _ => return Vec::new(),
+        },
         (_, None) => return Vec::new(),
     };
     let metadata = Metadata::decode(&metadata).unwrap_or_default();
     metadata.origins().iter().map(ToString::to_string).collect()
+}
+
+/// Reads the value of a node. It counts as no read there.
+pub(super) async fn fetch(api: &Api, key: &Key, holder: &NodeCopies) -> Option<Record> {
+    let request = Request::Fetch(vec![key.hash()]);
+    let response = api.driver.ask_node(call_address(holder)?, request).await;
+    let Ok(Response::Items { items, .. }) = response else { return None };
+    items.into_iter().find_map(|item| match item {
+        FetchedItem::Value { record } if record.key == *key => Some(record),
+        _ => None,
+    })
+}
+
+/// Where a node is called.
+pub(super) fn call_address(node: &NodeCopies) -> Option<(SocketAddr, Incarnation)> {
+    Some((*node.node.addresses.first()?, node.node.incarnation))
 }
 
 /// The scheme of the nodes' addresses, and the path of a key.
@@ -362,33 +367,39 @@ pub(super) async fn at_each_node(
     writes.into_iter().map(body).collect()
 }
 
-/// Waits until every known node has each of these versions, or for 2 s. Returns who has them; none if too many
+/// Waits until every known node has each of these versions, or for about 2 s. Returns who has them; none if too many
 /// such requests are in progress.
 pub(super) async fn await_each_node(
     api: &Api,
     writes: &[(Key, Version)],
 ) -> Vec<Option<Vec<NodeAck>>> {
     let deadline = clock::elapsed() + EACH_NODE_TIMEOUT;
-    let mut outcomes = Vec::with_capacity(writes.len());
-    for writes in writes.chunks(LOCATED_KEYS_MAX) {
-        let keys: Vec<_> = writes.iter().map(|(key, _)| key.clone()).collect();
-        let (mut pause, mut nodes) = (PAUSE_MIN, None);
-        loop {
-            nodes = api.driver.locate(keys.clone(), false).await.ok().or(nodes);
-            let is_complete =
-                nodes.as_ref().is_some_and(|nodes| nodes.iter().all(|node| has_all(node, writes)));
-            if is_complete || clock::elapsed() + pause >= deadline {
-                let acks = |(at, (_, version)): (usize, &(Key, Version))| {
-                    Some(nodes.as_ref()?.iter().map(|node| ack_of(node, at, *version)).collect())
-                };
-                outcomes.extend(writes.iter().enumerate().map(acks));
-                break;
-            }
-            sleep(pause).await;
-            pause = PAUSE_MAX.min(2 * pause);
+    let chunks = writes.chunks(LOCATED_KEYS_MAX).map(|writes| await_some(api, writes, deadline));
+    future::join_all(chunks).await.into_iter().flatten().collect()
+}
+
+/// The same, for writes that fit into one request. None is sent after `deadline`.
+async fn await_some(
+    api: &Api,
+    writes: &[(Key, Version)],
+    deadline: Duration,
+) -> Vec<Option<Vec<NodeAck>>> {
+    let keys: Vec<_> = writes.iter().map(|(key, _)| key.clone()).collect();
+    let (mut pause, mut nodes) = (PAUSE_MIN, None);
+    loop {
+        nodes = api.driver.locate(keys.clone(), false).await.ok().or(nodes);
+        let is_complete =
+            nodes.as_ref().is_some_and(|nodes| nodes.iter().all(|node| has_all(node, writes)));
+        if is_complete || clock::elapsed() + pause >= deadline {
+            break;
         }
+        sleep(pause).await;
+        pause = PAUSE_MAX.min(2 * pause);
     }
-    outcomes
+    let acks = |(at, (_, version)): (usize, &(Key, Version))| {
+        Some(nodes.as_ref()?.iter().map(|node| ack_of(node, at, *version)).collect())
+    };
+    writes.iter().enumerate().map(acks).collect()
 }
 
 fn has_all(node: &NodeCopies, writes: &[(Key, Version)]) -> bool {

@@ -140,7 +140,7 @@ pub(super) async fn of_tags(
     let is_purge = method.as_str() == "PURGE";
     let raw = match rest.strip_suffix("/purge") {
         Some(raw) if *method == Method::POST => raw,
-        _ if is_purge => rest,
+        None if is_purge => rest,
         Some(_) => return Err(ApiError::method(method, "/v1/tags/TAG/purge").allowing("POST")),
         None => return Err(ApiError::method(method, "/v1/tags/TAG").allowing("GET, HEAD, PURGE")),
     };

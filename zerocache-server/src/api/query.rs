@@ -103,17 +103,24 @@ impl<'a> Query<'a> {
     pub(super) fn write_ack(&self) -> Result<WriteAck, ApiError> {
         match self.get("ack") {
             Some("nodes") => Ok(WriteAck::EachNode),
-            _ => self.ack().map(WriteAck::OfNode),
+            _ => self.ack_of(", \"nodes\"").map(WriteAck::OfNode),
         }
     }
 
+    /// Returns the nodes that a write waits for.
     pub(super) fn ack(&self) -> Result<Ack, ApiError> {
+        self.ack_of("")
+    }
+
+    /// The same; `others` names what else is allowed.
+    fn ack_of(&self, others: &str) -> Result<Ack, ApiError> {
         match self.get("ack") {
             None | Some("local") => Ok(Ack::Local),
             Some("region") => Ok(Ack::Region),
             Some("all") => Ok(Ack::All),
             Some(other) => {
-                let message = format!("ack={other:?} is none of \"local\", \"region\", \"all\"");
+                let message =
+                    format!("ack={other:?} is none of \"local\", \"region\", \"all\"{others}");
                 Err(ApiError::bad_query(message))
             }
         }

@@ -8,7 +8,6 @@ use axum::{
     http::header,
     response::{IntoResponse, Response as HttpResponse},
 };
-use bytes::Bytes;
 use futures_util::future;
 use serde::Serialize;
 use zerocache_core::{
@@ -25,7 +24,7 @@ use zerocache_net::clock;
 
 use super::{
     Api,
-    copies::{CopiesBody, NodeName, await_each_node, key_of},
+    copies::{self, CopiesBody, NodeName, await_each_node, call_address, key_of},
     error::ApiError,
     query::Query,
 };
@@ -50,13 +49,6 @@ struct RepairedBody {
     node: NodeName,
     before: &'static str,
     after: &'static str,
-}
-
-/// A value, as a node gave it.
-struct Value {
-    value: Bytes,
-    metadata: Bytes,
-    remaining_ms: u64,
 }
 
 /// Repairs the copies of a key.
@@ -99,10 +91,6 @@ fn node_named<'a>(nodes: &'a [NodeCopies], text: &str) -> Result<&'a NodeCopies,
     })
 }
 
-fn held_anywhere(nodes: &[NodeCopies], is_so: impl Fn(&KeyCopy) -> bool) -> bool {
-    nodes.iter().filter_map(held).any(is_so)
-}
-
 fn held(node: &NodeCopies) -> Option<&KeyCopy> {
     node.copies.first()
 }
@@ -131,14 +119,10 @@ async fn run(
         return rewrite(api, key, newest, value).await.map(Some);
     }
     let change = match nodes.iter().find(is_sound).filter(|_| judgement.has_value) {
-        Some(source) => {
-            let Value { value, metadata, remaining_ms } = fetch(api, key, source).await?;
-            Change::Put { value, metadata, expires: clock::mono().plus_ms(remaining_ms) }
-        }
+        Some(source) => fetch(api, key, source).await?,
         None => Change::Delete,
     };
-    let is_purged = held_anywhere(nodes, |copy| copy.is_purged && copy.version == Some(newest));
-    if is_purged && !judgement.agrees() {
+    if judgement.is_purged && !judgement.agrees() {
         // The value has the version of its tombstones: a delete ends it where the purge is not known.
         let write = Write { ack: Ack::All, ..Write::new(key.clone(), WriteOp::Delete) };
         return match api.driver.write(write).await {
@@ -153,26 +137,18 @@ async fn run(
     let is_refused = pushes.into_iter().any(|receipt| receipt == Some(Receipt::Refused));
     match record.change {
         // Older than the retention of a node that knows nothing of the key.
-        Change::Put { value, metadata, expires } if is_refused => {
-            let remaining_ms = expires.since_ms(clock::mono());
-            let value = Value { value, metadata, remaining_ms };
-            rewrite(api, key, newest, value).await.map(Some)
+        change @ Change::Put { .. } if is_refused => {
+            rewrite(api, key, newest, change).await.map(Some)
         }
         _ => Ok(None),
     }
 }
 
 /// Reads the value of a node.
-async fn fetch(api: &Api, key: &Key, source: &NodeCopies) -> Result<Value, ApiError> {
+async fn fetch(api: &Api, key: &Key, source: &NodeCopies) -> Result<Change, ApiError> {
     let expected = held(source).and_then(|copy| copy.version);
-    let read =
-        async { api.driver.ask_node(place(source)?, Request::Get { key: key.clone() }).await.ok() };
-    match read.await {
-        Some(Response::Found { value, metadata, version, remaining_ms })
-            if Some(version) == expected =>
-        {
-            Ok(Value { value, metadata, remaining_ms })
-        }
+    match copies::fetch(api, key, source).await {
+        Some(Record { version, change, .. }) if Some(version) == expected => Ok(change),
         _ => Err(ApiError::conflict("the key changed, or its node fell silent, meanwhile")),
     }
 }
@@ -180,24 +156,25 @@ async fn fetch(api: &Api, key: &Key, source: &NodeCopies) -> Result<Value, ApiEr
 /// Sends a record to one node. Returns its receipt, if it answers.
 async fn push(api: &Api, node: &NodeCopies, record: &Record) -> Option<Receipt> {
     let records = vec![ReplicatedRecord { record: record.clone(), relay: false }];
-    match api.driver.ask_node(place(node)?, Request::Replicate(records)).await {
+    match api.driver.ask_node(call_address(node)?, Request::Replicate(records)).await {
         Ok(Response::Replicated(receipts)) => receipts.first().copied(),
         _ => None,
     }
 }
 
-fn place(node: &NodeCopies) -> Option<(SocketAddr, Incarnation)> {
-    Some((*node.node.addresses.first()?, node.node.incarnation))
-}
-
 /// Writes a value again, with a version above `newest` and what is left of its life.
-async fn rewrite(api: &Api, key: &Key, newest: Version, value: Value) -> Result<Version, ApiError> {
+async fn rewrite(
+    api: &Api,
+    key: &Key,
+    newest: Version,
+    change: Change,
+) -> Result<Version, ApiError> {
     let changed = || ApiError::conflict("the key was written meanwhile");
     if api.driver.storage().version(key.hash()).is_some_and(|known| known > newest) {
         return Err(changed());
     }
-    let Value { value, metadata, remaining_ms } = value;
-    let ttl = Ttl::from_millis(remaining_ms);
+    let Change::Put { value, metadata, expires } = change else { return Err(changed()) };
+    let ttl = Ttl::from_millis(expires.since_ms(clock::mono()));
     let ttl = ttl.map_err(|_| ApiError::conflict("the value expires within a second"))?;
     let op = WriteOp::Put { value, metadata, ttl };
     let write = Write { ack: Ack::All, seen: newest.stamp(), ..Write::new(key.clone(), op) };

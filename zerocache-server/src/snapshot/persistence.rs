@@ -40,7 +40,7 @@ pub async fn load_on_request(file: Arc<SnapshotFile>, driver: Arc<NodeDriver>) {
             () = driver.restore_requested() => {}
             Ok(_) = state.wait_for(|state| *state == NodeState::InSync), if file.is_taken() => {
                 tracing::warn!(
-                    "snapshot not used: another node had entries, and this one has copied those alone"
+                    "snapshot not used: the node was in sync before it knew its peers; see --warm-max"
                 );
                 return;
             }

@@ -59,6 +59,8 @@ pub enum Rule {
     View,
     /// At the end no two nodes hold different versions of a key.
     Agreement,
+    /// What was saved when all nodes stopped is known again at the end.
+    Saved,
     /// At the end nothing is copied any more.
     Quiet,
     /// A node grants the lease of a key to one caller at a time.

@@ -10,7 +10,7 @@ use super::{World, client_driver::RunningRead};
 use crate::{
     checker::{AcknowledgedWrite, Rule, WriteAnswer},
     clock::SECOND_US,
-    plan::Profile,
+    profile::Profile,
     workload::{WriteId, write_of},
 };
 

@@ -11,7 +11,7 @@ use zerocache_core::{
 };
 
 use super::{Event, World, hosts, trace};
-use crate::{clock::Clock, faults::Fault, plan::Profile};
+use crate::{clock::Clock, faults::Fault, profile::Profile};
 
 /// A process that was suspended for longer than this, in microseconds, refuses requests over HTTP.
 const PAUSE_US: u64 = 2_000_000;
@@ -165,7 +165,17 @@ impl World {
     fn persist_process(&mut self, host: u32) {
         let now = self.now_at(host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        let known = (0..SHARDS).map(|part| process.store.export(part, now)).collect();
+        let known: Vec<_> = (0..SHARDS).map(|part| process.store.export(part, now)).collect();
+        if self.plan.profile == Profile::Stops {
+            for item in known.iter().flatten() {
+                let (key, version) = match item {
+                    StoredItem::Value(record) => (record.key.hash(), record.version),
+                    StoredItem::Tombstone(key, version) => (*key, *version),
+                };
+                let saved = self.saved.entry(key).or_insert(version);
+                *saved = version.max(*saved);
+            }
+        }
         let memory = process.node.persisted_state(now);
         let clock = self.hosts[host as usize].clock;
         self.persisted.insert(host, PersistedProcess { clock, at_us: self.now_us, known, memory });
@@ -177,7 +187,9 @@ impl World {
             return;
         }
         let mut inputs = Vec::new();
-        let saved = self.persisted.remove(&host);
+        let is_aside = self.variant.sets_snapshots_aside()
+            && (0..self.nodes.len() as u32).any(|other| self.is_in_sync(other));
+        let saved = self.persisted.remove(&host).filter(|_| !is_aside);
         let (before, now) = match &saved {
             Some(saved) => (saved.clock.mono(self.now_us), self.now_at(host).mono),
             None => return self.node_input(host, vec![Input::RestoreComplete(None)]),
@@ -201,6 +213,7 @@ impl World {
         self.counts.restored += 1;
         inputs.push(Input::RestoreComplete(memory));
         self.node_input(host, inputs);
+        self.observe_registers(host);
     }
 
     pub(super) fn send_datagram(&mut self, host: u32, to: SocketAddr, bytes: Bytes) {

@@ -179,7 +179,22 @@ impl World {
                 return self.checker.violate(Rule::Agreement, format!("key {number}: {text}"));
             }
         }
+        self.check_saved();
         self.check_final_purges();
+    }
+
+    /// What any node had saved all know: whichever of them started first.
+    fn check_saved(&mut self) {
+        let agreeing: Vec<_> = self.agreeing().collect();
+        for (key, saved) in &self.saved {
+            let version = |host: &usize| Some(self.nodes[*host].as_ref()?.store.version(*key));
+            let behind =
+                agreeing.iter().find(|host| version(host).is_some_and(|v| v < Some(*saved)));
+            if let Some(host) = behind {
+                let text = format!("{host} does not know {saved} of {key:?}, which was saved");
+                return self.checker.violate(Rule::Saved, text);
+            }
+        }
     }
 
     /// No node and no near cache has what a purge had ended that any node knows.

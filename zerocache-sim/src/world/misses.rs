@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    fn is_in_sync(&self, host: u32) -> bool {
+    pub(super) fn is_in_sync(&self, host: u32) -> bool {
         let frozen = self.hosts[host as usize].frozen_since_us.is_some();
         let process = self.nodes[host as usize].as_ref().filter(|_| !frozen);
         process.is_some_and(|process| process.node.state() == NodeState::InSync)

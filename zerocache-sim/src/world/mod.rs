@@ -158,6 +158,8 @@ pub(crate) struct World {
     numbers: BTreeMap<KeyHash, usize>,
     /// The persisted state of ended processes, by host.
     persisted: BTreeMap<u32, PersistedProcess>,
+    /// The highest version of each key that was saved in [`Profile::Stops`].
+    saved: BTreeMap<KeyHash, Version>,
     healing: Option<Healing>,
     replication: ReplicationChecks,
     progress: Progress,
@@ -206,6 +208,7 @@ impl World {
             numbers: keys.iter().enumerate().map(|(at, key)| (key.hash(), at)).collect(),
             keys,
             persisted: BTreeMap::new(),
+            saved: BTreeMap::new(),
             healing: None,
             replication: ReplicationChecks::default(),
             progress: Progress::default(),

@@ -11,7 +11,7 @@ use zerocache_core::{
 };
 
 use super::{World, acks::STABLE_US};
-use crate::{checker::Rule, clock::SECOND_US, plan::Profile};
+use crate::{checker::Rule, clock::SECOND_US, profile::Profile};
 
 /// The interval between two checks of stability and of pending replication, in microseconds:
 /// shorter than repair needs to bring missed writes.

@@ -19,7 +19,7 @@ use super::{
     dial::{CLUSTER, region_name},
     trace,
 };
-use crate::{checker::Rule, clock::SECOND_US, plan::Profile, random::Random};
+use crate::{checker::Rule, clock::SECOND_US, profile::Profile, random::Random};
 
 /// The address of the stranger, at which no host is.
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 250, 0, 9));

@@ -16,7 +16,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{CopySource, Repair, RepairCall, is_partner, repairs};
+use super::{CopySource, Repair, RepairCall, is_partner, persisted::Restored, repairs};
 use crate::{
     call::CallResult,
     cluster::{Member, PLACEMENT, Placement, View},
@@ -237,6 +237,10 @@ impl Repair {
         cx: &mut Context<'_, B>,
         view: &View,
     ) {
+        if self.ask_to_restore(cx) {
+            self.start = Start::Restoring;
+            return;
+        }
         let now = cx.now.mono;
         let (since, interrupted) = match core::mem::take(&mut self.start) {
             Start::NoSource { since, interrupted } => (since, interrupted),
@@ -257,6 +261,9 @@ impl Repair {
                 && PLACEMENT.covers(member.info.incarnation, own)
         };
         if let Some(source) = view.members().filter(is_ready).min_by_key(distance) {
+            if self.restored == Restored::Everything {
+                return self.start_complete(cx.local, cx.now);
+            }
             let copying = match interrupted {
                 Some(copying) => copying.resumed_from(source, own_region, now),
                 None => Copying::new(source, own_region, now),
@@ -274,10 +281,6 @@ impl Repair {
         {
             self.start = Start::NoSource { since, interrupted };
             return self.wake_by(cx.local, now.plus_ms(BUSY_MS));
-        }
-        if cx.local.config.has_snapshot && store.entry_count() == 0 {
-            self.start = Start::Restoring;
-            return cx.out.push(Effect::Restore);
         }
         self.start_complete(cx.local, cx.now);
     }

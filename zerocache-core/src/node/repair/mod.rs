@@ -29,6 +29,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 pub use self::persisted::PersistedState;
 use self::{
     compare::Round,
+    persisted::Restored,
     scan::VersionScans,
     schedule::RegionRound,
     sync_ages::{Partner, SyncAges},
@@ -140,8 +141,7 @@ pub(super) struct Repair {
     /// The node that everything older than the rounds' window was copied from, until a round with it tells
     /// what it had of others.
     copy_source: Option<CopySource>,
-    /// Whether something of an earlier process was refused.
-    is_partly_restored: bool,
+    restored: Restored,
     wake: Instant,
 }
 
@@ -162,7 +162,7 @@ impl Repair {
             lineage: (own, now),
             missing_sources: Vec::new(),
             copy_source: None,
-            is_partly_restored: false,
+            restored: Restored::default(),
             wake: now,
         }
     }

@@ -4,11 +4,14 @@ use alloc::vec::Vec;
 
 use super::{Repair, Start, sync_ages::Partner};
 use crate::{
-    node::local::{Context, Local},
+    node::{
+        Effect,
+        local::{Context, Local},
+    },
     store::{Backend, RETENTION_MS, StoredItem},
     time::Now,
     version::Incarnation,
-    wire::{Lineage, SyncAge},
+    wire::{Lineage, NodeState, SyncAge},
 };
 
 /// What a node knew, in an earlier process, of the completeness of its data.
@@ -28,7 +31,33 @@ pub struct PersistedState {
     pub sync_ages: Vec<SyncAge>,
 }
 
+/// What a node has of an earlier process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Restored {
+    /// Its snapshot was not asked for.
+    #[default]
+    NotAsked,
+    /// The snapshot is being read. Parts of it may have been refused.
+    Reading { is_whole: bool },
+    /// Nothing that counts: its start is one without data.
+    Nothing,
+    /// All that it knew when it ended. What came since it lacks, as a node that was cut off.
+    Everything,
+}
+
 impl Repair {
+    /// Asks for the snapshot, unless that was done.
+    pub(super) fn ask_to_restore<B: Backend>(&mut self, cx: &mut Context<'_, B>) -> bool {
+        // A node that serves cannot go back to what it knew.
+        let is_starting = cx.local.readiness.state() == NodeState::Warming;
+        if self.restored != Restored::NotAsked || !cx.local.config.has_snapshot || !is_starting {
+            return false;
+        }
+        self.restored = Restored::Reading { is_whole: true };
+        cx.out.push(Effect::Restore);
+        true
+    }
+
     /// Imports items of an earlier process.
     pub(in crate::node) fn restore<B: Backend>(
         &mut self,
@@ -37,20 +66,25 @@ impl Repair {
     ) {
         for item in items {
             let is_taken = cx.replica.import(cx.now, item);
-            self.is_partly_restored |= !is_taken;
+            if let Restored::Reading { is_whole } = &mut self.restored {
+                *is_whole &= is_taken;
+            }
         }
     }
 
     /// Ends the import of an earlier process, of which there may have been nothing usable.
     ///
     /// If some items were refused, because their versions are in the future of this clock, the node does
-    /// not know everything that it knew: its start counts as one without data.
+    /// not know everything that it knew: its start counts as one without data. Otherwise it catches up as a
+    /// node that was cut off, and what it has may be outdated until then.
     pub(in crate::node) fn restore_complete<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
         state: Option<PersistedState>,
     ) {
-        if let Some(state) = state.filter(|_| !self.is_partly_restored) {
+        let is_whole = self.restored == Restored::Reading { is_whole: true };
+        self.restored = Restored::Nothing;
+        if let Some(state) = state.filter(|_| is_whole) {
             let PersistedState { node, lived_ms, lineage, away_ms, retention_ms, sync_ages } =
                 state;
             let now = cx.now;
@@ -62,9 +96,11 @@ impl Repair {
             self.ages.restore(&[own], away_ms, now.mono);
             let age_ms = lineage.age_ms.saturating_add(away_ms);
             self.lineage = (lineage.origin, now.mono.minus_ms(age_ms));
+            self.restored = Restored::Everything;
+            cx.local.readiness.was_suspended = true;
         }
         if matches!(self.start, Start::Restoring) {
-            self.start_complete(cx.local, cx.now);
+            self.start = Start::NoSource { since: cx.now.mono, interrupted: None };
         }
     }
 

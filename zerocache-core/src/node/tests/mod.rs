@@ -17,6 +17,7 @@ mod network;
 mod purges;
 mod refusals;
 mod repair;
+mod snapshots;
 mod starts;
 
 /// What most tests of the node name beside the node itself.

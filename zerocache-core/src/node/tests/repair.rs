@@ -23,7 +23,7 @@ fn put_for_an_hour(network: &mut Network, n: u64, name: &str, value: &str) {
 }
 
 /// The version of a key that a node knows.
-fn version(network: &Network, n: u64, name: &str) -> Option<Version> {
+pub(super) fn version(network: &Network, n: u64, name: &str) -> Option<Version> {
     network.nodes[&address(n)].replica.store.version(key(name).hash())
 }
 
@@ -466,33 +466,4 @@ fn no_entries_are_dropped_for_a_peer_that_still_copies() {
     network.run(20_000);
     assert_eq!(disagreements(&network, &keys), 0);
     assert!(network.nodes.values().all(|node| node.replica.store.entry_count() == 2_000));
-}
-
-#[test]
-fn snapshot_is_restored_when_no_node_has_entries() {
-    let mut network = Network::default();
-    network.start(1, "a", &[]);
-    network.run(1_000);
-    for name in keys(50) {
-        network.put(1, &name, "v", Ack::Local);
-    }
-    network.write(1, "k7", WriteOp::Delete, Ack::Local);
-    network.run(1_000);
-    let node = network.nodes.remove(&address(1)).unwrap();
-    assert!(node.has_all_data());
-    let memory = PersistedState { away_ms: 3_000, ..node.persisted_state(network.now()) };
-    let known =
-        (0..crate::key::SHARDS).flat_map(|part| node.replica.store.export(part, network.now()));
-    let known: Vec<_> = known.collect();
-    network.run(3_000);
-    network.has_snapshot = true;
-    network.start_in("test", 1, 11, "a", &[]);
-    network.run(10);
-    assert_eq!((network.restores, state(&network, 1)), (1, NodeState::Warming));
-    assert!(!network.nodes[&address(1)].has_all_data());
-    network.input(address(1), Input::RestoredItems(known));
-    network.input(address(1), Input::RestoreComplete(Some(memory)));
-    assert_eq!(state(&network, 1), NodeState::InSync);
-    assert_eq!(network.nodes[&address(1)].replica.store.entry_count(), 49);
-    assert!(version(&network, 1, "k7").is_some(), "its tombstone is kept");
 }

@@ -19,7 +19,8 @@ impl<P: Pages> Shard<P> {
         self.drop_entry(index);
     }
 
-    /// Drops the entries of the slots in `range` that `purged_from` says have ended, and shortens the lifetimes of others.
+    /// Drops the entries of the slots in `range` that `purged_from` says have ended, and shortens the lifetimes of
+    /// others.
     pub fn sweep_purged(
         &mut self,
         range: Range<u32>,

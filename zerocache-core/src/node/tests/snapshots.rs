@@ -1,0 +1,107 @@
+//! Starts with what an earlier process saved, on a virtual network.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::{
+    network::{Network, address, key},
+    prelude::*,
+    repair::{keys, state, version},
+};
+use crate::{store::StoredItem, wire::Ack};
+
+/// What a process leaves to the next one of its node.
+type Saved = (Vec<StoredItem>, PersistedState);
+
+/// Ends a process.
+fn stop(network: &mut Network, n: u64) -> Saved {
+    let node = network.nodes.remove(&address(n)).unwrap();
+    let now = network.now();
+    let known = (0..crate::key::SHARDS).flat_map(|shard| node.replica.store.export(shard, now));
+    (known.collect(), node.persisted_state(now))
+}
+
+/// Starts the next process of a node `away_ms` later, up to the moment at which it asks for its snapshot.
+fn start_with_snapshot(network: &mut Network, n: u64, seeds: &[u64]) {
+    let before = network.restores;
+    network.has_snapshot = true;
+    network.start_in("test", n, n + 10, "a", seeds);
+    network.has_snapshot = false;
+    for _ in 0..100 {
+        if network.restores > before {
+            return;
+        }
+        network.run(100);
+    }
+    panic!("it does not ask for its snapshot");
+}
+
+fn restore(network: &mut Network, n: u64, (known, state): Saved, away_ms: u64) {
+    network.input(address(n), Input::RestoredItems(known));
+    let state = PersistedState { away_ms, ..state };
+    network.input(address(n), Input::RestoreComplete(Some(state)));
+}
+
+#[test]
+fn snapshot_is_restored_when_no_node_has_entries() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.run(1_000);
+    for name in keys(50) {
+        network.put(1, &name, "v", Ack::Local);
+    }
+    network.write(1, "k7", WriteOp::Delete, Ack::Local);
+    network.run(1_000);
+    assert!(network.nodes[&address(1)].has_all_data());
+    let saved = stop(&mut network, 1);
+    network.run(3_000);
+    start_with_snapshot(&mut network, 1, &[]);
+    assert_eq!(state(&network, 1), NodeState::Warming);
+    assert!(!network.nodes[&address(1)].has_all_data());
+    restore(&mut network, 1, saved, 3_000);
+    assert_eq!(state(&network, 1), NodeState::InSync);
+    assert_eq!(network.nodes[&address(1)].replica.store.entry_count(), 49);
+    assert!(version(&network, 1, "k7").is_some(), "its tombstone is kept");
+}
+
+#[test]
+fn snapshots_are_merged_whichever_node_starts_first() {
+    for order in [[1, 2], [2, 1]] {
+        let mut network = Network::default();
+        network.start(1, "a", &[2]);
+        network.start(2, "a", &[1]);
+        network.run(3_000);
+        for name in keys(50) {
+            network.put(1, &name, "old", Ack::Region);
+        }
+        network.run(1_000);
+        let mut saved: BTreeMap<u64, Saved> = [(1, stop(&mut network, 1))].into();
+        network.run(5_000);
+        // What node 2 alone knows.
+        network.write(2, "k7", WriteOp::Delete, Ack::Local);
+        network.put(2, "k8", "new", Ack::Local);
+        network.put(2, "alone", "new", Ack::Local);
+        network.run(1_000);
+        saved.insert(2, stop(&mut network, 2));
+        network.run(2_000);
+        for n in order {
+            start_with_snapshot(&mut network, n, &[1, 2]);
+            let is_second = n == order[1];
+            restore(&mut network, n, saved.remove(&n).unwrap(), if n == 1 { 8_000 } else { 2_000 });
+            if is_second {
+                // It may lack what was written meanwhile.
+                assert_eq!(state(&network, n), NodeState::Warming, "{order:?}");
+                assert!(!network.nodes[&address(n)].read_policy().values_are_current);
+            }
+            network.run(10_000);
+            assert_eq!(state(&network, n), NodeState::InSync, "{order:?}");
+        }
+        for n in order {
+            let store = &network.nodes[&address(n)].replica.store;
+            let value = |name: &str| store.peek(&key(name), network.now()).hit().map(|e| e.value);
+            assert_eq!(value("k7"), None, "{order:?}: node {n} has what was deleted");
+            assert_eq!(value("k8").as_deref(), Some(&b"new"[..]), "{order:?} {n}");
+            assert_eq!(value("alone").as_deref(), Some(&b"new"[..]), "{order:?} {n}");
+            assert_eq!(store.entry_count(), 50, "{order:?} {n}");
+        }
+    }
+}
