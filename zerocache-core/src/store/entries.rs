@@ -69,6 +69,28 @@ impl<P: Pages> Entries<P> {
         self.table.find(spread(bits), matches).copied()
     }
 
+    /// Tells the processor that the slot of a key is read soon.
+    pub fn prefetch_slot(&self, hash: KeyHash) {
+        // The table offers one slot, rarely two; whether it is the right one is only known when it is loaded.
+        let visit = |&index: &u32| {
+            let (slots, at) = self.slots.chunk_of(index);
+            P::prefetch(slots, at);
+            false
+        };
+        let _none = self.table.find(spread(self.hasher.bits(hash)), visit);
+    }
+
+    /// Tells the processor that the block of a key is read soon. Waits for its slot, unless that has arrived.
+    pub fn prefetch_block(&self, hash: KeyHash) {
+        let bits = self.hasher.bits(hash);
+        let found = self.table.find(spread(bits), |&index| self.slots[index].table_bits == bits);
+        if let Some(&index) = found
+            && let Block::Packed(address) = self.slots[index].block
+        {
+            self.log.prefetch(address);
+        }
+    }
+
     /// Returns the index of the entry whose key has this hash. A key equal to `key` is not hashed again.
     #[must_use]
     pub fn find_hash(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {

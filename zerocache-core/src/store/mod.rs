@@ -34,6 +34,7 @@ mod log;
 #[cfg(test)]
 mod model;
 mod outcome;
+mod prefetch;
 #[cfg(test)]
 mod purge_tests;
 mod purges;

@@ -4,6 +4,7 @@
 mod checks;
 mod copies;
 mod eviction;
+mod prefetch;
 mod purges;
 
 use super::{
