@@ -53,7 +53,7 @@ pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_PORT", ReadBy::Nodes),
     ("ZEROCACHE_PROMTOOL", ReadBy::Tests),
     ("ZEROCACHE_PYTHON", ReadBy::Tests),
-    ("ZEROCACHE_REGION", ReadBy::Nodes),
+    ("ZEROCACHE_REGION", ReadBy::Both),
     ("ZEROCACHE_SECRET", ReadBy::Both),
     ("ZEROCACHE_SECRET_FILE", ReadBy::Both),
     ("ZEROCACHE_SEED", ReadBy::Both),

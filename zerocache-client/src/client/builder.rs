@@ -36,7 +36,12 @@ impl ClientBuilder {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Error> {
         let config = Config::from_variables(region, false, |name| Ok(variable(name)))?;
-        Ok(Self { config, error: None, has_discovery: true })
+        Ok(Self::from_config(config, true))
+    }
+
+    /// `has_discovery`: the settings say how nodes are found, or that the client is offline.
+    pub(super) const fn from_config(config: Config, has_discovery: bool) -> Self {
+        Self { config, error: None, has_discovery }
     }
 
     /// The cluster whose nodes are used; default `zerocache`.

@@ -121,15 +121,20 @@ impl Config {
         }
     }
 
-    /// Reads the variables of this process.
+    /// Reads the variables of this process; a test uses no network by default.
     pub(super) fn from_env(region: &str) -> Result<Self, Error> {
+        Self::from_process(region, is_test())
+    }
+
+    /// Reads the variables of this process.
+    pub(super) fn from_process(region: &str, is_test: bool) -> Result<Self, Error> {
         static WARNED: Once = Once::new();
         WARNED.call_once(|| {
             for warning in env_vars::unknown_warnings(std::env::vars_os()) {
                 tracing::warn!("{warning}");
             }
         });
-        Self::from_variables(region, is_test(), |name| match std::env::var(name) {
+        Self::from_variables(region, is_test, |name| match std::env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(std::env::VarError::NotPresent) => Ok(None),
             Err(error) => Err(invalid(name, &error)),
@@ -436,6 +441,8 @@ mod tests {
             read.borrow_mut().push(format!("`{name}`"));
             Ok(None)
         };
+        // The region is read before all others, in environment.rs.
+        variable("ZEROCACHE_REGION").expect("it is noted");
         Config::from_variables("oslo", false, variable).expect("nothing is set");
         let read = read.into_inner();
         let clients = [ReadBy::Clients, ReadBy::Both];

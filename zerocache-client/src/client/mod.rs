@@ -10,6 +10,7 @@ mod denials;
 mod drive;
 mod engine;
 mod entry;
+pub(crate) mod environment;
 mod fast;
 mod feed;
 mod finder;

@@ -19,6 +19,8 @@ const NAMES: &str = "region, client, ttl, key, skip(…), call, name, version, n
 #[derive(Default)]
 pub(crate) struct Attr {
     pub(crate) region: Option<Expr>,
+    /// The region is written `region = …` or `client = …`.
+    pub(crate) is_region_named: bool,
     pub(crate) ttl: Option<Expr>,
     pub(crate) key: Option<Expr>,
     pub(crate) skip: Vec<Ident>,
@@ -127,7 +129,10 @@ impl Attr {
 
     fn assigned(&mut self, name: &Ident, text: &str, input: ParseStream<'_>) -> Result<()> {
         match text {
-            "region" | "client" => self.region = Some(input.parse()?),
+            "region" | "client" => {
+                self.region = Some(input.parse()?);
+                self.is_region_named = true;
+            }
             "ttl" => self.ttl = Some(input.parse()?),
             "key" => self.key = Some(input.parse()?),
             "call" => self.call = Some(call(input)?),
