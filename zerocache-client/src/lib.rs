@@ -43,6 +43,7 @@ cache.put("greeting", "hello", 60).await?;
 //! | `lz4` | values are stored uncompressed, and compressed values of other clients count as unreadable |
 //! | `macros` | there is no `#[zerocache]`; [`get_or_compute`](ZerocacheClient::get_or_compute) memoizes |
 //! | `mdns` | nodes are found by seeds and DNS only |
+//! | `messagepack` | values that bincode does not read back are not stored, and those of other clients count as unreadable |
 //! | `tls` | there is no encryption: tokens, secrets and certificates are refused, unless TLS is said to be off |
 //! | `metrics` | nothing is published through the `metrics` facade; [`stats`] are counted all the same |
 

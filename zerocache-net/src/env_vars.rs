@@ -26,6 +26,7 @@ pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_ALLOWED_HOST", ReadBy::Nodes),
     ("ZEROCACHE_CI_BOUNDED", ReadBy::Tests),
     ("ZEROCACHE_CLUSTER", ReadBy::Both),
+    ("ZEROCACHE_CODEC", ReadBy::Clients),
     ("ZEROCACHE_COMPAT", ReadBy::Nodes),
     ("ZEROCACHE_COMPAT_LISTEN", ReadBy::Nodes),
     ("ZEROCACHE_COMPRESS_ABOVE", ReadBy::Clients),

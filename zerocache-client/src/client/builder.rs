@@ -13,7 +13,7 @@ use super::{
     config::{Config, ConfigSource, invalid, is_test, parse_hedge_share},
     instances, millis,
 };
-use crate::Error;
+use crate::{Error, codec::Codec};
 
 /// Configures a client; from [`ZerocacheClient::builder`]. It does not read the environment.
 #[derive(Clone, Debug)]
@@ -139,6 +139,14 @@ impl ClientBuilder {
     /// Compression takes about a millisecond for some hundred KiB, on the thread that polls the write.
     pub fn compress_above(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.config.compress_above = bytes.into();
+        self
+    }
+
+    /// The codec in which typed values are written: those of memoized functions, and of
+    /// [`Value`](crate::Value); default [`Codec::Auto`]. A function's attribute can name another one. Values of
+    /// all codecs are read, whatever the setting is.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.config.codec = codec;
         self
     }
 

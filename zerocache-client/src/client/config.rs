@@ -21,6 +21,7 @@ use zerocache_net::{
 use super::{ClientBuilder, credentials};
 use crate::{
     Error,
+    codec::Codec,
     near::{Near, NearSettings, shared},
 };
 
@@ -78,6 +79,8 @@ pub(super) struct Config {
     pub(super) near: NearSettings,
     /// The size in bytes above which values are compressed; `None` for never.
     pub(super) compress_above: Option<usize>,
+    /// The codec in which typed values are written.
+    pub(super) codec: Codec,
     /// The part of the reads that may be hedged; `None` for none.
     pub(super) hedge: Option<HedgeShare>,
     /// What the client proves itself by, and whom it trusts.
@@ -99,6 +102,7 @@ impl Config {
             offline: false,
             near: NearSettings::default(),
             compress_above: cfg!(feature = "lz4").then_some(COMPRESS_ABOVE_DEFAULT),
+            codec: Codec::default(),
             hedge: None,
             security: SecurityConfig::default(),
         }
@@ -195,6 +199,9 @@ impl Config {
                     Some(usize::try_from(bytes).unwrap_or(usize::MAX))
                 }
             };
+        }
+        if let Some(codec) = set("ZEROCACHE_CODEC")? {
+            config.codec = parse("ZEROCACHE_CODEC", &codec)?;
         }
         if let Some(share) = set("ZEROCACHE_HEDGE")?.filter(|share| share != "off") {
             config.hedge = Some(parse_hedge_share("ZEROCACHE_HEDGE", &share)?);
@@ -436,13 +443,12 @@ mod tests {
     #[test]
     fn documentation_lists_every_setting_and_no_other() {
         let table = documented();
-        let read = std::cell::RefCell::new(Vec::new());
+        // environment.rs reads the region, before all others.
+        let read = std::cell::RefCell::new(vec!["`ZEROCACHE_REGION`".to_owned()]);
         let variable = |name: &str| {
             read.borrow_mut().push(format!("`{name}`"));
             Ok(None)
         };
-        // The region is read before all others, in environment.rs.
-        variable("ZEROCACHE_REGION").expect("it is noted");
         Config::from_variables("oslo", false, variable).expect("nothing is set");
         let read = read.into_inner();
         let clients = [ReadBy::Clients, ReadBy::Both];

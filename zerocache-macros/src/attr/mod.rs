@@ -13,7 +13,7 @@ use syn::{Error, Expr, Ident, LitBool, LitInt, LitStr, Path, Result, Token, pare
 pub(crate) use freshness::{Lease, Negative, Stale};
 
 const NAMES: &str = "region, client, ttl, key, skip(…), call, name, version, near, lease, \
-                     stale(…), ahead, jitter, negative(…), tags, cache_if, ack, crate";
+                     stale(…), ahead, jitter, negative(…), tags, cache_if, ack, codec, crate";
 
 /// The content of `#[zerocache(…)]`: positional region and lifetime, then named arguments.
 #[derive(Default)]
@@ -37,6 +37,7 @@ pub(crate) struct Attr {
     pub(crate) tags: Option<Expr>,
     pub(crate) cache_if: Option<Expr>,
     pub(crate) ack: Option<Ident>,
+    pub(crate) codec: Option<Ident>,
     pub(crate) krate: Option<Path>,
     seen: Vec<String>,
 }
@@ -94,7 +95,8 @@ fn form(input: ParseStream<'_>) -> Option<Form> {
         return Some(Form::Assigned);
     }
     let listed = ["skip", "near", "lease", "stale", "ahead", "jitter", "negative"];
-    let listed = is_one_of(&listed) || is_one_of(&["tags", "cache_if", "ack", "background"]);
+    let listed =
+        is_one_of(&listed) || is_one_of(&["tags", "cache_if", "ack", "codec", "background"]);
     if fork.peek(syn::token::Paren) && listed {
         return Some(Form::Listed);
     }
@@ -147,6 +149,7 @@ impl Attr {
             "tags" => self.tags = Some(input.parse()?),
             "cache_if" => self.cache_if = Some(input.parse()?),
             "ack" => self.ack = Some(ack(input)?),
+            "codec" => self.codec = Some(codec(input)?),
             "crate" => self.krate = Some(input.call(Path::parse_mod_style)?),
             "skip" | "stale" | "negative" | "background" => return Err(wrong_form(name, text)),
             _ => {
@@ -224,6 +227,7 @@ fn wrong_form(name: &Ident, text: &str) -> Error {
         "negative" => "negative(none = \"5s\")",
         "tags" => "tags = [\"users\"]",
         "cache_if" => "cache_if = |user: &User| user.active",
+        "codec" => "codec = messagepack",
         _ => "ack = region",
     };
     Error::new(name.span(), format!("write `{right}`"))
@@ -251,6 +255,14 @@ fn ack(input: ParseStream<'_>) -> Result<Ident> {
     let word = input.call(Ident::parse_any).ok();
     let word = word.filter(|word| ["local", "region", "all"].iter().any(|known| word == known));
     word.ok_or_else(|| Error::new(span, "`ack` is `local`, `region` or `all`"))
+}
+
+fn codec(input: ParseStream<'_>) -> Result<Ident> {
+    let span = input.span();
+    let word = input.call(Ident::parse_any).ok();
+    let known = ["auto", "bincode", "messagepack"];
+    let word = word.filter(|word| known.iter().any(|known| word == known));
+    word.ok_or_else(|| Error::new(span, "`codec` is `auto`, `bincode` or `messagepack`"))
 }
 
 fn call(input: ParseStream<'_>) -> Result<CallArgument> {
