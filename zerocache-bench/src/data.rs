@@ -87,10 +87,17 @@ pub fn mark(key: &[u8]) -> &[u8] {
     &key[key.len() - MARK_BYTES..]
 }
 
-/// A value for `key`.
+/// A value for `key`, of random bytes: clients that compress large values find nothing to save.
 pub fn value(key: &str, value_bytes: usize) -> Bytes {
-    let mut value = vec![b'v'; value_bytes];
-    value[..MARK_BYTES].copy_from_slice(mark(key.as_bytes()));
+    let mark = mark(key.as_bytes());
+    let seed = mark.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    let mut random = Random::new(seed);
+    let mut value = Vec::with_capacity(value_bytes.next_multiple_of(size_of::<u64>()));
+    while value.len() < value_bytes {
+        value.extend_from_slice(&random.bits().to_le_bytes());
+    }
+    value.truncate(value_bytes);
+    value[..MARK_BYTES].copy_from_slice(mark);
     value[value_bytes - 1] = LAST;
     value.into()
 }
@@ -111,6 +118,15 @@ mod tests {
         data.check(7, data.value(8)).expect_err("another key's value");
         data.check(7, &data.value(7)[..63]).expect_err("a truncated value");
         data.check(7, b"").expect_err("nothing");
+    }
+
+    #[test]
+    fn values_do_not_compress() {
+        let value = value("key00000001", 65_536);
+        assert_eq!(value.len(), 65_536);
+        let mut counts = [0_u32; 256];
+        value.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+        assert!(counts.iter().all(|count| (128..512).contains(count)), "{counts:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Driving one contender for a while, and what comes out of it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,8 @@ use crate::usage;
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// The time that a measurement may take beyond its plan before the run fails.
 const OVERTIME_MAX: Duration = Duration::from_secs(15);
-/// Up to this many tasks each keeps three significant digits, beyond it two, so that the counts
-/// stay in the processor's cache.
+/// Latencies of up to this many tasks keep three significant digits, those of more tasks two, so that
+/// the counts stay in the processor's cache.
 const PRECISE_TASKS_MAX: usize = 16;
 
 /// One caller, with one operation at a time.
@@ -99,22 +100,20 @@ impl<D: Driver> Load for Callers<D> {
         let end = begin + plan.length;
         let tasks = self.0.len();
         let digits = if tasks <= PRECISE_TASKS_MAX { 3 } else { 2 };
+        let latencies = Arc::new(Latencies::new(digits)?);
         let mut running = Vec::with_capacity(tasks);
         for (number, driver) in self.0.drain(..).enumerate() {
             // Each task begins elsewhere in the sequence; a prime keeps them apart.
-            let caller = Caller { at: number * 7_919, begin, end, data: Arc::clone(&plan.data) };
-            running.push(tokio::spawn(
-                caller.run(driver, Histogram::new_with_max(LATENCY_NS_MAX, digits)?),
-            ));
+            let (data, latencies) = (Arc::clone(&plan.data), Arc::clone(&latencies));
+            let caller = Caller { at: number * 7_919, begin, end, data, latencies };
+            running.push(tokio::spawn(caller.run(driver)));
         }
         let observed = plan.clone();
         let observer = tokio::task::spawn_blocking(move || observe(&observed, begin, end));
-        let mut latency = Histogram::new_with_max(LATENCY_NS_MAX, digits)?;
         let mut errors = Vec::new();
         let all = async {
             for task in running {
                 let ended = task.await?;
-                latency.add(&ended.latency)?;
                 errors.extend(ended.error.map(|error| format!("{error:#}")));
                 self.0.push(ended.driver);
             }
@@ -125,6 +124,7 @@ impl<D: Driver> Load for Callers<D> {
         }
         let (used, server_rss) = observer.await??;
         let seconds = plan.length.as_secs_f64();
+        let latency = latencies.sum(digits)?;
         Ok(Sample {
             ops: latency.len(),
             seconds,
@@ -138,27 +138,59 @@ impl<D: Driver> Load for Callers<D> {
     }
 }
 
+/// The latencies of one turn, by thread: a histogram for each task would take the processor's cache from
+/// the contender that is measured.
+struct Latencies(Vec<Mutex<Histogram<u64>>>);
+
+impl Latencies {
+    /// Creates one histogram for each worker of this runtime.
+    fn new(digits: u8) -> Result<Self> {
+        let workers = tokio::runtime::Handle::current().metrics().num_workers();
+        let histogram = |_| Ok(Mutex::new(Histogram::new_with_max(LATENCY_NS_MAX, digits)?));
+        Ok(Self((0..workers).map(histogram).collect::<Result<_>>()?))
+    }
+
+    fn record(&self, nanos: u64) {
+        thread_local! {
+            static THREAD: usize = {
+                static THREADS: AtomicUsize = AtomicUsize::new(0);
+                THREADS.fetch_add(1, Ordering::Relaxed)
+            };
+        }
+        let own = THREAD.with(|thread| thread % self.0.len());
+        lock(&self.0[own]).saturating_record(nanos);
+    }
+
+    fn sum(&self, digits: u8) -> Result<Histogram<u64>> {
+        let mut sum = Histogram::new_with_max(LATENCY_NS_MAX, digits)?;
+        for histogram in &self.0 {
+            sum.add(&*lock(histogram))?;
+        }
+        Ok(sum)
+    }
+}
+
+fn lock(histogram: &Mutex<Histogram<u64>>) -> MutexGuard<'_, Histogram<u64>> {
+    histogram.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The work of one task.
 struct Caller {
     at: usize,
     begin: Instant,
     end: Instant,
     data: Arc<Data>,
+    latencies: Arc<Latencies>,
 }
 
 struct CallerResult<D> {
     driver: D,
-    latency: Histogram<u64>,
     error: Option<anyhow::Error>,
 }
 
 impl Caller {
     /// Ends early at an error: after one, a connection may be out of step.
-    async fn run<D: Driver>(
-        mut self,
-        mut driver: D,
-        mut latency: Histogram<u64>,
-    ) -> CallerResult<D> {
+    async fn run<D: Driver>(mut self, mut driver: D) -> CallerResult<D> {
         let mut before = clock::now();
         loop {
             let step = self.data.step(self.at);
@@ -170,15 +202,15 @@ impl Caller {
                 driver.get(&self.data, key).await
             };
             if let Err(error) = done {
-                return CallerResult { driver, latency, error: Some(error) };
+                return CallerResult { driver, error: Some(error) };
             }
             let after = clock::now();
             if after >= self.end {
-                return CallerResult { driver, latency, error: None };
+                return CallerResult { driver, error: None };
             }
             if after >= self.begin {
                 let passed = u64::try_from((after - before).as_nanos()).unwrap_or(u64::MAX);
-                latency.saturating_record(passed);
+                self.latencies.record(passed);
             }
             before = after;
         }

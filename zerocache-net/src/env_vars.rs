@@ -34,6 +34,7 @@ pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_DISCOVERY", ReadBy::Both),
     ("ZEROCACHE_DNS", ReadBy::Both),
     ("ZEROCACHE_DRAIN", ReadBy::Nodes),
+    ("ZEROCACHE_EVICTION", ReadBy::Nodes),
     ("ZEROCACHE_HEDGE", ReadBy::Clients),
     ("ZEROCACHE_HOT_KEYS", ReadBy::Nodes),
     ("ZEROCACHE_INSECURE", ReadBy::Nodes),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use zerocache_core::{
-    key::Key,
+    key::{Key, KeyHash},
     node::{PAUSE_MS_MAX, ReadPolicy},
     store::{EntryRef, Lookup},
     time::{Instant, Now},
@@ -117,6 +117,18 @@ impl EntryReader {
         } else {
             Lookup::Miss { known: 0 }
         }
+    }
+
+    /// Prepares a read of the key with this hash that comes after some others.
+    #[inline]
+    pub fn prefetch_slot(&self, hash: KeyHash) {
+        self.storage.prefetch_slot(hash);
+    }
+
+    /// Prepares it further, when it is one of the next.
+    #[inline]
+    pub fn prefetch_block(&self, hash: KeyHash) {
+        self.storage.prefetch_block(hash);
     }
 
     /// Reads a key in place. A hit counts as a use of the entry. `on_hit` runs under a lock of the store

@@ -2,6 +2,7 @@
 
 use memmap2::{MmapMut, MmapOptions};
 use parking_lot::Mutex;
+use prefetch_index::prefetch_index;
 use zerocache_core::store::{self, Backend, Discard};
 
 /// Locks for many threads.
@@ -58,6 +59,11 @@ impl Mapping {
 impl store::Pages for Mapping {
     fn zeroed(bytes: usize) -> Self {
         Self::map(MmapOptions::new().len(bytes), bytes)
+    }
+
+    #[inline]
+    fn prefetch<T>(items: &[T], index: usize) {
+        prefetch_index(items, index);
     }
 
     fn to_fill(bytes: usize) -> Self {

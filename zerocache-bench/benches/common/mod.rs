@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each measurement uses a part")]
 
 pub mod caches;
+pub mod lone_node;
 
 use std::time::Duration;
 

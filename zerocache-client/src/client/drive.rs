@@ -123,8 +123,7 @@ impl Engine {
     ) -> Beginning<K> {
         let unsent = self.begin(rules, total_ms);
         if let Action::Send { request, timer_us: None } = &unsent.action
-            && let Some(call) =
-                self.send_now(request, &op(request.seen), clock::instant(unsent.started), waker)
+            && let Some(call) = self.send_now(request, &op(request.seen), unsent.started, waker)
         {
             let (id, call) = (request.id, ProcessOwned::new(call));
             let Unsent { operation, started, .. } = unsent;

@@ -13,7 +13,6 @@ use zerocache_core::{
     client::{ClientState, Outgoing},
     key::KeyHash,
     route::{Budget, Directory},
-    time::Instant,
     version::{Incarnation, Version},
     wire::{Envelope, Hello, Request, RequestMessage, cluster_id},
 };
@@ -102,7 +101,7 @@ impl Engine {
         &self,
         outgoing: &Outgoing,
         op: &FastOp<'_>,
-        now: Instant,
+        begun: Duration,
         waker: &Waker,
     ) -> Option<Call> {
         self.transport.try_send_now(&FastRequest {
@@ -110,7 +109,7 @@ impl Engine {
             address: outgoing.step.address,
             message: op,
             repeatable: op.is_repeatable(),
-            now,
+            begun,
             timeout_ms: outgoing.timeout_ms,
             waker,
         })

@@ -139,8 +139,8 @@ impl<B: Backend> Node<B> {
             // An input may move the clock.
             self.handle_input(self.local.clocks.adjust(read), input, out);
         }
-        self.repair.scan(&self.replica.store, out);
         let now = self.local.clocks.adjust(read);
+        self.repair.scan(&self.replica.store, now, out);
         self.update_leases(now, out);
         let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
         replication.flush_filled(&mut cx, &membership.view);

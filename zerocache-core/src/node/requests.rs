@@ -120,8 +120,8 @@ impl<B: Backend> Node<B> {
             Request::Locate { keys, digest, spread } => {
                 self.locate(now, (id, timeout_ms), (keys, digest, spread), out);
             }
-            Request::BucketVersions(buckets) => {
-                self.repair.serve_bucket_versions((id, connection), buckets, out);
+            request @ (Request::BucketVersions(_) | Request::Copy { .. }) => {
+                self.begin_scan(now, (id, connection, from), request, out);
             }
             Request::Hello(hello) => {
                 return Some(self.with_members(now, out, |members, cx| {
@@ -131,6 +131,28 @@ impl<B: Backend> Node<B> {
             request => return self.serve_node(now, from, request, out),
         }
         None
+    }
+
+    /// Begins to carry out a request that takes a scan of the store.
+    fn begin_scan(
+        &mut self,
+        now: Now,
+        caller: (RequestId, ConnectionId, Option<Incarnation>),
+        request: Request,
+        out: &mut Vec<Effect>,
+    ) {
+        let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
+        match request {
+            Request::BucketVersions(buckets) => {
+                let (id, connection, _) = caller;
+                repair.serve_bucket_versions((id, connection), buckets, cx.out);
+            }
+            Request::Copy { first_shard, last_shard, range } => {
+                let section = (first_shard, last_shard, range);
+                repair.serve_copy(&mut cx, &membership.view, caller, section);
+            }
+            _ => {}
+        }
     }
 
     /// Carries out a request that is answered at once: most of those that nodes send each other.
@@ -175,11 +197,6 @@ impl<B: Backend> Node<B> {
             }
             Request::KeyVersions(keys) => serve_versions(&self.replica.store, &keys),
             Request::Fetch(keys) => serve_fetch(&self.replica.store, now, &keys),
-            Request::Copy { first_shard, last_shard, range } => {
-                let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
-                let section = (first_shard, last_shard, range);
-                repair.serve_copy(&mut cx, &membership.view, from, section)
-            }
             _ => return None,
         })
     }

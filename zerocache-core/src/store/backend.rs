@@ -25,6 +25,12 @@ pub trait Pages: AsRef<[u8]> + AsMut<[u8]> + Debug + Send + Sync + Sized + 'stat
     fn to_fill(bytes: usize) -> Self {
         Self::zeroed(bytes)
     }
+
+    /// Tells the processor that `items[index]` is read soon. Does nothing where there is no such hint.
+    #[inline]
+    fn prefetch<T>(items: &[T], index: usize) {
+        let _no_hint = (items, index);
+    }
 }
 
 /// Memory of the allocator, which may keep it.

@@ -30,6 +30,12 @@ impl<T: Default> Chunks<T> {
         self.len
     }
 
+    /// Returns the chunk that holds the item at `index`, and the index within it.
+    #[must_use]
+    pub fn chunk_of(&self, index: u32) -> (&[T], usize) {
+        (&self.chunks[index as usize / CHUNK][..], index as usize % CHUNK)
+    }
+
     /// Appends an item and returns its index.
     pub fn push(&mut self, item: T) -> u32 {
         let index = self.len as u32;

@@ -9,8 +9,8 @@ use super::{
     chunks::Chunks,
     expiry_index::ExpiryIndex,
     log::{BlockAddress, Log},
-    slot::{Block, Class, NOWHERE, NewEntry, Sizes, Slot, SlotRef},
-    table_hasher::{TableHasher, spread},
+    slot::{Block, Class, NOWHERE, NewEntry, Sizes, Slot, SlotRef, USES_MAX},
+    table_hasher::{TableHasher, is_worth_shrinking, spread},
 };
 use crate::{key::KeyHash, time::Instant, version::Version};
 
@@ -69,6 +69,28 @@ impl<P: Pages> Entries<P> {
         self.table.find(spread(bits), matches).copied()
     }
 
+    /// Tells the processor that the slot of a key is read soon.
+    pub fn prefetch_slot(&self, hash: KeyHash) {
+        // The table offers one slot, rarely two; whether it is the right one is only known when it is loaded.
+        let visit = |&index: &u32| {
+            let (slots, at) = self.slots.chunk_of(index);
+            P::prefetch(slots, at);
+            false
+        };
+        let _none = self.table.find(spread(self.hasher.bits(hash)), visit);
+    }
+
+    /// Tells the processor that the block of a key is read soon. Waits for its slot, unless that has arrived.
+    pub fn prefetch_block(&self, hash: KeyHash) {
+        let bits = self.hasher.bits(hash);
+        let found = self.table.find(spread(bits), |&index| self.slots[index].table_bits == bits);
+        if let Some(&index) = found
+            && let Block::Packed(address) = self.slots[index].block
+        {
+            self.log.prefetch(address);
+        }
+    }
+
     /// Returns the index of the entry whose key has this hash. A key equal to `key` is not hashed again.
     #[must_use]
     pub fn find_hash(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
@@ -83,6 +105,17 @@ impl<P: Pages> Entries<P> {
         self.table.find(spread(bits), matches).copied()
     }
 
+    /// Returns the index of the entry with these table bits that was put at the end of its queue at a tick with
+    /// these lower bits.
+    #[must_use]
+    pub fn find_queued(&self, table_bits: u32, tick: u32) -> Option<u32> {
+        let matches = |&index: &u32| {
+            let slot = &self.slots[index];
+            slot.table_bits == table_bits && slot.tick() as u32 == tick
+        };
+        self.table.find(spread(table_bits), matches).copied()
+    }
+
     /// Returns the entry in a slot.
     #[inline]
     #[must_use]
@@ -90,32 +123,41 @@ impl<P: Pages> Entries<P> {
         SlotRef::new(&self.slots[index], &self.log)
     }
 
-    /// Marks an entry as used since it was queued.
+    /// Counts a use of an entry.
     #[inline]
     pub fn mark_used(&mut self, index: u32) {
         let slot = &mut self.slots[index];
         // Written only if it changes, so that the cache line of a hot entry stays shared.
-        if !slot.is_used {
-            slot.is_used = true;
+        if slot.uses < USES_MAX {
+            slot.uses += 1;
         }
     }
 
-    /// Moves an entry to the end of the queue of the read class.
-    pub fn promote(&mut self, index: u32, tick: u32) {
+    /// Moves an entry to the end of the queue of a class, without uses.
+    pub fn requeue(&mut self, index: u32, class: Class, tick: u64) {
         self.unlink(index);
-        self.link(index, Class::Read, tick);
+        self.link(index, class, tick);
     }
 
-    /// Inserts an unread entry. There must be no entry whose key has this hash.
-    pub fn insert(&mut self, hash: KeyHash, entry: &NewEntry<'_>, tick: u32) {
+    /// Takes a use off an entry that has some, and moves it to the end of its queue. Returns whether it had one.
+    pub fn spare(&mut self, index: u32, tick: impl FnOnce() -> u64) -> bool {
+        let Slot { class, uses, .. } = self.slots[index];
+        let Some(left) = uses.checked_sub(1) else { return false };
+        self.requeue(index, class, tick());
+        self.slots[index].uses = left;
+        true
+    }
+
+    /// Inserts an entry into a class. There must be no entry whose key has this hash.
+    pub fn insert(&mut self, hash: KeyHash, entry: &NewEntry<'_>, class: Class, tick: u64) {
         let expires = entry.expires;
         let index = self.add(hash, entry);
-        self.link(index, Class::of_new(entry.key), tick);
+        self.link(index, class, tick);
         self.expiries.set(index, expires.as_millis());
     }
 
     /// Inserts an unread entry before all others of its queue. The key must not be reserved.
-    pub fn insert_cold(&mut self, hash: KeyHash, entry: &NewEntry<'_>, tick: u32) {
+    pub fn insert_cold(&mut self, hash: KeyHash, entry: &NewEntry<'_>, tick: u64) {
         let expires = entry.expires;
         let index = self.add(hash, entry);
         let queue = &mut self.queues[Class::Unread as usize];
@@ -126,7 +168,8 @@ impl<P: Pages> Entries<P> {
         }
         let slot = &mut self.slots[index];
         (slot.older, slot.newer) = (NOWHERE, oldest);
-        (slot.class, slot.tick, slot.is_used) = (Class::Unread, tick, false);
+        (slot.class, slot.uses) = (Class::Unread, 0);
+        slot.set_tick(tick);
         self.expiries.set(index, expires.as_millis());
     }
 
@@ -181,7 +224,7 @@ impl<P: Pages> Entries<P> {
     }
 
     /// Replaces an entry with an unread one whose key has the same hash.
-    pub fn replace(&mut self, index: u32, entry: &NewEntry<'_>, tick: u32) {
+    pub fn replace(&mut self, index: u32, entry: &NewEntry<'_>, tick: u64) {
         self.unlink(index);
         let slot = &mut self.slots[index];
         let bits = slot.table_bits;
@@ -217,7 +260,7 @@ impl<P: Pages> Entries<P> {
             self.relocate(len as u32, index);
         }
         self.expiries.truncate(len);
-        if self.table.capacity() > 4 * len + 64 {
+        if is_worth_shrinking(self.table.capacity(), len) {
             let slots = &self.slots;
             self.table.shrink_to(2 * len, |&index| spread(slots[index].table_bits));
         }
@@ -255,7 +298,7 @@ impl<P: Pages> Entries<P> {
         (index != NOWHERE).then_some(index)
     }
 
-    fn link(&mut self, index: u32, class: Class, tick: u32) {
+    fn link(&mut self, index: u32, class: Class, tick: u64) {
         let queue = &mut self.queues[class as usize];
         let newest = core::mem::replace(&mut queue.newest, index);
         match newest {
@@ -264,7 +307,8 @@ impl<P: Pages> Entries<P> {
         }
         let slot = &mut self.slots[index];
         (slot.older, slot.newer) = (newest, NOWHERE);
-        (slot.class, slot.tick, slot.is_used) = (class, tick, false);
+        (slot.class, slot.uses) = (class, 0);
+        slot.set_tick(tick);
     }
 
     fn unlink(&mut self, index: u32) {
@@ -316,6 +360,7 @@ impl<P: Pages> Entries<P> {
     /// Panics unless table, queues, expiry index and log agree. Returns entries and bytes by class.
     #[cfg(test)]
     pub fn check(&self) -> ([u64; Class::COUNT], [u64; Class::COUNT]) {
+        use super::{slot::TICK_BITS, totals::age};
         use alloc::collections::BTreeSet;
         let (mut entries, mut bytes) = ([0; Class::COUNT], [0; Class::COUNT]);
         for class in Class::ALL {
@@ -325,8 +370,8 @@ impl<P: Pages> Entries<P> {
                 let slot = &self.slots[index];
                 assert_eq!((slot.older, slot.class), (older, class));
                 // Ticks wrap around.
-                let ahead = |than: u32| slot.tick.wrapping_sub(than).wrapping_sub(1) < 1 << 31;
-                assert!(older == NOWHERE || ahead(self.slots[older].tick));
+                let ahead = |than: u64| age(slot.tick(), than + 1) < 1 << (TICK_BITS - 1);
+                assert!(older == NOWHERE || ahead(self.slots[older].tick()));
                 entries[class as usize] += 1;
                 bytes[class as usize] += slot.weight();
                 (older, index) = (index, slot.newer);

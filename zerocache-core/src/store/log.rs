@@ -18,6 +18,12 @@ const GAPS_FRACTION: u64 = 4;
 /// gaps would grow faster than compaction closes them.
 const COMPACTED_PER_BYTE: usize = 8;
 
+/// The bytes of a block that are prefetched: a reader copies the rest in order, which the processor foresees.
+const PREFETCHED_BYTES_MAX: usize = 1_152;
+
+/// The bytes that the processor loads at once.
+const CACHE_LINE_BYTES: usize = 64;
+
 /// No segment.
 const NONE: u32 = u32::MAX;
 
@@ -85,6 +91,15 @@ impl<P: Pages> Log<P> {
     pub fn bytes(&self, address: BlockAddress) -> &[u8] {
         let Some(segment) = &self.segments[address.segment as usize] else { no_block(address) };
         &segment.pages.as_ref()[address.offset as usize..][..address.bytes as usize]
+    }
+
+    /// Tells the processor that a block is read soon.
+    pub fn prefetch(&self, address: BlockAddress) {
+        let Some(Some(segment)) = self.segments.get(address.segment as usize) else { return };
+        let (pages, from) = (segment.pages.as_ref(), address.offset as usize);
+        for at in (0..address.bytes().min(PREFETCHED_BYTES_MAX)).step_by(CACHE_LINE_BYTES) {
+            P::prefetch(pages, from + at);
+        }
     }
 
     /// Appends a block for a key with these table bits.

@@ -10,26 +10,31 @@
 //! Expiry and eviction leave a tombstone, as a delete does: the key's hash and last version.
 //!
 //! When space is needed, expired entries are dropped first, then entries that were never read, oldest
-//! first. Entries that were read are evicted only when the unread ones hold no more than an eighth of the
-//! budget: approximately the least recently used one goes. Read entries stand in a queue in the order of
-//! their first read; an entry read again by the time its turn comes moves to the end instead (second
-//! chance). The eighth lets new entries live long enough to be read.
+//! first. Entries that were read are evicted only when the unread ones hold no more than a twentieth of the
+//! budget, which lets new entries live long enough to be read. Read entries stand in a queue in the order of
+//! their first read; an entry that was read again since moves to the end instead, up to three times for as
+//! many reads. A key that is stored again soon after it was evicted unread counts as read. So a scan or a loop
+//! over more keys than fit displaces none that is read often. [`EvictionPolicy::Lru`] is the exact order of
+//! the last use instead.
 //!
 //! A hit takes one lock and writes nothing that other shards read. Only the first hit of an entry moves it
 //! between the two queues. Shared counters are written when entries are added, moved or removed.
 
 mod backend;
 mod chunks;
+mod copy;
 mod digests;
 mod entries;
 mod eviction;
 mod expiry_index;
+mod ghosts;
 mod hot_keys;
 mod listing;
 mod log;
 #[cfg(test)]
 mod model;
 mod outcome;
+mod prefetch;
 #[cfg(test)]
 mod purge_tests;
 mod purges;
@@ -53,16 +58,18 @@ pub use self::variant::StoreVariant;
 pub(crate) use self::variant::StoreVariant as Broken;
 pub use self::{
     backend::{Backend, Lock, Pages, SingleThread},
-    eviction::{Discard, EvictedEntry, EvictionListener},
+    copy::{CopyCursor, CopyPage, CopyRange, PageScan},
+    eviction::{Discard, EvictedEntry, EvictionListener, EvictionPolicy, UnknownPolicy},
     hot_keys::{HOT_KEY_COUNTERS, HOT_KEY_NAME_BYTES_MAX, HOT_KEYS_HALVED_MS, HotKey, HotKeys},
     listing::{InvalidCursor, KeyCursor, KeyInfo, KeyPage, KeyPageLimits},
     outcome::{ApplyOutcome, Lookup},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     stats::{Counts, Stats},
-    sync::{CopyCursor, CopyPage, CopyRange, KeyVersion, ScanCursor, StoredItem},
+    sync::{KeyVersion, ScanCursor, StoredItem},
     tombstones::TOMBSTONE_BYTES,
 };
 use self::{
+    eviction::QueueTime,
     purges::Purges,
     shard::{Probe, Shard},
     slot::{Sizes, SlotRef},
@@ -100,6 +107,7 @@ pub struct Store<B: Backend> {
     retention_ms: u64,
     totals: Totals,
     purges: Purges<B>,
+    policy: EvictionPolicy,
     evictions: B::Evictions,
     breakage: Breakage,
 }
@@ -137,6 +145,7 @@ impl<B: Backend> Store<B> {
             retention_ms: RETENTION_MS,
             totals: Totals::default(),
             purges: Purges::default(),
+            policy: EvictionPolicy::default(),
             evictions: B::Evictions::default(),
             breakage: Breakage::default(),
         }
@@ -146,6 +155,16 @@ impl<B: Backend> Store<B> {
     #[must_use]
     pub fn with_evictions(mut self, evictions: B::Evictions) -> Self {
         self.evictions = evictions;
+        self
+    }
+
+    /// Sets the order of eviction.
+    #[must_use]
+    pub fn with_policy(mut self, policy: EvictionPolicy) -> Self {
+        self.policy = policy;
+        for index in 0..SHARDS {
+            self.shard(index).with(|shard| shard.set_policy(policy));
+        }
         self
     }
 
@@ -201,10 +220,10 @@ impl<B: Backend> Store<B> {
         self.shard(hash.shard()).with(|shard| {
             match shard.probe((hash, key), now.mono, purged_from) {
                 Probe::Hit(index) => Lookup::Hit(on_hit(shard.record_hit(index).entry())),
-                Probe::FirstHit(index) => {
+                Probe::MovingHit(index) => {
                     let tick = self.totals.next_tick();
-                    let first_hit = |shard: &mut Shard<_>| shard.record_first_hit(index, tick);
-                    self.change_locked(hash.shard(), shard, first_hit);
+                    let moving_hit = |shard: &mut Shard<_>| shard.record_moving_hit(index, tick);
+                    self.change_locked(hash.shard(), shard, moving_hit);
                     Lookup::Hit(on_hit(shard.slot(index).entry()))
                 }
                 Probe::Expired(index) => {
@@ -259,17 +278,19 @@ impl<B: Backend> Store<B> {
     ///
     /// Merging is idempotent and commutative: the same records in any order leave the same versions.
     pub fn apply(&self, record: &Record, now: Now) -> ApplyOutcome {
-        let (hash, tick) = (record.key.hash(), self.totals.next_tick());
+        let hash = record.key.hash();
         let is_ended = self.purges.ends(record, now);
         let outcome = self.change(hash.shard(), |shard| {
             shard.raise_tombstone_floor(self.floor_ms(now), DROPPED_MAX);
-            shard.apply((hash, record), now, tick, is_ended)
+            // Drawn under the lock, so that a queue is in the order of its ticks.
+            let (tick, generation) = (self.totals.next_tick(), self.totals.generation());
+            shard.apply((hash, record), now, QueueTime { tick, generation }, is_ended)
         });
         // A purge that is repeated with its version may hold for longer.
         if matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Duplicate) {
             self.note_purge(record, now);
         }
-        self.make_room(now.mono);
+        self.make_room(now);
         outcome
     }
 

@@ -5,7 +5,9 @@ use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 use proptest::prelude::*;
 
 use super::{
-    eviction::SPARED_MAX,
+    eviction::{FEW_UNREAD, FEW_UNREAD_FRACTION, SPARED_MAX, UNREAD_FRACTION},
+    ghosts::{AGE_MAX, GENERATIONS},
+    slot::USES_MAX,
     tests::{TestStore, at, delete, key, put, store, version},
     *,
 };
@@ -34,12 +36,21 @@ fn op(keys: u16) -> impl Strategy<Value = Op> {
     ]
 }
 
+fn policy() -> impl Strategy<Value = EvictionPolicy> {
+    prop_oneof![Just(EvictionPolicy::ScanResistant), Just(EvictionPolicy::Lru)]
+}
+
 /// The rules in their simplest form: one list, searched from end to end.
 struct Oracle {
     capacity: Capacity,
+    policy: EvictionPolicy,
     slots: Vec<OracleSlot>,
     versions: BTreeMap<u16, Version>,
     tick: u64,
+    /// The generations of keys that were evicted unread.
+    ghosts: BTreeMap<u16, u32>,
+    generation: u32,
+    progress: u64,
 }
 
 #[derive(Clone)]
@@ -49,7 +60,7 @@ struct OracleSlot {
     expires: u64,
     weight: u64,
     read: bool,
-    is_used: bool,
+    uses: u8,
     tick: u64,
 }
 
@@ -72,8 +83,10 @@ impl Oracle {
         }
         self.versions.insert(key, version);
         self.slots.retain(|held| held.key != key);
+        let ghost = self.ghosts.remove(&key);
         if let Some(slot) = slot.filter(|slot| slot.expires > now) {
-            self.slots.push(OracleSlot { tick: self.tick, ..slot });
+            let read = ghost.is_some_and(|since| self.generation - since <= AGE_MAX);
+            self.slots.push(OracleSlot { tick: self.tick, read, ..slot });
         }
         self.make_room(now);
     }
@@ -99,10 +112,15 @@ impl Oracle {
                 continue;
             }
             let unread: Vec<_> = self.slots.iter().filter(|slot| !slot.read).collect();
+            let fraction = match unread.len() as u64 <= FEW_UNREAD {
+                true => FEW_UNREAD_FRACTION,
+                false => UNREAD_FRACTION,
+            };
             let share_exceeded = if by_bytes {
-                unread.iter().map(|slot| slot.weight).sum::<u64>() > self.capacity.bytes_max / 8
+                unread.iter().map(|slot| slot.weight).sum::<u64>()
+                    > self.capacity.bytes_max / fraction
             } else {
-                unread.len() as u64 > self.capacity.entries_max / 8
+                unread.len() as u64 > self.capacity.entries_max / fraction
             };
             let read_class = !(unread.len() > 1 && share_exceeded);
             let first = |slots: &[OracleSlot], read: bool| {
@@ -111,14 +129,22 @@ impl Oracle {
             };
             let victim = first(&self.slots, read_class);
             let victim = victim.or_else(|| first(&self.slots, !read_class)).unwrap();
+            let count = self.slots.len() as u64;
             let slot = &mut self.slots[victim];
-            if slot.is_used && spared < SPARED_MAX {
-                // Used since it was queued: a second chance.
+            if slot.uses > 0 && spared < SPARED_MAX {
+                // Used since it was queued: another chance.
                 self.tick += 1;
                 spared += 1;
-                (slot.is_used, slot.tick) = (false, self.tick);
-            } else {
-                self.slots.remove(victim);
+                (slot.uses, slot.tick) = (slot.uses - 1, self.tick);
+                continue;
+            }
+            let OracleSlot { key, read, .. } = self.slots.remove(victim);
+            if !read && self.policy == EvictionPolicy::ScanResistant {
+                self.progress += GENERATIONS;
+                if let Some(begun) = self.progress.checked_sub(count.max(GENERATIONS)) {
+                    (self.generation, self.progress) = (self.generation + 1, begun);
+                }
+                self.ghosts.insert(key, self.generation);
             }
         }
     }
@@ -127,20 +153,30 @@ impl Oracle {
         self.tick += 1;
         self.slots.retain(|slot| slot.key != key || slot.expires > now);
         let slot = self.slots.iter_mut().find(|slot| slot.key == key)?;
-        if slot.read {
-            slot.is_used = true;
-        } else {
-            (slot.read, slot.tick) = (true, self.tick);
+        match self.policy {
+            EvictionPolicy::ScanResistant if slot.read => slot.uses = USES_MAX.min(slot.uses + 1),
+            EvictionPolicy::ScanResistant => (slot.read, slot.tick) = (true, self.tick),
+            EvictionPolicy::Lru => slot.tick = self.tick,
         }
         Some(slot.version)
     }
 }
 
 /// Runs `ops` on a store and on the oracle, and compares them after each operation.
-fn compare(ops: Vec<Op>, capacity: Capacity) -> Result<(), TestCaseError> {
+fn compare(ops: Vec<Op>, capacity: Capacity, policy: EvictionPolicy) -> Result<(), TestCaseError> {
     // Tombstones are bounded by 1/16 of the budget; here all of them fit.
     let store = TestStore::with_tombstones(capacity, 1_024, TableHasher::default());
-    let mut oracle = Oracle { capacity, slots: vec![], versions: BTreeMap::new(), tick: 0 };
+    let store = store.with_policy(policy);
+    let mut oracle = Oracle {
+        capacity,
+        policy,
+        slots: vec![],
+        versions: BTreeMap::new(),
+        tick: 0,
+        ghosts: BTreeMap::new(),
+        generation: 0,
+        progress: 0,
+    };
     let mut now = 0;
     for op in ops {
         match op {
@@ -150,15 +186,8 @@ fn compare(ops: Vec<Op>, capacity: Capacity) -> Result<(), TestCaseError> {
                 let record = put(&name, &value, version, now + ttl_ms);
                 let weight = (name.len() + size) as u64 + ENTRY_OVERHEAD_BYTES;
                 let expires = now + ttl_ms;
-                let slot = OracleSlot {
-                    key,
-                    version,
-                    expires,
-                    weight,
-                    read: false,
-                    is_used: false,
-                    tick: 0,
-                };
+                let slot =
+                    OracleSlot { key, version, expires, weight, read: false, uses: 0, tick: 0 };
                 store.apply(&record, at(now));
                 oracle.write(key, version, Some(slot), now);
             }
@@ -203,13 +232,14 @@ proptest! {
         ops in prop::collection::vec(op(12), 1..120),
         entries_max in 1..10u64,
         bytes_max in 1_000..4_000u64,
+        policy in policy(),
     ) {
-        compare(ops, Capacity { entries_max, bytes_max })?;
+        compare(ops, Capacity { entries_max, bytes_max }, policy)?;
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     /// The same with many entries in each part.
     #[test]
@@ -217,8 +247,9 @@ proptest! {
         ops in prop::collection::vec(op(400), 1_000..2_000),
         entries_max in 100..400u64,
         bytes_max in 50_000..150_000u64,
+        policy in policy(),
     ) {
-        compare(ops, Capacity { entries_max, bytes_max })?;
+        compare(ops, Capacity { entries_max, bytes_max }, policy)?;
     }
 }
 

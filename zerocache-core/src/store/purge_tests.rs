@@ -57,6 +57,28 @@ fn sweep(store: &TestStore, ms: u64) -> usize {
 }
 
 #[test]
+fn purged_entries_give_way_before_all_others() {
+    let store = store(100, 1 << 20);
+    let kept: Vec<_> = (0..60).map(|n| format!("kept{n}")).collect();
+    for name in &kept {
+        store.apply(&tagged(name, &[], 10), at(10));
+    }
+    for n in 0..40 {
+        let name = format!("ended{n}");
+        store.apply(&tagged(&name, &["a"], 10), at(10));
+        (0..5).for_each(|_| assert!(is_hit(&store, &name, 10)));
+    }
+    store.apply(&hard("a", 20), at(20));
+    for n in 0..40 {
+        store.apply(&tagged(&format!("new{n}"), &[], 30), at(30));
+    }
+    assert!(kept.iter().all(|name| store.peek(&key(name), at(30)).is_hit()), "unread, and kept");
+    let counts = store.stats().counts;
+    assert_eq!((counts.purged, counts.evicted), (40, 0));
+    store.check();
+}
+
+#[test]
 fn purge_ends_what_is_here_and_what_arrives_later() {
     let store = store(100, 1 << 20);
     store.apply(&tagged("here", &["a", "b"], 10), at(0));

@@ -3,13 +3,16 @@
 #[cfg(test)]
 mod checks;
 mod copies;
+mod eviction;
+mod prefetch;
 mod purges;
 
 use super::{
     backend::Pages,
     digests::{Digests, second_of},
     entries::Entries,
-    eviction::{EvictedEntry, EvictionListener},
+    eviction::{EvictionPolicy, QueueTime},
+    ghosts::Ghosts,
     outcome::ApplyOutcome,
     slot::{Class, NewEntry, Sizes, SlotRef},
     stats::{Counts, Usage},
@@ -27,10 +30,10 @@ use crate::{
 /// The result of a reader's lookup. The numbers are indices of slots.
 #[derive(Clone, Copy, Debug)]
 pub enum Probe {
-    /// An entry that was read before.
+    /// An entry whose use is counted in place.
     Hit(u32),
-    /// An entry that was never read.
-    FirstHit(u32),
+    /// An entry that a hit moves: one that was never read, or any one if the order is that of the last use.
+    MovingHit(u32),
     /// An entry that has expired.
     Expired(u32),
     /// An entry that a purge ended.
@@ -39,22 +42,14 @@ pub enum Probe {
     Absent,
 }
 
-/// The result of one step of eviction in a class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EvictionStep {
-    /// The oldest entry was evicted.
-    Evicted,
-    /// The oldest entry was used since it was queued, and moved to the end of the queue.
-    Spared,
-    /// The class is empty.
-    Empty,
-}
-
 /// Entries and tombstones of one shard of the key space.
 #[derive(Debug)]
 pub struct Shard<P> {
     entries: Entries<P>,
     tombstones: Tombstones,
+    ghosts: Ghosts,
+    hasher: TableHasher,
+    policy: EvictionPolicy,
     digests: Digests,
     usage: Usage,
     counts: Counts,
@@ -73,6 +68,9 @@ impl<P: Pages> Shard<P> {
             entries: Entries::new(hasher, sizes),
             sizes,
             tombstones: Tombstones::new(tombstones_max, hasher),
+            ghosts: Ghosts::default(),
+            hasher,
+            policy: EvictionPolicy::default(),
             digests: Digests::default(),
             usage: Usage::default(),
             counts: Counts::default(),
@@ -82,7 +80,7 @@ impl<P: Pages> Shard<P> {
     }
 
     /// Looks up `key` for a reader. `purged_from` says from when on purges keep an entry from being served. The
-    /// caller records the result with [`Shard::record_hit`], [`Shard::record_first_hit`] or [`Shard::record_miss`].
+    /// caller records the result with [`Shard::record_hit`], [`Shard::record_moving_hit`] or [`Shard::record_miss`].
     #[inline]
     #[must_use]
     pub fn probe(
@@ -104,12 +102,12 @@ impl<P: Pages> Shard<P> {
         }
         match class {
             Class::Read => Probe::Hit(index),
-            Class::Unread => Probe::FirstHit(index),
+            Class::Unread => Probe::MovingHit(index),
             Class::Reserved => Probe::Absent,
         }
     }
 
-    /// Counts a hit and a use of an entry that was read before.
+    /// Counts a hit and a use of an entry in place.
     #[inline]
     pub fn record_hit(&mut self, index: u32) -> SlotRef<'_, P> {
         self.counts.hits += 1;
@@ -117,13 +115,14 @@ impl<P: Pages> Shard<P> {
         self.entries.slot(index)
     }
 
-    /// Counts the first hit of an entry, which moves it to the read class.
-    pub fn record_first_hit(&mut self, index: u32, tick: u32) {
+    /// Counts a hit of an unread entry, which moves it.
+    pub fn record_moving_hit(&mut self, index: u32, tick: u64) {
         self.counts.hits += 1;
+        let to = self.policy.class_of_used();
         let weight = self.entries.slot(index).weight();
-        self.entries.promote(index, tick);
+        self.entries.requeue(index, to, tick);
         self.usage.remove(Class::Unread, weight);
-        self.usage.add(Class::Read, weight);
+        self.usage.add(to, weight);
     }
 
     /// Counts a miss.
@@ -165,7 +164,7 @@ impl<P: Pages> Shard<P> {
         &mut self,
         (hash, record): (KeyHash, &Record),
         now: Now,
-        tick: u32,
+        time: QueueTime,
         ended: bool,
     ) -> ApplyOutcome {
         let index = self.entries.find_hash(hash, record.key.as_bytes());
@@ -200,7 +199,7 @@ impl<P: Pages> Shard<P> {
                 } else {
                     let (version, expires) = (record.version, *expires);
                     let entry = NewEntry { key, metadata, value, version, expires };
-                    self.put(hash, index, &entry, tick);
+                    self.put(hash, index, &entry, time);
                 }
             }
             Change::Put { .. } => {
@@ -270,42 +269,6 @@ impl<P: Pages> Shard<P> {
         }
     }
 
-    /// Moves the oldest entry of a class to the end of the queue, as if first read at `tick`, if it was
-    /// used since it was queued. Returns whether it was.
-    pub fn spare_oldest(&mut self, class: Class, tick: impl FnOnce() -> u32) -> bool {
-        let oldest = (class == Class::Read).then(|| self.entries.oldest(class)).flatten();
-        let used = oldest.filter(|index| self.entries.slot(*index).is_used);
-        if let Some(index) = used {
-            self.entries.promote(index, tick());
-        }
-        used.is_some()
-    }
-
-    /// Evicts the oldest entry of a class and passes it to `evictions`.
-    pub fn evict_oldest(
-        &mut self,
-        class: Class,
-        now: Instant,
-        evictions: &impl EvictionListener,
-    ) -> EvictionStep {
-        let Some(index) = self.entries.oldest(class) else { return EvictionStep::Empty };
-        self.counts.evicted += 1;
-        let slot = self.entries.slot(index);
-        let (hash, version) = (slot.hash(), slot.version);
-        evictions.on_eviction(EvictedEntry {
-            key: slot.key(),
-            entry: slot.entry(),
-            remaining_ms: slot.expires.since_ms(now),
-        });
-        self.remove(index);
-        if self.breakage.is(StoreVariant::EvictionsForgotten) {
-            self.digests.subtract(hash, version);
-        } else {
-            self.add_tombstone(hash, version);
-        }
-        EvictionStep::Evicted
-    }
-
     /// Injects a bug.
     #[cfg(feature = "variants")]
     pub fn set_breakage(&mut self, breakage: Breakage) {
@@ -340,8 +303,8 @@ impl<P: Pages> Shard<P> {
 
     /// Returns the tick of the oldest entry of a class.
     #[must_use]
-    pub fn oldest_tick(&self, class: Class) -> Option<u32> {
-        self.entries.oldest(class).map(|index| self.entries.slot(index).tick)
+    pub fn oldest_tick(&self, class: Class) -> Option<u64> {
+        self.entries.oldest(class).map(|index| self.entries.slot(index).tick())
     }
 
     /// Returns a time before which no entry expires, in milliseconds.
@@ -438,26 +401,35 @@ impl<P: Pages> Shard<P> {
     }
 
     /// Stores an entry, in the slot of the present one if there is one.
-    fn put(&mut self, hash: KeyHash, index: Option<u32>, entry: &NewEntry<'_>, tick: u32) {
+    fn put(&mut self, hash: KeyHash, index: Option<u32>, entry: &NewEntry<'_>, time: QueueTime) {
         self.counts.puts += 1;
+        let mut class = Class::of_new(entry.key);
         match index {
             Some(index) => {
-                let (class, weight) = (self.slot(index).class, self.slot(index).weight());
-                self.usage.remove(class, weight);
-                self.entries.replace(index, entry, tick);
+                let (before, weight) = (self.slot(index).class, self.slot(index).weight());
+                self.usage.remove(before, weight);
+                self.entries.replace(index, entry, time.tick);
             }
             None => {
                 self.remove_tombstone(hash);
-                self.entries.insert(hash, entry, tick);
+                let bits = self.hasher.bits(hash);
+                if self.ghosts.take(bits, time.generation) && class == Class::Unread {
+                    class = Class::Read;
+                }
+                self.entries.insert(hash, entry, class, time.tick);
             }
         }
         let weight = self.sizes.weight_of(entry.payload_bytes());
-        self.usage.add(Class::of_new(entry.key), weight);
+        self.usage.add(class, weight);
     }
 
     fn replace_with_tombstone(&mut self, hash: KeyHash, index: Option<u32>, version: Version) {
-        if let Some(index) = index {
-            self.remove(index);
+        match index {
+            Some(index) => self.remove(index),
+            // What was deleted is not missed.
+            None => {
+                self.ghosts.remove(self.hasher.bits(hash));
+            }
         }
         self.add_tombstone(hash, version);
     }
@@ -465,6 +437,7 @@ impl<P: Pages> Shard<P> {
     fn remove(&mut self, index: u32) {
         let (class, weight) = self.entries.remove(index);
         self.usage.remove(class, weight);
+        self.ghosts.shrink(self.entries.len());
     }
 
     /// Drops an entry that has expired.

@@ -96,12 +96,14 @@ const fn shared_weight(payload_bytes: usize) -> u64 {
 /// No slot: the end of a queue.
 pub const NOWHERE: u32 = u32::MAX;
 
-/// The class of an entry: unread or read since it was stored here.
+/// The class of an entry, and the queue that it stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Never read here. Unread entries are evicted first.
+    /// Never read here. Unread entries are evicted first. With [`EvictionPolicy::Lru`] all entries.
+    ///
+    /// [`EvictionPolicy::Lru`]: super::EvictionPolicy::Lru
     Unread,
-    /// Read at least once.
+    /// Read at least once, or stored again soon after it was evicted unread.
     Read,
     /// Written by nodes alone: purges. Neither read nor evicted.
     Reserved,
@@ -137,20 +139,29 @@ pub struct Slot {
     pub older: u32,
     /// The neighbour in the queue that is evicted after this entry.
     pub newer: u32,
-    /// The tick at which the entry was put at the end of its queue: a counter of the store, not a clock.
-    pub tick: u32,
-    key_bytes: u32,
+    tick_low: u32,
+    tick_high: u16,
+    /// The length of the key, less one: no key is empty, and the longest one has 64 KiB.
+    key_bytes_less_one: u16,
     metadata_bytes: u16,
     /// The queue of the entry.
     pub class: Class,
-    /// The entry was read since it was put at the end of its queue.
-    pub is_used: bool,
+    /// How often the entry was read since it was put at the end of its queue, up to [`USES_MAX`]; one less for
+    /// each time that it was spared since.
+    pub uses: u8,
 }
+
+/// The most uses that an entry counts. More say little about its future, and keep what nobody reads any more for
+/// longer.
+pub const USES_MAX: u8 = 3;
+
+/// The bits of a tick that a slot stores: they wrap around after nine years of a million ticks per second.
+pub const TICK_BITS: u32 = 48;
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Slot>() == 64);
 const _: () = assert!(METADATA_BYTES_MAX <= u16::MAX as usize);
-const _: () = assert!(KEY_BYTES_WIRE_MAX <= u32::MAX as usize);
+const _: () = assert!(KEY_BYTES_WIRE_MAX <= u16::MAX as usize + 1);
 
 /// Key, metadata and value, one after the other, in memory of the store: a block does not keep a larger
 /// buffer alive.
@@ -232,11 +243,12 @@ impl Default for Slot {
             table_bits: 0,
             older: NOWHERE,
             newer: NOWHERE,
-            tick: 0,
-            key_bytes: 0,
+            tick_low: 0,
+            tick_high: 0,
+            key_bytes_less_one: 0,
             metadata_bytes: 0,
             class: Class::Unread,
-            is_used: false,
+            uses: 0,
         }
     }
 }
@@ -245,12 +257,13 @@ impl Slot {
     /// Creates the slot of an entry in `block`.
     ///
     /// # Panics
-    /// If the metadata is longer than 64 KiB, or the key than 4 GiB.
+    /// If the metadata or the key is longer than 64 KiB, or the key empty.
     #[must_use]
     pub fn new(entry: &NewEntry<'_>, block: Block, table_bits: u32) -> Self {
         let metadata_bytes = u16::try_from(entry.metadata.len());
-        let key_bytes = u32::try_from(entry.key.len());
-        let (Ok(metadata_bytes), Ok(key_bytes)) = (metadata_bytes, key_bytes) else {
+        let key_bytes_less_one = u16::try_from(entry.key.len().wrapping_sub(1));
+        let (Ok(metadata_bytes), Ok(key_bytes_less_one)) = (metadata_bytes, key_bytes_less_one)
+        else {
             panic!("{} bytes of key, {} of metadata", entry.key.len(), entry.metadata.len());
         };
         Self {
@@ -258,7 +271,7 @@ impl Slot {
             version: entry.version,
             expires: entry.expires,
             table_bits,
-            key_bytes,
+            key_bytes_less_one,
             metadata_bytes,
             ..Self::default()
         }
@@ -271,6 +284,23 @@ impl Slot {
             Block::Packed(address) => packed_weight(address.bytes()),
             Block::Shared(bytes) => shared_weight(bytes.len()),
         }
+    }
+
+    /// Returns the length of the key in bytes.
+    #[inline]
+    const fn key_bytes(&self) -> usize {
+        self.key_bytes_less_one as usize + 1
+    }
+
+    /// Returns the tick at which the entry was put at the end of its queue: a counter of the store, not a clock.
+    #[must_use]
+    pub const fn tick(&self) -> u64 {
+        (self.tick_high as u64) << 32 | self.tick_low as u64
+    }
+
+    /// Sets the tick, of which [`TICK_BITS`] are kept.
+    pub const fn set_tick(&mut self, tick: u64) {
+        (self.tick_low, self.tick_high) = (tick as u32, (tick >> 32) as u16);
     }
 
     /// Returns whether the entry is expired at `now`.
@@ -316,7 +346,7 @@ impl<'a, P: Pages> SlotRef<'a, P> {
     #[inline]
     #[must_use]
     pub fn key(self) -> &'a [u8] {
-        &self.bytes()[..self.slot.key_bytes as usize]
+        &self.bytes()[..self.slot.key_bytes()]
     }
 
     /// Returns the hash of the key.
@@ -330,7 +360,7 @@ impl<'a, P: Pages> SlotRef<'a, P> {
     #[must_use]
     pub fn entry(self) -> EntryRef<'a> {
         let bytes = self.bytes();
-        let metadata_at = self.slot.key_bytes as usize;
+        let metadata_at = self.slot.key_bytes();
         let value_at = metadata_at + usize::from(self.slot.metadata_bytes);
         EntryRef {
             value: &bytes[value_at..],

@@ -8,8 +8,9 @@ use super::{
     ApplyOutcome, Broken, Store,
     backend::{Backend, Lock, Pages},
     digests::second_of,
-    slot::{Class, Slot, SlotRef},
+    slot::{Class, SlotRef},
     tombstones::DROPPED_MAX,
+    totals::age,
 };
 use crate::{
     entry::{Change, Record},
@@ -30,50 +31,6 @@ pub enum StoredItem {
     Tombstone(KeyHash, Version),
 }
 
-/// A position in the eviction order of a shard, read from the end: the hottest entry is first.
-///
-/// A cursor is valid for one store in one of its lifetimes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CopyCursor {
-    /// The entry was read since it was stored.
-    pub is_read: bool,
-    /// The tick at which the entry was put at the end of its queue.
-    pub tick: u32,
-}
-
-impl CopyCursor {
-    fn of(slot: &Slot) -> Self {
-        Self { is_read: slot.class != Class::Unread, tick: slot.tick }
-    }
-
-    /// Returns a key that orders cursors from hot to cold at the current `tick`.
-    fn coldness(self, tick: u32) -> (bool, u32) {
-        (!self.is_read, tick.wrapping_sub(self.tick))
-    }
-}
-
-/// The entries of a shard that a copy requests. The default is all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CopyRange {
-    /// Only entries colder than this cursor.
-    pub colder_than: Option<CopyCursor>,
-    /// Only entries that were put at the end of a queue at this tick or later.
-    pub since: Option<u32>,
-}
-
-/// One page of a copy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CopyPage {
-    /// Entries, hottest first.
-    pub records: Vec<Record>,
-    /// The cursor of the last entry, if there are more.
-    pub more: Option<CopyCursor>,
-    /// The current tick of the store.
-    pub tick: u32,
-    /// The number of entries that were inspected for the page.
-    pub searched: usize,
-}
-
 /// The progress of a scan over a shard, from the last slot to the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanCursor {
@@ -92,15 +49,12 @@ impl ScanCursor {
 
 /// Takes the next indices off `left`, at most `most` of the `len` that there are. Returns their number and
 /// the first of them.
-fn advance(left: &mut usize, len: usize, most: usize) -> (usize, usize) {
+pub(super) fn advance(left: &mut usize, len: usize, most: usize) -> (usize, usize) {
     let end = (*left).min(len);
     let count = end.min(most);
     *left = end - count;
     (count, *left)
 }
-
-/// The most entries of one page. Selecting so few takes little time compared with sending them.
-const PAGE_RECORDS_MAX: usize = 4_096;
 
 impl<B: Backend> Store<B> {
     /// Returns the first second of versions about which this store knows everything: none of its tombstones
@@ -204,7 +158,7 @@ impl<B: Backend> Store<B> {
             shard.raise_tombstone_floor(floor_ms, DROPPED_MAX);
             shard.apply_tombstone(hash, version)
         });
-        self.make_room(now.mono);
+        self.make_room(now);
         outcome
     }
 
@@ -221,7 +175,7 @@ impl<B: Backend> Store<B> {
         if outcome == ApplyOutcome::Applied {
             self.note_purge(record, now);
         }
-        self.make_room(now.mono);
+        self.make_room(now);
         outcome
     }
 
@@ -260,53 +214,6 @@ impl<B: Backend> Store<B> {
         (0..SHARDS).map(|index| self.change(index, |shard| shard.restamp(from, by_ms))).sum()
     }
 
-    /// Returns unexpired entries of a shard, hottest first. A page holds up to `bytes_max` of keys, metadata
-    /// and values, but at least one entry if there is one.
-    #[must_use]
-    pub fn copy_page(
-        &self,
-        index: usize,
-        range: CopyRange,
-        bytes_max: usize,
-        now: Now,
-    ) -> CopyPage {
-        let tick = self.totals.tick();
-        self.shard(index).with(|shard| {
-            let is_wanted = |slot: &SlotRef<'_, B::Pages>| {
-                let cursor = CopyCursor::of(slot);
-                let is_colder = |than: CopyCursor| cursor.coldness(tick) > than.coldness(tick);
-                let is_since = |since| cursor.coldness(tick).1 <= tick.wrapping_sub(since);
-                self.is_given(*slot, now, Broken::PurgedCopied)
-                    && range.colder_than.is_none_or(is_colder)
-                    && range.since.is_none_or(is_since)
-            };
-            let mut slots: Vec<_> = shard.slots().filter(is_wanted).collect();
-            let coldness = |slot: &SlotRef<'_, B::Pages>| CopyCursor::of(slot).coldness(tick);
-            // Entries that cannot be on the page need not be sorted.
-            let all = slots.len();
-            if all > PAGE_RECORDS_MAX {
-                slots.select_nth_unstable_by_key(PAGE_RECORDS_MAX, coldness);
-                slots.truncate(PAGE_RECORDS_MAX);
-            }
-            slots.sort_unstable_by_key(coldness);
-            let searched = shard.entry_count();
-            let (mut page, mut bytes) = (CopyPage { tick, searched, ..CopyPage::default() }, 0);
-            for slot in slots {
-                let Some(record) = record(slot) else { continue };
-                bytes += record.payload_bytes();
-                if bytes > bytes_max && !page.records.is_empty() {
-                    break;
-                }
-                page.records.push(record);
-                page.more = Some(CopyCursor::of(&slot));
-            }
-            if page.records.len() == all {
-                page.more = None;
-            }
-            page
-        })
-    }
-
     /// Returns the whole content of a shard: its values, hottest first, as [`Store::import`] expects them,
     /// and its tombstones.
     #[must_use]
@@ -314,7 +221,8 @@ impl<B: Backend> Store<B> {
         let tick = self.totals.tick();
         self.shard(index).with(|shard| {
             let mut slots: Vec<_> = shard.slots().collect();
-            slots.sort_unstable_by_key(|slot| CopyCursor::of(slot).coldness(tick));
+            slots
+                .sort_unstable_by_key(|slot| (slot.class == Class::Unread, age(tick, slot.tick())));
             let item = |slot: &SlotRef<'_, B::Pages>| match record(*slot)
                 .filter(|_| self.is_served(*slot, now))
             {
@@ -329,7 +237,7 @@ impl<B: Backend> Store<B> {
 }
 
 /// Copies the entry of a slot into a record.
-fn record<P: Pages>(slot: SlotRef<'_, P>) -> Option<Record> {
+pub(super) fn record<P: Pages>(slot: SlotRef<'_, P>) -> Option<Record> {
     let entry = slot.entry().to_entry();
     let key = Key::within(Bytes::copy_from_slice(slot.key()), usize::MAX).ok()?;
     let change =

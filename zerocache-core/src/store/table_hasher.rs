@@ -43,6 +43,17 @@ impl Default for TableHasher {
     }
 }
 
+/// The most items of a table that is made smaller: all of them are hashed again while the shard is locked. More take
+/// milliseconds, and the table keeps its five bytes for each of the most items that it had.
+const SHRUNK_ITEMS_MAX: usize = 4_096;
+
+/// Returns whether a table of this capacity should be made smaller for `len` items.
+#[inline]
+#[must_use]
+pub const fn is_worth_shrinking(capacity: usize, len: usize) -> bool {
+    len <= SHRUNK_ITEMS_MAX && capacity > 4 * len + 64
+}
+
 /// Spreads 32 bits over 64: a table takes the position from the low end and a tag from the high end.
 #[inline]
 #[must_use]

@@ -337,3 +337,85 @@ fn one_write_drops_few_old_tombstones() {
     assert!(before - store.stats().tombstones <= DROPPED_MAX as u64);
     store.check();
 }
+
+/// Writes new keys until the store has evicted as many entries.
+fn scan(store: &TestStore, from: u64, count: u64) {
+    for n in from..from + count {
+        store.apply(&put(&format!("scan{n}"), "v", version(n, 1), 9_000), at(0));
+    }
+}
+
+#[test]
+fn key_stored_again_soon_after_its_eviction_outlives_a_scan() {
+    // Few enough entries that the twelfth of them is none.
+    let stored_again = |deleted: bool, evictions_between: u64| {
+        let store = store(200, 1 << 20);
+        store.apply(&put("k", "v", version(1, 1), 9_000), at(0));
+        scan(&store, 10, 200);
+        assert_eq!(held(&store, &["k"], 0), [false], "a scan displaces what was not read");
+        if deleted {
+            store.apply(&delete("k", version(2, 1)), at(0));
+        }
+        scan(&store, 1_000, evictions_between);
+        store.apply(&put("k", "v", version(3, 1), 9_000), at(0));
+        scan(&store, 10_000, 1_000);
+        held(&store, &["k"], 0)[0]
+    };
+    assert!(stored_again(false, 10));
+    assert!(stored_again(false, 120));
+    assert!(!stored_again(false, 150), "longer ago than two thirds of the entries");
+    assert!(!stored_again(true, 10), "a deleted key is not missed");
+}
+
+#[test]
+fn expired_key_is_not_missed() {
+    let store = store(200, 1 << 20);
+    store.apply(&put("k", "v", version(1, 1), 100), at(0));
+    store.sweep(at(100), 10);
+    scan(&store, 10, 200);
+    store.apply(&put("k", "v", version(3, 1), 9_000), at(100));
+    scan(&store, 1_000, 300);
+    assert_eq!(held(&store, &["k"], 100), [false]);
+}
+
+#[test]
+fn entry_is_spared_once_for_each_use_up_to_three() {
+    // The writes of entries that are read once, until the first entry is evicted.
+    let survived = |reads: usize| {
+        let store = store(10, 1 << 20);
+        store.apply(&put("k", "v", version(1, 1), 9_000), at(0));
+        (0..reads).for_each(|_| assert!(value(&store, "k", 0).is_some()));
+        let survives = |n: &u64| {
+            let name = format!("other{n}");
+            store.apply(&put(&name, "v", version(*n, 1), 9_000), at(0));
+            assert!(value(&store, &name, 0).is_some());
+            held(&store, &["k"], 0)[0]
+        };
+        (2..1_000).take_while(survives).count()
+    };
+    // The first read moves it to the read entries, and nine stand before it each time.
+    assert_eq!([1, 2, 3, 4, 5, 50].map(survived), [9, 18, 27, 36, 36, 36]);
+}
+
+#[test]
+fn lru_evicts_the_entry_whose_last_access_is_longest_ago() {
+    let store = store(4, 1 << 20).with_policy(EvictionPolicy::Lru);
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let write = |name, n| store.apply(&put(name, "v", version(n, 1), 9_000), at(0));
+    let read =
+        |names: &[&str]| names.iter().for_each(|name| assert!(value(&store, name, 0).is_some()));
+    for name in ["a", "b", "c", "d"] {
+        write(name, 1);
+    }
+    read(&["a", "b", "c", "d"]);
+    write("e", 1);
+    assert_eq!(held(&store, &names, 0), [false, true, true, true, true, false]);
+    read(&["b", "c", "d", "e"]);
+    write("f", 1);
+    assert_eq!(held(&store, &names, 0), [false, false, true, true, true, true]);
+    // A write is an access, too.
+    write("c", 2);
+    write("a", 2);
+    assert_eq!(held(&store, &names, 0), [true, false, true, false, true, true]);
+    store.check();
+}

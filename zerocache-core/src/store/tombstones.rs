@@ -2,7 +2,11 @@
 
 use hashbrown::HashTable;
 
-use super::{chunks::Chunks, expiry_index::ExpiryIndex, table_hasher::TableHasher};
+use super::{
+    chunks::Chunks,
+    expiry_index::ExpiryIndex,
+    table_hasher::{TableHasher, is_worth_shrinking},
+};
 use crate::{
     key::KeyHash,
     version::{Incarnation, Version},
@@ -164,7 +168,7 @@ impl Tombstones {
             self.by_stamp.set(index, version.stamp());
         }
         self.by_stamp.truncate(len);
-        if self.table.capacity() > 4 * len + 64 {
+        if is_worth_shrinking(self.table.capacity(), len) {
             let (tombstones, hasher) = (&self.tombstones, self.hasher);
             self.table.shrink_to(2 * len, |&index| hasher.hash(tombstones[index].0));
         }

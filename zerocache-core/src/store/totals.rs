@@ -2,7 +2,14 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::{backend::Pages, shard::Shard, slot::Class, stats::Usage, tombstones::TOMBSTONE_BYTES};
+use super::{
+    backend::Pages,
+    ghosts::GENERATIONS,
+    shard::Shard,
+    slot::{Class, TICK_BITS},
+    stats::Usage,
+    tombstones::TOMBSTONE_BYTES,
+};
 use crate::{key::SHARDS, time::Instant};
 
 /// Marks a class without entries in `oldest`.
@@ -17,8 +24,11 @@ pub struct Totals {
     entries: [AtomicU64; Class::COUNT],
     bytes: [AtomicU64; Class::COUNT],
     tombstones: AtomicU64,
-    tick: AtomicU32,
-    cold_tick: AtomicU32,
+    tick: AtomicU64,
+    cold_tick: AtomicU64,
+    generation: AtomicU32,
+    /// The progress of the generation: it is complete at the number of entries.
+    progress: AtomicU64,
     oldest: [[AtomicU64; SHARDS]; Class::COUNT],
     first_expiry: [AtomicU64; SHARDS],
 }
@@ -30,8 +40,10 @@ impl Default for Totals {
             entries: Default::default(),
             bytes: Default::default(),
             tombstones: AtomicU64::new(0),
-            tick: AtomicU32::new(0),
-            cold_tick: AtomicU32::new(u32::MAX),
+            tick: AtomicU64::new(0),
+            cold_tick: AtomicU64::new(u64::MAX),
+            generation: AtomicU32::new(0),
+            progress: AtomicU64::new(0),
             oldest: core::array::from_fn(|_| none()),
             first_expiry: none(),
         }
@@ -40,18 +52,36 @@ impl Default for Totals {
 
 impl Totals {
     /// Returns a number above all earlier ones, apart from wrapping around.
-    pub fn next_tick(&self) -> u32 {
+    pub fn next_tick(&self) -> u64 {
         self.tick.fetch_add(1, Relaxed)
     }
 
     /// Returns a number below all earlier ones, for an entry that is evicted before all others.
-    pub fn next_cold_tick(&self) -> u32 {
+    pub fn next_cold_tick(&self) -> u64 {
         self.cold_tick.fetch_sub(1, Relaxed)
     }
 
     /// Returns the current tick.
-    pub fn tick(&self) -> u32 {
+    pub fn tick(&self) -> u64 {
         self.tick.load(Relaxed)
+    }
+
+    /// Returns the generation of [ghosts](super::ghosts::Ghosts).
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Counts an entry that is evicted unread, and returns its generation: so many make one that as many as there
+    /// are entries make [`GENERATIONS`].
+    pub fn count_ghost(&self) -> u32 {
+        let entries = self.entry_count().max(GENERATIONS);
+        let after = |before: u64| before + GENERATIONS;
+        let next = |before| Some(after(before).checked_sub(entries).unwrap_or(after(before)));
+        let (Ok(before) | Err(before)) = self.progress.fetch_update(Relaxed, Relaxed, next);
+        if after(before) >= entries {
+            self.generation.fetch_add(1, Relaxed);
+        }
+        self.generation()
     }
 
     /// Applies the changes of a shard since `before`.
@@ -61,7 +91,7 @@ impl Totals {
             let at = class as usize;
             shift(&self.entries[at], before.entries[at], after.entries[at]);
             shift(&self.bytes[at], before.bytes[at], after.bytes[at]);
-            set(&self.oldest[at][index], shard.oldest_tick(class).map_or(NONE, u64::from));
+            set(&self.oldest[at][index], shard.oldest_tick(class).unwrap_or(NONE));
         }
         shift(&self.tombstones, before.tombstones, after.tombstones);
         set(&self.first_expiry[index], shard.first_expiry());
@@ -73,8 +103,7 @@ impl Totals {
         let mut best = (0, None);
         for (index, oldest) in self.oldest[class as usize].iter().enumerate() {
             let tick = oldest.load(Relaxed);
-            // Ticks wrap around. Ages do not, or so late that only the choice suffers.
-            let age = now.wrapping_sub(tick as u32);
+            let age = age(now, tick);
             if tick != NONE && (best.1.is_none() || age > best.0) {
                 best = (age, Some(index));
             }
@@ -120,7 +149,7 @@ impl Totals {
             all.entries[at] += usage.entries[at];
             all.bytes[at] += usage.bytes[at];
             let oldest = self.oldest[at][index].load(Relaxed);
-            assert_eq!(oldest, shard.oldest_tick(class).map_or(NONE, u64::from));
+            assert_eq!(oldest, shard.oldest_tick(class).unwrap_or(NONE));
         }
         all.tombstones += usage.tombstones;
         assert_eq!(self.first_expiry[index].load(Relaxed), shard.first_expiry());
@@ -134,6 +163,11 @@ impl Totals {
         let totals = Usage { entries: load(&self.entries), bytes: load(&self.bytes), tombstones };
         assert_eq!(totals, *all);
     }
+}
+
+/// Returns how many ticks ago a tick was drawn, given [`TICK_BITS`] of it. Cold ticks count as drawn long ago.
+pub const fn age(now: u64, tick: u64) -> u64 {
+    now.wrapping_sub(tick) & ((1 << TICK_BITS) - 1)
 }
 
 fn shift(total: &AtomicU64, before: u64, after: u64) {

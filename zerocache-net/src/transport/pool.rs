@@ -1,13 +1,14 @@
 //! The connections of a process: a few for each node and runtime that calls it.
 
 mod attempt;
+mod recent;
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +20,10 @@ use tokio::{
 };
 use zerocache_core::{call::CallFailure, time::Instant, wire::Response};
 
-use self::attempt::ConnectTask;
+use self::{
+    attempt::ConnectTask,
+    recent::{recent, remember},
+};
 use super::{dial::MakeHello, framed::Connection};
 use crate::{clock, security::Security};
 
@@ -126,6 +130,8 @@ enum Entry {
 
 /// The connections of a process.
 pub(super) struct Pool {
+    /// Its number in this process.
+    number: u64,
     make_hello: MakeHello,
     connect_timeout: Duration,
     security: Security,
@@ -165,7 +171,9 @@ impl Pool {
         connect_timeout: Duration,
         security: Security,
     ) -> Arc<Self> {
+        static POOLS: AtomicU64 = AtomicU64::new(0);
         Arc::new_cyclic(|this| Self {
+            number: POOLS.fetch_add(1, Ordering::Relaxed),
             make_hello,
             connect_timeout,
             security,
@@ -195,7 +203,13 @@ impl Pool {
 
     /// Returns the open connection from `runtime` to `to` on this thread's lane, if there is one.
     pub(super) fn open(&self, runtime: &Handle, to: SocketAddr) -> Option<Arc<Connection>> {
-        open(&self.entries.lock(), key(runtime, to))
+        let recent_key = (self.number, runtime.id(), to);
+        if let Some(connection) = recent(&recent_key).filter(|recent| recent.takes_calls()) {
+            return Some(connection);
+        }
+        let connection = open(&self.entries.lock(), key(runtime, to))?;
+        remember(recent_key, &connection);
+        Some(connection)
     }
 
     /// Returns the way from `runtime` to `to`, and starts an attempt to connect when none is known. Until

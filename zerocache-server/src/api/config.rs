@@ -25,6 +25,7 @@ pub struct ConfigBody {
     discovery: Vec<&'static str>,
     max_bytes: u64,
     max_entries: Option<usize>,
+    eviction: &'static str,
     max_key_bytes: usize,
     /// None where the limit follows from the byte budget.
     max_value_bytes: Option<u64>,
@@ -65,6 +66,7 @@ impl ConfigBody {
             discovery: used(&sources),
             max_bytes: config.max_bytes,
             max_entries: config.max_entries,
+            eviction: config.eviction.as_str(),
             max_key_bytes: config.max_key_bytes,
             max_value_bytes: config.max_value_bytes,
             max_connections: config.max_connections,

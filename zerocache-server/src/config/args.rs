@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use zerocache_core::store::EvictionPolicy;
 use zerocache_net::{
     discovery::{HostPort, Interface},
     security::TlsMode,
@@ -98,6 +99,11 @@ pub struct Args {
     /// Maximum number of entries [default: limited by --max-bytes alone]
     #[arg(long, value_name = "COUNT", help_heading = LIMITS, value_parser = parse_count)]
     pub max_entries: Option<usize>,
+
+    /// Order in which entries are evicted that have not expired: scan-resistant, or lru (exactly by last access
+    /// on this node) [default: scan-resistant]
+    #[arg(long, value_name = "ORDER", help_heading = LIMITS)]
+    pub eviction: Option<EvictionPolicy>,
 
     /// Maximum key size, up to 16KiB [default: 1KiB]
     #[arg(long, value_name = "SIZE", help_heading = LIMITS, value_parser = parse_size)]

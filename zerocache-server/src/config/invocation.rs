@@ -262,6 +262,7 @@ fn resolve(args: Args, secret: Option<Source>) -> Result<(ServerConfig, LogConfi
     config.mdns_interface = args.mdns_interface;
     config.max_bytes = args.max_bytes.unwrap_or(config.max_bytes);
     config.max_entries = args.max_entries;
+    config.eviction = args.eviction.unwrap_or_default();
     config.max_key_bytes = args
         .max_key_bytes
         .map_or(KEY_BYTES_DEFAULT, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));

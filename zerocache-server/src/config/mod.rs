@@ -22,6 +22,7 @@ pub use server::{
     PORT_DEFAULT, ServerConfig, VALUE_BYTES_DEFAULT, WARM_MAX_DEFAULT,
 };
 pub use values::{Compat, LogConfig, LogFilter, LogFormat, PageMode};
+pub use zerocache_core::store::EvictionPolicy;
 pub use zerocache_net::{
     discovery::{DiscoverySet, HostPort, Interface},
     security::{Source, TlsFiles, TlsMode},

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use zerocache_core::name;
+use zerocache_core::{name, store::EvictionPolicy};
 use zerocache_net::{
     discovery::{DiscoverySet, HostPort, Interface, NAMES_MAX},
     security::{Source, TlsFiles, TlsMode},
@@ -72,6 +72,8 @@ pub struct ServerConfig {
     pub max_entries: Option<usize>,
     /// The byte budget, at least 1 MiB. Default: half of the memory that the process may use.
     pub max_bytes: u64,
+    /// The order in which entries are evicted that have not expired. Default: scan-resistant.
+    pub eviction: EvictionPolicy,
     /// Maximum key size in bytes, 1 to 16 KiB.
     pub max_key_bytes: usize,
     /// Maximum value size in bytes, at most 1/16 of `max_bytes`. `None`: see
@@ -163,6 +165,7 @@ impl ServerConfig {
             mdns_interface: None,
             max_entries: None,
             max_bytes: (memory_limit::available_bytes() / 2).max(BUDGET_BYTES_MIN),
+            eviction: EvictionPolicy::default(),
             max_key_bytes: KEY_BYTES_DEFAULT,
             max_value_bytes: None,
             max_connections: CONNECTIONS_MAX_DEFAULT,

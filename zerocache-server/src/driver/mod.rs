@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use zerocache_core::{
     node::{
@@ -327,12 +327,23 @@ impl NodeDriver {
             };
             let wait = deadline.since(clock::mono());
             if wait.is_zero() {
-                self.input(Input::Tick);
+                self.tick();
                 tokio::task::yield_now().await;
             } else {
                 let _early = tokio::time::timeout(wait, self.timer.notified()).await;
             }
         }
+    }
+
+    /// Passes a tick to the node. The lock goes to a caller that waits for it: ticks follow each other closely while
+    /// many entries have expired, and would take it again first.
+    fn tick(&self) {
+        let mut effects = Vec::new();
+        let mut node = self.node.lock();
+        node.handle_all(clock::now(), [Input::Tick], &mut effects);
+        self.publish(&node);
+        MutexGuard::unlock_fair(node);
+        self.perform(effects);
     }
 
     /// Publishes the node's deadline, readiness and read policy. Called under its lock, so that none of

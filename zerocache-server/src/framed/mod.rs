@@ -5,6 +5,7 @@
 //! ends; a connection whose peer does not read is not read from either; everything that a peer can make
 //! the node hold is bounded.
 
+mod look_ahead;
 mod session;
 
 use std::{

@@ -31,7 +31,7 @@ use zerocache_net::{
     transport::framed::{Flush, FrameReader, FrameWriter, Incoming},
 };
 
-use super::FramedConnections;
+use super::{FramedConnections, look_ahead::LookAhead};
 use crate::{
     access::Caller,
     driver::{Admission, EncodedResponse, FramedReply, NodeRequest, ReplyTo, response_header},
@@ -188,7 +188,12 @@ impl<'a> Session<'a> {
         let mut batch = Batch::default();
         let mut progress = Progress::Drained;
         let mut has_read = false;
-        while let Some((header, delay_ms, incoming)) = reader.next(now)? {
+        let mut ahead = LookAhead::default();
+        reader.peek_again();
+        loop {
+            ahead.prepare(reader, driver.reader());
+            let Some((header, delay_ms, incoming)) = reader.next(now)? else { break };
+            ahead.advance();
             has_read = true;
             let envelope = self.envelope(&header, delay_ms);
             let message = match incoming {

@@ -145,7 +145,7 @@ impl RunningNode {
             bytes_max: config.max_bytes,
         };
         let hash_seed = [getrandom::u64()?, getrandom::u64()?];
-        let storage = Arc::new(Storage::keyed(capacity, hash_seed));
+        let storage = Arc::new(Storage::keyed(capacity, hash_seed).with_policy(config.eviction));
         let node = SharedNode::new(node_config, Arc::clone(&storage));
         let driver = NodeDriver::new(DriverParts {
             transport: Arc::new(transport(&config, node.clone(), security)),

@@ -30,7 +30,7 @@ pub use self::persisted::PersistedState;
 use self::{
     compare::Round,
     persisted::Restored,
-    scan::VersionScans,
+    scan::Scans,
     schedule::RegionRound,
     sync_ages::{Partner, SyncAges},
 };
@@ -128,7 +128,7 @@ pub(super) struct Repair {
     /// Until when the bandwidth inside the region, and beyond it, is used up.
     bandwidth_used_until: [Instant; 2],
     start: Start,
-    scans: VersionScans,
+    scans: Scans,
     /// The nodes that copy from this one, and when each last asked.
     copiers: BTreeMap<Incarnation, Instant>,
     counts: RepairCounts,
@@ -155,7 +155,7 @@ impl Repair {
             fetching: BTreeMap::new(),
             bandwidth_used_until: [now; 2],
             start: Start::default(),
-            scans: VersionScans::default(),
+            scans: Scans::default(),
             copiers: BTreeMap::new(),
             counts: RepairCounts::default(),
             unshared_since: now,
@@ -177,7 +177,7 @@ impl Repair {
         &self.start
     }
 
-    /// Whether other nodes wait for versions that are searched for.
+    /// Whether other nodes wait for versions or pages that are searched for.
     pub(super) fn is_scanning(&self) -> bool {
         !self.scans.is_empty()
     }

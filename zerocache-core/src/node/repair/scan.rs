@@ -1,17 +1,22 @@
-//! Requests for the versions in buckets, which take a scan of shards of the store: a slice at a time.
+//! Requests that take a scan of shards of the store, for the versions in buckets and for pages of a copy: a slice at
+//! a time.
 //!
 //! Invariants: one input never makes the node look at more than [`SLICE_MAX`] entries and tombstones for
-//! all scans together; while there are scans the node wants to continue at once, and other inputs come
-//! between; a large request waits behind the others.
+//! all scans together, or do what takes as long; while there are scans the node wants to continue at once, and
+//! other inputs come between; a large request waits behind the others.
 
 use alloc::{collections::VecDeque, vec::Vec};
 
 use super::{Repair, serve::overloaded};
 use crate::{
+    cluster::View,
+    entry::Record,
     key::SHARDS,
-    node::{ConnectionId, Effect, RequestId},
-    store::{Backend, KeyVersion, ScanCursor, Store},
-    wire::{Bucket, Response, SELECTORS_MAX},
+    node::{ConnectionId, Effect, RequestId, local::Context},
+    store::{Backend, CopyCursor, CopyRange, KeyVersion, PageScan, ScanCursor, Store, StoredItem},
+    time::Now,
+    version::Incarnation,
+    wire::{Bucket, FetchedItem, Response, SELECTORS_MAX},
 };
 
 /// The most entries and tombstones that are looked at for one input: about 50 microseconds.
@@ -24,15 +29,58 @@ pub(in crate::node) const VERSIONS_PER_RESPONSE: usize = 16_384;
 /// timeout.
 const SCANNED_MAX: usize = 1 << 20;
 
-/// The most scans, and those of one connection: a partner has one request in flight.
-const SCANS_MAX: usize = 64;
-const SCANS_EACH_MAX: usize = 2;
+/// A page of a copy is closed once it carries this many bytes, and a larger value is sent alone: whoever copies
+/// takes in a page at once.
+const PAGE_BYTES_MAX: usize = 256 << 10;
+
+/// A page of a copy is closed once it has this many entries.
+const PAGE_ENTRIES_MAX: usize = 4_096;
+
+/// A page of a copy is closed with the shard in which this many entries were looked at, wanted or not.
+const PAGE_SCANNED_MAX: usize = 1 << 16;
+
+/// The most searches for versions, and those of one connection: a partner has one request in flight.
+const SEARCHES_MAX: usize = 64;
+const SEARCHES_EACH_MAX: usize = 2;
+
+/// The most pages that are gathered at once, and those of one connection: three nodes may copy, and each has four
+/// requests in flight.
+const PAGES_MAX: usize = 12;
+const PAGES_EACH_MAX: usize = 4;
 
 /// A request that is being worked on.
 #[derive(Debug)]
-struct VersionScan {
+struct Scan {
     id: RequestId,
     connection: ConnectionId,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    Versions(VersionScan),
+    Copy(CopyScan),
+}
+
+impl Work {
+    /// Continues with what takes at most `budget` looks. Returns how many it took, and the response if it is
+    /// complete.
+    fn advance<B: Backend>(
+        &mut self,
+        store: &Store<B>,
+        budget: usize,
+        now: Now,
+    ) -> (usize, Option<Response>) {
+        match self {
+            Self::Versions(scan) => scan.advance(store, budget),
+            Self::Copy(scan) => scan.advance(store, budget, now),
+        }
+    }
+}
+
+/// A search for the versions in buckets.
+#[derive(Debug)]
+struct VersionScan {
     /// By shard, in the order of the request, from the present shard on.
     buckets: Vec<Bucket>,
     /// The requested seconds of the present shard, in ascending order, and what is left to look at.
@@ -44,10 +92,8 @@ struct VersionScan {
 }
 
 impl VersionScan {
-    fn new(id: RequestId, connection: ConnectionId, buckets: Vec<Bucket>) -> Self {
+    fn new(buckets: Vec<Bucket>) -> Self {
         let mut scan = Self {
-            id,
-            connection,
             buckets,
             seconds: Vec::new(),
             cursor: ScanCursor::START,
@@ -57,6 +103,26 @@ impl VersionScan {
         };
         scan.begin_shard();
         scan
+    }
+
+    fn advance<B: Backend>(
+        &mut self,
+        store: &Store<B>,
+        budget: usize,
+    ) -> (usize, Option<Response>) {
+        let shard = usize::from(self.buckets[0].shard) % SHARDS;
+        let Self { seconds, cursor, versions, .. } = self;
+        let seen = store.scan_versions(shard, seconds, cursor, budget, versions);
+        self.scanned += seen;
+        if self.cursor != ScanCursor::END {
+            return (seen, None);
+        }
+        if self.end_shard() {
+            let versions = core::mem::take(&mut self.versions);
+            return (seen, Some(Response::Versions { versions, covered: self.covered }));
+        }
+        self.begin_shard();
+        (seen, None)
     }
 
     /// Turns to the shard of the first bucket.
@@ -78,15 +144,107 @@ impl VersionScan {
     }
 }
 
-/// All requests that are being worked on.
-#[derive(Debug, Default)]
-pub(super) struct VersionScans {
-    waiting: VecDeque<VersionScan>,
+/// A page of the entries of some shards.
+#[derive(Debug)]
+struct CopyScan {
+    /// The present shard, and the last one.
+    shard: usize,
+    last: usize,
+    range: CopyRange,
+    page: PageScan,
+    items: Vec<FetchedItem>,
+    bytes: usize,
+    covered: u64,
+    scanned: usize,
+    /// The tick of the store when the first shard was begun.
+    tick: u32,
 }
 
-impl VersionScans {
+impl CopyScan {
+    fn new<B: Backend>(store: &Store<B>, (first, last): (u8, u8), range: CopyRange) -> Self {
+        let page = store.begin_page(range, PAGE_BYTES_MAX);
+        Self {
+            shard: usize::from(first),
+            last: usize::from(last).min(SHARDS - 1),
+            // The cursor belongs to the first shard.
+            range: CopyRange { colder_than: None, ..range },
+            tick: page.tick(),
+            page,
+            items: Vec::new(),
+            bytes: 0,
+            covered: 0,
+            scanned: 0,
+        }
+    }
+
+    fn advance<B: Backend>(
+        &mut self,
+        store: &Store<B>,
+        budget: usize,
+        now: Now,
+    ) -> (usize, Option<Response>) {
+        if self.shard > self.last {
+            return (0, Some(self.response(store, None, now)));
+        }
+        let seen = store.continue_page(self.shard, &mut self.page, budget, now);
+        if !self.page.is_complete() {
+            return (seen, None);
+        }
+        self.scanned += self.page.looked_at();
+        let page = core::mem::replace(&mut self.page, store.begin_page(self.range, 0)).into_page();
+        self.bytes += page.records.iter().map(Record::payload_bytes).sum::<usize>();
+        let item = |record| FetchedItem::of(StoredItem::Value(record), now.mono);
+        self.items.extend(page.records.into_iter().map(item));
+        if page.more.is_some() {
+            return (seen, Some(self.response(store, page.more, now)));
+        }
+        self.covered += 1;
+        self.shard += 1;
+        let is_full = self.bytes >= PAGE_BYTES_MAX || self.items.len() >= PAGE_ENTRIES_MAX;
+        if is_full || self.scanned >= PAGE_SCANNED_MAX || self.shard > self.last {
+            return (seen, Some(self.response(store, None, now)));
+        }
+        self.page = store.begin_page(self.range, PAGE_BYTES_MAX - self.bytes);
+        (seen, None)
+    }
+
+    fn response<B: Backend>(
+        &mut self,
+        store: &Store<B>,
+        more: Option<CopyCursor>,
+        now: Now,
+    ) -> Response {
+        let items = core::mem::take(&mut self.items);
+        let from_second = store.first_complete_second(now);
+        Response::Items { items, covered: self.covered, more, tick: self.tick, from_second }
+    }
+}
+
+/// All requests that are being worked on.
+#[derive(Debug, Default)]
+pub(super) struct Scans {
+    waiting: VecDeque<Scan>,
+}
+
+impl Scans {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Returns the refusal of one more scan of a kind if there are `most` of them, or `each` of this connection.
+    fn refusal(
+        &self,
+        connection: ConnectionId,
+        is_kind: impl Fn(&Work) -> bool,
+        (most, each): (usize, usize),
+    ) -> Option<Response> {
+        let (mut all, mut own) = (0, 0);
+        for scan in self.waiting.iter().filter(|scan| is_kind(&scan.work)) {
+            all += 1;
+            own += usize::from(scan.connection == connection);
+        }
+        let is_full = all >= most || own >= each;
+        is_full.then(|| overloaded("too many requests for versions or pages wait already"))
     }
 }
 
@@ -99,43 +257,59 @@ impl Repair {
         out: &mut Vec<Effect>,
     ) {
         debug_assert!(buckets.len() <= SELECTORS_MAX);
-        let waiting = &mut self.scans.waiting;
-        let own = waiting.iter().filter(|scan| scan.connection == connection).count();
         let response = if buckets.is_empty() {
-            Response::Versions { versions: Vec::new(), covered: 0 }
-        } else if waiting.len() >= SCANS_MAX || own >= SCANS_EACH_MAX {
-            overloaded("too many requests for versions wait already")
+            Some(Response::Versions { versions: Vec::new(), covered: 0 })
         } else {
-            return waiting.push_back(VersionScan::new(id, connection, buckets));
+            let is_search = |work: &Work| matches!(work, Work::Versions(_));
+            self.scans.refusal(connection, is_search, (SEARCHES_MAX, SEARCHES_EACH_MAX))
         };
-        out.push(Effect::Respond { id, response });
+        match response {
+            Some(response) => out.push(Effect::Respond { id, response }),
+            None => {
+                let work = Work::Versions(VersionScan::new(buckets));
+                self.scans.waiting.push_back(Scan { id, connection, work });
+            }
+        }
     }
 
-    /// Looks at the next slice.
-    pub(in crate::node) fn scan<B: Backend>(&mut self, store: &Store<B>, out: &mut Vec<Effect>) {
+    /// Begins to gather a page of a copy for a node that starts.
+    pub(in crate::node) fn serve_copy<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        (id, connection, caller): (RequestId, ConnectionId, Option<Incarnation>),
+        (first, last, range): (u8, u8, CopyRange),
+    ) {
+        let refusal = self.copy_refusal(cx, view, caller).or_else(|| {
+            let is_page = |work: &Work| matches!(work, Work::Copy(_));
+            self.scans.refusal(connection, is_page, (PAGES_MAX, PAGES_EACH_MAX))
+        });
+        if let Some(response) = refusal {
+            return cx.out.push(Effect::Respond { id, response });
+        }
+        let work = Work::Copy(CopyScan::new(&cx.replica.store, (first, last), range));
+        self.scans.waiting.push_back(Scan { id, connection, work });
+    }
+
+    /// Works on the next slice.
+    pub(in crate::node) fn scan<B: Backend>(
+        &mut self,
+        store: &Store<B>,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
         let mut budget = SLICE_MAX;
         while budget > 0
             && let Some(mut scan) = self.scans.waiting.pop_front()
         {
-            let shard = usize::from(scan.buckets[0].shard) % SHARDS;
-            let VersionScan { seconds, cursor, versions, .. } = &mut scan;
-            let seen = store.scan_versions(shard, seconds, cursor, budget, versions);
-            scan.scanned += seen;
+            let (seen, response) = scan.work.advance(store, budget, now);
             // An empty shard is work, too.
             budget = budget.saturating_sub(seen.max(1));
-            if scan.cursor == ScanCursor::END {
-                if scan.end_shard() {
-                    let VersionScan { id, versions, covered, .. } = scan;
-                    let response = Response::Versions { versions, covered };
-                    out.push(Effect::Respond { id, response });
-                    continue;
-                }
-                scan.begin_shard();
-            }
-            // The others follow once this scan has had its slice.
-            match budget {
-                0 => self.scans.waiting.push_back(scan),
-                _ => self.scans.waiting.push_front(scan),
+            match response {
+                Some(response) => out.push(Effect::Respond { id: scan.id, response }),
+                // The others follow once this scan has had its slice.
+                None if budget == 0 => self.scans.waiting.push_back(scan),
+                None => self.scans.waiting.push_front(scan),
             }
         }
     }

@@ -5,10 +5,9 @@ use alloc::{format, string::String, vec::Vec};
 use super::{Repair, compare::SECONDS_PER_REQUEST};
 use crate::{
     cluster::View,
-    entry::Record,
-    key::{KeyHash, SHARDS},
+    key::KeyHash,
     node::local::{Context, Local},
-    store::{Backend, CopyRange, Store, StoredItem},
+    store::{Backend, Store},
     time::{Instant, Now},
     version::Incarnation,
     wire::{
@@ -22,12 +21,6 @@ const WINDOW_AHEAD_SECONDS_MAX: u64 = 3_600;
 
 /// A response with items is closed once it carries this many bytes; a larger value is sent alone.
 pub(in crate::node) const ITEMS_BYTES_MAX: usize = 1 << 20;
-
-/// A page of a copy is closed once it has this many entries.
-const PAGE_ENTRIES_MAX: usize = 4_096;
-
-/// A page of a copy is closed with the shard in which this many entries were looked at, wanted or not.
-const PAGE_SCANNED_MAX: usize = 1 << 16;
 
 /// The most blocks whose seconds are in one response: as many as a window can touch.
 const BLOCKS_MAX: usize = (WINDOW_SECONDS_MAX / BLOCK_SECONDS) as usize + 2;
@@ -100,15 +93,14 @@ impl Repair {
         now.minus_ms(last_sync_ms.saturating_add(UNCOMPARED_MS))
     }
 
-    /// Responds with a page of a copy for a node that starts.
-    pub(in crate::node) fn serve_copy<B: Backend>(
+    /// Returns the refusal of a page of a copy for a node that starts, if it may not copy from this one now.
+    pub(super) fn copy_refusal<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
         view: &View,
         caller: Option<Incarnation>,
-        (first, last, range): (u8, u8, CopyRange),
-    ) -> Response {
-        let Some(caller) = caller else { return refused("only nodes copy".into()) };
+    ) -> Option<Response> {
+        let Some(caller) = caller else { return Some(refused("only nodes copy".into())) };
         let (now, store) = (cx.now, &cx.replica.store);
         let copiers = &mut self.copiers;
         copiers.retain(|_, at| now.mono.since_ms(*at) <= COPIER_MS_MAX);
@@ -122,45 +114,13 @@ impl Repair {
         let is_full = has_entries && copiers.keys().filter(|id| is_rival(id)).count() >= most;
         cx.local.refused.over_quota += u64::from(is_full);
         if is_full || !self.start.is_done() {
-            return overloaded("this node copies itself, or two others copy from it");
+            return Some(overloaded("this node copies itself, or two others copy from it"));
         }
         if has_entries {
             copiers.insert(caller, now.mono);
         }
-        copy_page(store, now, (first, last, range))
+        None
     }
-}
-
-/// A page of the entries of some shards.
-fn copy_page<B: Backend>(
-    store: &Store<B>,
-    now: Now,
-    (first, last, range): (u8, u8, CopyRange),
-) -> Response {
-    let item = |record| FetchedItem::of(StoredItem::Value(record), now.mono);
-    let (mut items, mut bytes, mut covered) = (Vec::new(), 0, 0);
-    let (mut more, mut tick, mut scanned) = (None, None, 0);
-    for shard in usize::from(first)..=usize::from(last).min(SHARDS - 1) {
-        // The cursor belongs to the first shard.
-        let colder_than = range.colder_than.filter(|_| covered == 0);
-        let range = CopyRange { colder_than, ..range };
-        let page = store.copy_page(shard, range, ITEMS_BYTES_MAX - bytes, now);
-        tick.get_or_insert(page.tick);
-        scanned += page.searched;
-        bytes += page.records.iter().map(Record::payload_bytes).sum::<usize>();
-        items.extend(page.records.into_iter().map(item));
-        more = page.more;
-        if more.is_some() {
-            break;
-        }
-        covered += 1;
-        let is_full = bytes >= ITEMS_BYTES_MAX || items.len() >= PAGE_ENTRIES_MAX;
-        if is_full || scanned >= PAGE_SCANNED_MAX {
-            break;
-        }
-    }
-    let from_second = store.first_complete_second(now);
-    Response::Items { items, covered, more, tick: tick.unwrap_or(0), from_second }
 }
 
 /// Responds with the versions known of some keys.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     entry::{Change, Record},
     key::{KeyHash, SHARDS},
-    store::Capacity,
+    store::{Capacity, CopyRange},
     wire::{Ack, Bucket},
 };
 
@@ -121,4 +121,52 @@ fn version_scans_are_bounded_and_end_with_their_connection() {
     assert_eq!(refused(&network, &of_many), 38, "and 64 in all");
     network.input(address(1), Input::ConnectionClosed(ConnectionId(77)));
     assert_eq!(refused(&network, &of_one), 5, "nobody waits for them any more");
+}
+
+/// Asks for pages of all shards as a node that starts, each on a connection.
+fn copy(network: &mut Network, connections: &[u64]) -> Vec<RequestId> {
+    let asked = connections.iter().map(|connection| {
+        let last_shard = SHARDS as u8 - 1;
+        let request = Request::Copy { first_shard: 0, last_shard, range: CopyRange::default() };
+        let (id, mut input) = network.request(request);
+        if let Input::Request { connection: on, message, .. } = &mut input {
+            *on = ConnectionId(*connection);
+            message.envelope.from = Some(Incarnation(*connection));
+        }
+        (id, input)
+    });
+    let (ids, inputs): (Vec<_>, Vec<_>) = asked.unzip();
+    network.inputs(address(1), inputs);
+    ids
+}
+
+#[test]
+fn pages_of_a_copy_are_gathered_in_slices_between_other_inputs() {
+    let (mut network, _) = full();
+    let id = copy(&mut network, &[77])[0];
+    let (mut inputs, mut written) = (1, 0);
+    while !network.answers.contains_key(&id) {
+        let write = network.put(1, "another", "v", Ack::Local);
+        written += u64::from(network.written(write).is_some());
+        inputs += 1;
+        assert!(inputs < 1_000, "no end");
+    }
+    let Response::Items { items, covered, .. } = &network.answers[&id] else { panic!("no page") };
+    // Copying an entry takes as long as looking at 32.
+    assert!(inputs >= items.len() as u64 / 128 && items.len() > 2_000, "{inputs} {}", items.len());
+    assert_eq!(written, inputs - 1, "a write waited for the page");
+    assert!(*covered > 0);
+}
+
+#[test]
+fn pages_are_bounded_and_end_with_their_connection() {
+    let (mut network, _) = full();
+    let ids = copy(&mut network, &[77; 6]);
+    let refused = |network: &Network| {
+        let answers = ids.iter().filter_map(|id| network.answers.get(id));
+        answers.filter(|answer| matches!(answer, Response::Refused(_))).count()
+    };
+    assert_eq!(refused(&network), 2, "four of one connection are gathered");
+    network.input(address(1), Input::ConnectionClosed(ConnectionId(77)));
+    assert_eq!(refused(&network), 6, "nobody waits for them any more");
 }

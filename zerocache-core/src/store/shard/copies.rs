@@ -7,19 +7,26 @@ use crate::{
     store::{
         backend::Pages,
         outcome::ApplyOutcome,
-        slot::{Class, NewEntry},
+        slot::{Class, NewEntry, SlotRef},
     },
     time::Now,
 };
 
 impl<P: Pages> Shard<P> {
+    /// Returns the entry with these bits of its table hash that was put at the end of its queue at a tick
+    /// with these lower bits.
+    #[must_use]
+    pub fn slot_at(&self, table_bits: u32, tick: u32) -> Option<SlotRef<'_, P>> {
+        self.entries.find_queued(table_bits, tick).map(|index| self.entries.slot(index))
+    }
+
     /// Stores a copied entry at the cold end of the unread class, so that it is evicted before all present
     /// entries. An entry older than the retention is accepted, too.
     pub fn import(
         &mut self,
         (hash, record): (KeyHash, &Record),
         now: Now,
-        tick: u32,
+        tick: u64,
         ended: bool,
     ) -> ApplyOutcome {
         let Change::Put { value, metadata, expires } = &record.change else {
@@ -46,7 +53,7 @@ impl<P: Pages> Shard<P> {
         self.remove_tombstone(hash);
         let class = Class::of_new(key);
         match class {
-            Class::Reserved => self.entries.insert(hash, &entry, tick),
+            Class::Reserved => self.entries.insert(hash, &entry, class, tick),
             _ => self.entries.insert_cold(hash, &entry, tick),
         }
         self.usage.add(class, weight);

@@ -360,11 +360,6 @@ impl Calls {
         sent.min()
     }
 
-    /// The number of calls whose callers wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
-    }
-
     /// Closes the table if no caller waits. Returns whether it is closed.
     pub(super) fn close_if_idle(&mut self) -> bool {
         self.is_closed |= self.waiting == 0;

@@ -35,9 +35,6 @@ use super::{
 };
 use crate::clock;
 
-/// Requests are gathering while fewer of them are unsent than this share (1/4) of those in flight.
-const GATHERED_SHARE: usize = 4;
-
 /// A connection to a node.
 pub(in crate::transport) struct Connection {
     writer: FrameWriter,
@@ -70,6 +67,11 @@ impl Connection {
     /// Whether it takes no more calls.
     pub(in crate::transport) fn is_closed(&self) -> bool {
         self.writer.is_closed()
+    }
+
+    /// Whether it takes calls and is to be used for new ones.
+    pub(in crate::transport) fn takes_calls(&self) -> bool {
+        !self.is_retired.load(Ordering::Acquire) && !self.is_closed()
     }
 
     /// Whether so much is queued that a caller should wait.
@@ -133,7 +135,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request, flushed as `flush` says or as suits the other calls in flight.
+    /// Sends a request, flushed as `flush` says or with those of other callers.
     fn send(
         &self,
         mut message: RequestMessage,
@@ -141,7 +143,8 @@ impl Connection {
         waiter: Waiter,
         flush: Option<Flush>,
     ) -> Result<u32, Box<(RequestMessage, Waiter)>> {
-        let now = clock::mono();
+        let begun = clock::elapsed();
+        let now = clock::instant(begun);
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         let deadline = now.plus_ms(timeout_ms);
         let is_repeatable = message.request.is_repeatable();
@@ -162,8 +165,14 @@ impl Connection {
         message.envelope.timeout_ms = timeout_ms;
         let header = request_header(id, now, timeout_ms);
         let outgoing = Outgoing { message: &message, known: &self.known, now };
-        let flush = flush.unwrap_or(registration.flush());
-        let Some(position) = self.writer.send(header, &outgoing, flush) else {
+        let position = match flush {
+            Some(flush) => self.writer.send(header, &outgoing, flush),
+            None => {
+                let sender = (registration.is_alone, begun);
+                self.writer.send_gathered(header, &outgoing, sender)
+            }
+        };
+        let Some(position) = position else {
             let waiter = self.calls.lock().take_back(id);
             return waiter.map_or(Ok(id), |waiter| Err(Box::new((message, waiter))));
         };
@@ -180,32 +189,28 @@ impl Connection {
         self: &Arc<Self>,
         request: &FastRequest<'_>,
     ) -> Option<FramedCall> {
-        let FastRequest { message, repeatable, now, timeout_ms, waker, .. } = *request;
+        let FastRequest { message, repeatable, begun, timeout_ms, waker, .. } = *request;
         let size_hint = message.size_hint();
         if size_hint > SMALL_BYTES_MAX {
             return None;
         }
+        let now = clock::instant(begun);
         let (deadline, waiter) = (now.plus_ms(timeout_ms), Waiter::Task(waker.clone()));
         let position = first_position(repeatable);
         let registration = self.calls.lock().register(now, deadline, waiter, position).ok()?;
         let id = registration.id;
         let header = request_header(id, now, timeout_ms);
-        let call = FramedCall { connection: Arc::clone(self), id, is_done: false };
-        let position = self.writer.append(header, size_hint, |out| message.encode(out))?;
+        let sender = (registration.is_alone, begun);
+        let encode = |out: &mut Writer<'_>| message.encode(out);
+        let Some(position) = self.writer.append_gathered(header, size_hint, encode, sender) else {
+            self.calls.lock().take_back(id);
+            return None;
+        };
         if !repeatable {
             self.calls.lock().note_position(id, position);
         }
-        match registration.flush() {
-            Flush::Now => self.writer.flush(),
-            Flush::Soon | Flush::Later => self.writer.flush_soon(),
-        }
         self.note_deadline(&registration);
-        Some(call)
-    }
-
-    /// Whether few of the requests in flight are unsent.
-    fn is_gathering(&self) -> bool {
-        self.writer.unsent() * GATHERED_SHARE < self.calls.lock().waiting()
+        Some(FramedCall { connection: Arc::clone(self), id, is_done: false })
     }
 
     /// How many calls wait, are complete, and are abandoned, and how many bytes are queued.
@@ -314,13 +319,6 @@ impl Connection {
         let mut due = Vec::new();
         self.calls.lock().close(accepted, |id| self.writer.is_unsent(id), &mut due);
         notify_all(&mut due);
-    }
-}
-
-impl Registration {
-    /// When the request is flushed: at once if no other call waits, because then nothing would join it.
-    fn flush(&self) -> Flush {
-        if self.is_alone { Flush::Now } else { Flush::Soon }
     }
 }
 

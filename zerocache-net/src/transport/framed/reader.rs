@@ -72,6 +72,8 @@ pub struct FrameReader {
     space: usize,
     /// The frame that [`next`](Self::next) returned last, still in the buffer.
     current: Option<Frame>,
+    /// The bytes of frames in the buffer, the current one included, that [`peek`](Self::peek) has returned.
+    peeked: usize,
     partial: BTreeMap<(Opcode, u32), PartialMessage>,
     delays: DelayEstimator,
     message_bytes_max: usize,
@@ -108,6 +110,7 @@ impl FrameReader {
             buffer: BytesMut::new(),
             space: SPACE_BYTES_MIN,
             current: None,
+            peeked: 0,
             partial: BTreeMap::new(),
             delays: DelayEstimator::default(),
             message_bytes_max,
@@ -197,9 +200,24 @@ impl FrameReader {
     /// Takes the message out of the buffer that [`next`](Self::next) has just returned, without a copy.
     pub fn take(&mut self) -> Bytes {
         let Some(frame) = self.current.take() else { return Bytes::new() };
+        self.peeked = self.peeked.saturating_sub(frame.end);
         let mut message = self.buffer.split_to(frame.end);
         message.advance(frame.payload_from);
         message.freeze()
+    }
+
+    /// Returns the payload of the first frame behind the current one that this has not returned yet. None when it is
+    /// incomplete. Changes nothing about what [`next`](Self::next) returns.
+    pub fn peek(&mut self) -> Option<&[u8]> {
+        let from = self.peeked.max(self.current.map_or(0, |frame| frame.end));
+        let frame = Frame::parse(self.buffer.get(from..)?).ok()??;
+        self.peeked = from + frame.end;
+        Some(&self.buffer[from + frame.payload_from..self.peeked])
+    }
+
+    /// Lets [`peek`](Self::peek) begin again behind the current frame.
+    pub fn peek_again(&mut self) {
+        self.peeked = 0;
     }
 
     fn payload(&self) -> &[u8] {
@@ -209,6 +227,7 @@ impl FrameReader {
     fn finish_frame(&mut self) {
         if let Some(frame) = self.current.take() {
             self.buffer.advance(frame.end);
+            self.peeked = self.peeked.saturating_sub(frame.end);
         }
     }
 

@@ -1,10 +1,9 @@
 //! Requests and their results, as a connection takes and returns them.
 
-use std::{fmt, net::SocketAddr, task::Waker};
+use std::{fmt, net::SocketAddr, task::Waker, time::Duration};
 
 use zerocache_core::{
     call::CallFailure,
-    time::Instant,
     version::Incarnation,
     wire::{RequestMessage, Response},
 };
@@ -32,8 +31,8 @@ pub struct FastRequest<'a> {
     pub message: &'a dyn Encode,
     /// Whether the request may be sent again although it may have arrived, as a read may.
     pub repeatable: bool,
-    /// The present.
-    pub now: Instant,
+    /// When its caller began, as [`elapsed`](crate::clock::elapsed) gives it: a few microseconds ago at most.
+    pub begun: Duration,
     /// How long to wait for the response, in milliseconds.
     pub timeout_ms: u64,
     /// Woken when the call completes, unless a later poll names another waker.

@@ -6,7 +6,9 @@
 //! Invariants: exactly one writer holds the stream at a time, and nobody holds the lock while writing; the
 //! frames of one message leave in order; a closed writer accepts nothing.
 
-// The same file also when a test includes this one.
+// The same files also when a test includes this one.
+#[path = "writer/gathering.rs"]
+mod gathering;
 #[path = "writer/state.rs"]
 mod state;
 
@@ -15,13 +17,17 @@ use std::{
     future::{Future, poll_fn},
     sync::{Arc, atomic::AtomicUsize},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use zerocache_core::wire::{Writer, frame::Header};
 
-use self::state::{WriteJob, WriteOutcome, write_all};
+use self::{
+    gathering::Gathering,
+    state::{WriteJob, WriteOutcome, write_all},
+};
 use super::sync::Mutex;
 
 /// With more queued bytes than this, senders that can wait should wait.
@@ -29,6 +35,10 @@ const QUEUED_BYTES_MAX: usize = 4 << 20;
 
 /// A message whose size hint exceeds this is sent in chunks.
 pub(super) const SMALL_BYTES_MAX: usize = 48 << 10;
+
+/// A request waits at most this time for others while senders run: a write costs a tenth of that, and in this
+/// time some 50 callers send.
+pub(super) const GATHERING_MAX: Duration = Duration::from_micros(100);
 
 /// A stream to write to.
 pub type BoxedWrite = Box<dyn AsyncWrite + Send + Unpin>;
@@ -77,6 +87,12 @@ struct WriteState {
     /// The number of small messages that wait for the next write.
     unsent: usize,
     flush_wanted: bool,
+    /// Senders leave their requests to the flusher, which is about to write.
+    gathering: Option<Gathering>,
+    /// The next sender writes at once, if no gathering has begun by then.
+    is_next_prompt: bool,
+    /// How many of the next gatherings reckon with other tasks that compute.
+    cautious: u8,
     /// The stream did not accept everything, and wakes the flusher when it does.
     is_blocked: bool,
     is_closed: bool,
@@ -131,6 +147,9 @@ impl FrameWriter {
             accepted: 0,
             unsent: 0,
             flush_wanted: false,
+            gathering: None,
+            is_next_prompt: false,
+            cautious: 0,
             is_blocked: false,
             is_closed: false,
             flusher: None,
@@ -221,15 +240,7 @@ impl FrameWriter {
 
     /// Asks the flusher to write, after the senders that are about to send.
     pub fn flush_soon(&self) {
-        let waker = {
-            let mut state = self.state.lock();
-            // A writer that holds the stream finds what was appended.
-            if state.flush_wanted || state.is_blocked || state.stream.is_none() {
-                return;
-            }
-            state.flush_wanted = true;
-            state.flusher.clone()
-        };
+        let waker = self.state.lock().want_flush();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -238,7 +249,13 @@ impl FrameWriter {
     /// Writes the queue as far as the stream accepts it, unless somebody else is writing. What others send
     /// meanwhile is left to the flusher, so that it gathers.
     pub fn flush(&self) {
-        let Some(job) = self.state.lock().begin() else { return };
+        let job = self.state.lock().begin();
+        if let Some(job) = job {
+            self.write(job);
+        }
+    }
+
+    fn write(&self, job: WriteJob) {
         let WriteJob { mut stream, buffer, mut written, waker } = job;
         let before = written;
         let outcome = write_all(&mut stream, &buffer, &mut written, &waker);
@@ -252,9 +269,8 @@ impl FrameWriter {
                 state.stream = Some(stream);
                 state.reuse(buffer);
                 let mut wake = state.take_waiting();
-                if state.queued() > 0 && !state.flush_wanted {
-                    state.flush_wanted = true;
-                    wake.extend(state.flusher.clone());
+                if state.queued() > 0 {
+                    wake.extend(state.want_flush());
                 }
                 wake
             }

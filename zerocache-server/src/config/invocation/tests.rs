@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::super::{Compat, Interface, LogFormat, TlsMode};
+use super::super::{Compat, EvictionPolicy, Interface, LogFormat, TlsMode};
 use super::*;
 
 fn parse(flags: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, EarlyExit> {
@@ -61,6 +61,7 @@ fn every_flag_has_a_variable() {
             ("ZEROCACHE_DNS", "nodes.example:6789"),
             ("ZEROCACHE_MDNS_INTERFACE", "lo"),
             ("ZEROCACHE_MAX_ENTRIES", "1000"),
+            ("ZEROCACHE_EVICTION", "lru"),
             ("ZEROCACHE_MAX_BYTES", "64MiB"),
             ("ZEROCACHE_MAX_KEY_BYTES", "2KiB"),
             ("ZEROCACHE_MAX_VALUE_BYTES", "1m"),
@@ -82,6 +83,7 @@ fn every_flag_has_a_variable() {
     assert_eq!(config.dns[0].to_string(), "nodes.example:6789");
     assert_eq!(config.mdns_interface, Some(Interface::Name("lo".into())));
     assert_eq!(config.max_entries, Some(1000));
+    assert_eq!(config.eviction, EvictionPolicy::Lru);
     assert_eq!((config.max_bytes, config.max_value_bytes), (64 << 20, Some(1 << 20)));
     assert_eq!((config.max_key_bytes, config.max_connections), (2048, 50));
     assert_eq!(config.drain, Duration::from_millis(250));
@@ -198,6 +200,7 @@ fn usage_error_is_one_line_that_names_the_setting() {
         ("--mdns-interface", "not an interface"),
         ("--max-entries", "0"),
         ("--max-entries", "many"),
+        ("--eviction", "fifo"),
         ("--max-key-bytes", "1g"),
         ("--max-value-bytes", "999t"),
         ("--max-connections", "0"),

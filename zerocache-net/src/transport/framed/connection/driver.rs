@@ -42,16 +42,9 @@ const SILENT_MS_MAX: u64 = 3_000;
 /// Buffers are released after this time without traffic, in milliseconds.
 const QUIET_MS: u64 = 1_000;
 
-/// After this many reads with several responses each, queued requests are written even if more can be read.
-const READS_MAX: usize = 8;
-
 /// After this many reads the writer is polled even if more can be read. It is less than a task may do in
 /// one poll, after which the stream would accept nothing.
 const READS_UNPOLLED_MAX: usize = 32;
-
-/// How often in a row writing is deferred while requests are gathering: the responses to the others let more
-/// callers send. Without it small batches stay small.
-const DEFERRALS_MAX: usize = 2;
 
 /// Drives a connection until the other side or an error ends it, or nobody uses it.
 pub(in crate::transport) async fn drive(
@@ -79,9 +72,6 @@ async fn run(connection: &Connection, mut read: BoxedRead, mut reader: FrameRead
     let mut due = Vec::new();
     let mut timer = pin!(sleep(Duration::ZERO));
     let mut armed = Instant::default();
-    // Reads with several responses, whose callers may send again, since the last write.
-    let mut reads = 0;
-    let mut deferrals = 0;
     // Reads since the writer was polled.
     let mut unpolled = 0;
     loop {
@@ -89,14 +79,14 @@ async fn run(connection: &Connection, mut read: BoxedRead, mut reader: FrameRead
         if let Err(error) = take_responses(&mut reader, now, &mut batch) {
             return tracing::debug!(%error, "invalid frame from node");
         }
-        let responses = batch.len();
-        if responses > 0 {
+        if !batch.is_empty() {
             connection.complete(&mut batch, &mut due);
+            let is_gathering = connection.writer.expect(due.len(), clock::elapsed());
             notify_all(&mut due);
-        }
-        if responses > 1 {
-            reads += 1;
-            tokio::task::yield_now().await;
+            if is_gathering {
+                run_others().await;
+                connection.writer.end_gathering(clock::elapsed());
+            }
         }
         if traffic.must_close(connection, now, &mut reader) {
             return;
@@ -111,7 +101,7 @@ async fn run(connection: &Connection, mut read: BoxedRead, mut reader: FrameRead
             armed = check_at;
             timer.set(sleep(check_at.since(now)));
         }
-        let may_read = reads < READS_MAX && unpolled < READS_UNPOLLED_MAX;
+        let may_read = unpolled < READS_UNPOLLED_MAX;
         match next_event(connection, &mut read, &mut reader, timer.as_mut(), may_read).await {
             Event::Read(0) => return,
             Event::Read(_) => {
@@ -123,23 +113,32 @@ async fn run(connection: &Connection, mut read: BoxedRead, mut reader: FrameRead
                 connection.sweep(clock::mono());
             }
             Event::Flush => {
-                if deferrals < DEFERRALS_MAX && connection.is_gathering() {
-                    deferrals += 1;
-                    tokio::task::yield_now().await;
-                    connection.writer.flush_soon();
-                    continue;
+                if connection.writer.expect_others(clock::elapsed()) {
+                    run_others().await;
+                    connection.writer.end_gathering(clock::elapsed());
+                } else {
+                    connection.writer.flush();
                 }
-                // Callers that are about to send run first.
-                if reads == 0 {
-                    tokio::task::yield_now().await;
-                }
-                (reads, deferrals) = (0, 0);
-                connection.writer.flush();
             }
             Event::Rearm => {}
             Event::Closed => return,
         }
     }
+}
+
+/// Lets the tasks run that are ready now: goes to the end of the runtime's queue. Unlike
+/// [`yield_now`](tokio::task::yield_now) it does not wait until the queue is empty, nor does a wake-up from one
+/// of these tasks bring it forward.
+async fn run_others() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 enum Event {

@@ -98,14 +98,14 @@ async fn fast(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Option<
     let (key, value) = (number.to_string(), value(number, ask.value_bytes.unwrap_or(0)));
     let message = FastMessage { key: key.as_bytes(), value: ask.value_bytes.map(|_| &value[..]) };
     poll_fn(|context| {
-        let (now, waker) = (clock::mono(), context.waker());
+        let (begun, waker) = (clock::elapsed(), context.waker());
         let timeout_ms = ask.timeout_ms;
         Poll::Ready(connection.send_now(&FastRequest {
             node,
             address,
             message: &message,
             repeatable: ask.value_bytes.is_none(),
-            now,
+            begun,
             timeout_ms,
             waker,
         }))

@@ -274,6 +274,90 @@ fn silent_stream_with_overdue_calls_is_closed() {
     });
 }
 
+/// Starts `count` callers that read once and then `after`, and answers the first request of each with one
+/// write.
+async fn answered_together<F: Future<Output = ()> + Send + 'static>(
+    count: usize,
+    after: impl Fn(usize, Arc<Connection>) -> F,
+) -> (Arc<Connection>, Frames) {
+    let (connection, stream) = connected(1 << 20);
+    let mut frames = Frames { stream, read: Vec::new() };
+    let mut ids = Vec::new();
+    for number in 0..count {
+        let first = call(&connection, Request::Ping).unwrap();
+        let after = after(number, Arc::clone(&connection));
+        tokio::spawn(async move {
+            let _response = first.await;
+            after.await;
+        });
+        ids.push(frames.next().await.0.id);
+    }
+    // They wait for their responses.
+    tokio::task::yield_now().await;
+    let found = Response::NotFound { warming: true, known: 0 }.encode();
+    let responses = ids.iter().flat_map(|id| in_frames(Opcode::Response, *id, &found, 60_000, 0));
+    let all: Vec<u8> = responses.flatten().collect();
+    frames.stream.write_all(&all).await.unwrap();
+    (connection, frames)
+}
+
+#[test]
+fn callers_answered_together_send_together() {
+    run(async {
+        const CALLERS: usize = 20;
+        let (_connection, mut frames) = answered_together(CALLERS, |_, connection| async move {
+            let second = call(&connection, Request::Ping).unwrap();
+            let _response = second.await;
+        })
+        .await;
+        let mut chunk = Vec::with_capacity(1 << 16);
+        frames.stream.read_buf(&mut chunk).await.unwrap();
+        assert_eq!(super::frames(&chunk).len(), CALLERS);
+    });
+}
+
+#[test]
+fn request_of_the_only_caller_that_goes_on_is_sent() {
+    run(async {
+        let (_connection, mut frames) = answered_together(5, |number, connection| async move {
+            if number == 2 {
+                let second = call(&connection, Request::Get { key: key() }).unwrap();
+                let _response = second.await;
+            }
+        })
+        .await;
+        assert_eq!(frames.next().await.0.opcode, Opcode::Request);
+    });
+}
+
+#[test]
+fn abandoned_request_of_a_gathering_is_cancelled() {
+    run(async {
+        let (connection, mut frames) = answered_together(5, |number, connection| async move {
+            let second = call(&connection, Request::Get { key: key() }).unwrap();
+            if number != 2 {
+                // Its caller goes away before anything was written.
+                return drop(second);
+            }
+            let _response = second.await;
+        })
+        .await;
+        let mut seen = Vec::new();
+        for _ in 0..9 {
+            let (header, _) = frames.next().await;
+            seen.push(header.opcode);
+            if header.opcode == Opcode::Request {
+                frames.respond(header.id, &response(1, 10)).await;
+            }
+        }
+        let requests = seen.iter().filter(|opcode| **opcode == Opcode::Request);
+        assert_eq!(requests.count(), 5);
+        while connection.census().0 != [0; 3] {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
 #[test]
 fn many_calls_are_sent_with_one_write() {
     run(async {

@@ -2,6 +2,7 @@
 
 mod batching;
 mod connection;
+mod gathering;
 pub(in crate::transport) mod model;
 mod reader;
 mod schedules;

@@ -162,3 +162,35 @@ fn memory_is_reserved_and_released() {
     receive(&mut reader, &part(1, false, &[1])).unwrap();
     assert_eq!(held.load(Ordering::Relaxed), 0);
 }
+
+#[test]
+fn frames_ahead_are_seen_once_and_stay_for_next() {
+    let mut reader = FrameReader::new(1_000, Arc::new(UnlimitedMemory));
+    let parts: Vec<_> = (1..=5).map(|id| part(id, false, &[id as u8; 10])).collect();
+    let seen = |reader: &mut FrameReader| reader.peek().map(|payload| payload[0]);
+    assert_eq!(seen(&mut reader), None);
+    reader.extend(&parts[0]);
+    reader.extend(&parts[1]);
+    reader.extend(&parts[2][..12]);
+    assert_eq!([(); 3].map(|()| seen(&mut reader)), [Some(1), Some(2), None]);
+    let next = |reader: &mut FrameReader, is_taken: bool| {
+        let id = reader.next(NOW).unwrap().map(|(header, ..)| header.id);
+        if let Some(id) = id.filter(|_| is_taken) {
+            assert_eq!(reader.take(), [id as u8; 10][..]);
+        }
+        id
+    };
+    assert_eq!(next(&mut reader, true), Some(1));
+    reader.extend(&parts[2][12..]);
+    assert_eq!(seen(&mut reader), Some(3));
+    assert_eq!(next(&mut reader, false), Some(2));
+    assert_eq!(seen(&mut reader), None);
+    assert_eq!(next(&mut reader, false), Some(3));
+    reader.extend(&parts[3]);
+    reader.extend(&parts[4]);
+    assert_eq!(seen(&mut reader), Some(4));
+    reader.peek_again();
+    assert_eq!([(); 3].map(|()| seen(&mut reader)), [Some(4), Some(5), None]);
+    assert_eq!([(); 3].map(|()| next(&mut reader, true)), [Some(4), Some(5), None]);
+    assert_eq!(seen(&mut reader), None);
+}

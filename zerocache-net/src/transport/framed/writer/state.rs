@@ -71,6 +71,20 @@ impl WriteState {
         self.queued() >= QUEUED_BYTES_MAX
     }
 
+    /// Makes the flusher write. Returns its waker if it must be woken for that.
+    pub(super) fn want_flush(&mut self) -> Option<Waker> {
+        // A writer that holds the stream finds what was appended, and the flusher that ends a gathering.
+        let is_noticed = self.flush_wanted
+            || self.gathering.is_some()
+            || self.is_blocked
+            || self.stream.is_none();
+        if is_noticed {
+            return None;
+        }
+        self.flush_wanted = true;
+        self.flusher.clone()
+    }
+
     /// Takes the stream and what to write, if neither is missing.
     pub(super) fn begin(&mut self) -> Option<WriteJob> {
         self.flush_wanted = false;

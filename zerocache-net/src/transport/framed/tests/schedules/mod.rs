@@ -13,6 +13,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use shuttle::{
@@ -26,7 +27,7 @@ use zerocache_core::wire::{Writer, frame::HEADER_BYTES};
 
 use self::{
     sync::Mutex,
-    writer::{Encode, Flush, FrameWriter, SMALL_BYTES_MAX, Withdrawal},
+    writer::{Encode, Flush, FrameWriter, GATHERING_MAX, SMALL_BYTES_MAX, Withdrawal},
 };
 use super::header;
 
@@ -229,4 +230,49 @@ fn withdrawal_under_two_locks_is_found_to_cut_a_message() {
     fails(|| {
         withdrawal(|writer| writer.is_unsent(7) && writer.withdraw(7) != Withdrawal::Nothing);
     });
+}
+
+/// A driver gathers the requests of two threads, of which one sends more than is expected of it. All arrive,
+/// without another flusher. `ends` is whether the driver ends the gathering.
+fn gathering(ends: bool) {
+    let pipe = Pipe::new(0);
+    let writer = Arc::new(FrameWriter::new(Box::new(pipe.clone())));
+    assert!(writer.expect(2, Duration::ZERO));
+    let senders = [0, 1].map(|sender: u8| {
+        let writer = Arc::clone(&writer);
+        spawn(move || {
+            for n in 0..=sender {
+                let message = Bytes(vec![b'A' + 2 * sender + n; 5]);
+                let at = GATHERING_MAX / 4 * u32::from(n);
+                let sent = writer.send_gathered(header(1), &message, (false, at));
+                assert!(sent.is_some(), "the writer is open");
+            }
+        })
+    });
+    let peer = pipe.clone();
+    let peer = spawn(move || peer.make_room(1_000));
+    yield_now();
+    if ends {
+        writer.end_gathering(Duration::ZERO);
+    }
+    let flusher = flusher(&writer);
+    senders.into_iter().for_each(|sender| sender.join().expect("no panic"));
+    peer.join().expect("no panic");
+    wait_until(|| writer.is_flushed());
+    let accepted = pipe.accepted();
+    for letter in [b'A', b'C', b'D'] {
+        assert!(position(&accepted, &[letter; 5]).is_some(), "arrives");
+    }
+    writer.close();
+    flusher.join().expect("no panic");
+}
+
+#[test]
+fn gathered_requests_arrive() {
+    holds(|| gathering(true));
+}
+
+#[test]
+fn gathering_that_does_not_end_is_found_to_keep_requests() {
+    fails(|| gathering(false));
 }
