@@ -7,7 +7,7 @@
 ```no_run
 use zerocache_client::{ZerocacheClient, zerocache};
 
-#[zerocache("london", 42)]
+#[zerocache(ttl = 42)]
 async fn price(product: u64) -> Result<u64, std::io::Error> {
     // A slow query; its result is shared by every process in every region for 42 seconds.
     Ok(product * 100)
@@ -16,7 +16,7 @@ async fn price(product: u64) -> Result<u64, std::io::Error> {
 # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 let cents = price(7).await?;
 
-let cache = ZerocacheClient::get_instance("london");
+let cache = ZerocacheClient::from_env();
 cache.put("greeting", "hello", 60).await?;
 # Ok(())
 # }
@@ -30,7 +30,7 @@ cache.put("greeting", "hello", 60).await?;
 //! - [`report`]: reports of single operations. [`stats`]: counters.
 //! - [`error`]: reasons of errors. [`codec`]: bytes of typed values.
 //!
-//! Clients find nodes by mDNS, and by the variables `ZEROCACHE_SEED` and `ZEROCACHE_DNS`. A memoized call
+//! The variable `ZEROCACHE_REGION` names the region of the process. Clients find nodes by mDNS, and by the variables `ZEROCACHE_SEED` and `ZEROCACHE_DNS`. A memoized call
 //! never fails because of the cache: without a reachable node the function computes its value.
 //!
 //! # Features
@@ -43,6 +43,7 @@ cache.put("greeting", "hello", 60).await?;
 //! | `lz4` | values are stored uncompressed, and compressed values of other clients count as unreadable |
 //! | `macros` | there is no `#[zerocache]`; [`get_or_compute`](ZerocacheClient::get_or_compute) memoizes |
 //! | `mdns` | nodes are found by seeds and DNS only |
+//! | `messagepack` | values that bincode does not read back are not stored, and those of other clients count as unreadable |
 //! | `tls` | there is no encryption: tokens, secrets and certificates are refused, unless TLS is said to be off |
 //! | `metrics` | nothing is published through the `metrics` facade; [`stats`] are counted all the same |
 

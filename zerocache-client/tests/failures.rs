@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
-use support::{bounded, client, dead, other};
+use support::{bounded, builder, client, dead, other};
 use zerocache_client::{
-    Error, ErrorKind, Value, ZerocacheClient, memo::Cacheable, report::CallWrite, zerocache,
+    Error, ErrorKind, Value, ZerocacheClient, codec::Codec, memo::Cacheable, report::CallWrite,
+    zerocache,
 };
 use zerocache_core::limits::Limits;
 
@@ -146,6 +147,11 @@ async fn value_whose_serialize_fails_is_returned_and_not_stored() {
     .await;
 }
 
+/// A client that writes bincode alone, and has counts of its own.
+fn in_bincode() -> ZerocacheClient {
+    builder("london").codec(Codec::Bincode).build().expect("the configuration is allowed")
+}
+
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Untagged {
@@ -160,7 +166,7 @@ async fn unreadable(cache: &ZerocacheClient) -> Untagged {
 #[tokio::test]
 async fn value_that_does_not_read_back_is_not_stored() {
     bounded(async {
-        let cache = other("unreadable");
+        let cache = in_bincode();
         for _ in 0..2 {
             assert_eq!(unreadable(&cache).await, Untagged::Number(7));
         }
@@ -201,7 +207,7 @@ async fn account(cache: &ZerocacheClient) -> Account {
 #[tokio::test]
 async fn value_with_an_omitted_field_does_not_decode_as_another_one() {
     bounded(async {
-        let cache = other("left out");
+        let cache = in_bincode();
         // Of this one nothing is left out; it is kept.
         for _ in 0..2 {
             assert_eq!(page(&cache, Some(1)).await.note, Some(1));
@@ -244,7 +250,7 @@ async fn numbers(cache: &ZerocacheClient, count: u64) -> Vec<Untagged> {
 #[tokio::test]
 async fn each_value_is_checked_whatever_others_of_its_type_are() {
     bounded(async {
-        let cache = other("after harmless ones");
+        let cache = in_bincode();
         let some = Some(Results { cursor: 0, items: vec![1, 7], total: 9 });
         for _ in 0..2 {
             assert_eq!(results(&cache, None).await, None);
@@ -269,7 +275,7 @@ async fn no_account(cache: &ZerocacheClient) -> Result<u8, Account> {
 #[tokio::test]
 async fn error_with_an_unwritten_field_is_not_stored() {
     bounded(async {
-        let cache = other("error left out");
+        let cache = in_bincode();
         for _ in 0..2 {
             assert_eq!(no_account(&cache).await.map_err(|account| account.secret), Err(7));
         }
@@ -296,7 +302,7 @@ async fn denied(cache: &ZerocacheClient) -> Result<u8, Denied> {
 #[tokio::test]
 async fn error_after_a_skipped_variant_does_not_decode_as_another() {
     bounded(async {
-        let cache = other("denied");
+        let cache = in_bincode();
         for _ in 0..2 {
             assert_eq!(denied(&cache).await, Err(Denied::Forbidden));
         }
@@ -320,7 +326,7 @@ impl From<u64> for Untagged {
 #[tokio::test]
 async fn each_type_of_a_generic_function_is_read_back() {
     bounded(async {
-        let cache = other("generic");
+        let cache = in_bincode();
         assert_eq!(generic::<u64>(&cache, 7).await, 7);
         for _ in 0..2 {
             assert_eq!(generic::<Untagged>(&cache, 7).await, Untagged::Number(7));

@@ -22,7 +22,7 @@ enum Untagged {
     Number(u64),
 }
 
-#[zerocache(cache, 60, skip(cache))]
+#[zerocache(cache, 60, skip(cache), codec = bincode)]
 async fn unreadable(cache: &ZerocacheClient) -> Untagged {
     Untagged::Number(7)
 }
@@ -33,7 +33,7 @@ struct Sparse {
     first: Option<u8>,
 }
 
-#[zerocache(cache, 60, skip(cache))]
+#[zerocache(cache, 60, skip(cache), codec = bincode)]
 async fn unwritable(cache: &ZerocacheClient, first: Option<u8>) -> Sparse {
     Sparse { first }
 }

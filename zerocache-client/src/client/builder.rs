@@ -13,7 +13,7 @@ use super::{
     config::{Config, ConfigSource, invalid, is_test, parse_hedge_share},
     instances, millis,
 };
-use crate::Error;
+use crate::{Error, codec::Codec};
 
 /// Configures a client; from [`ZerocacheClient::builder`]. It does not read the environment.
 #[derive(Clone, Debug)]
@@ -36,7 +36,12 @@ impl ClientBuilder {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Error> {
         let config = Config::from_variables(region, false, |name| Ok(variable(name)))?;
-        Ok(Self { config, error: None, has_discovery: true })
+        Ok(Self::from_config(config, true))
+    }
+
+    /// `has_discovery`: the settings say how nodes are found, or that the client is offline.
+    pub(super) const fn from_config(config: Config, has_discovery: bool) -> Self {
+        Self { config, error: None, has_discovery }
     }
 
     /// The cluster whose nodes are used; default `zerocache`.
@@ -134,6 +139,14 @@ impl ClientBuilder {
     /// Compression takes about a millisecond for some hundred KiB, on the thread that polls the write.
     pub fn compress_above(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.config.compress_above = bytes.into();
+        self
+    }
+
+    /// The codec in which typed values are written: those of memoized functions, and of
+    /// [`Value`](crate::Value); default [`Codec::Auto`]. A function's attribute can name another one. Values of
+    /// all codecs are read, whatever the setting is.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.config.codec = codec;
         self
     }
 

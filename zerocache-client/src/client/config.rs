@@ -21,6 +21,7 @@ use zerocache_net::{
 use super::{ClientBuilder, credentials};
 use crate::{
     Error,
+    codec::Codec,
     near::{Near, NearSettings, shared},
 };
 
@@ -78,6 +79,8 @@ pub(super) struct Config {
     pub(super) near: NearSettings,
     /// The size in bytes above which values are compressed; `None` for never.
     pub(super) compress_above: Option<usize>,
+    /// The codec in which typed values are written.
+    pub(super) codec: Codec,
     /// The part of the reads that may be hedged; `None` for none.
     pub(super) hedge: Option<HedgeShare>,
     /// What the client proves itself by, and whom it trusts.
@@ -99,6 +102,7 @@ impl Config {
             offline: false,
             near: NearSettings::default(),
             compress_above: cfg!(feature = "lz4").then_some(COMPRESS_ABOVE_DEFAULT),
+            codec: Codec::default(),
             hedge: None,
             security: SecurityConfig::default(),
         }
@@ -121,15 +125,20 @@ impl Config {
         }
     }
 
-    /// Reads the variables of this process.
+    /// Reads the variables of this process; a test uses no network by default.
     pub(super) fn from_env(region: &str) -> Result<Self, Error> {
+        Self::from_process(region, is_test())
+    }
+
+    /// Reads the variables of this process.
+    pub(super) fn from_process(region: &str, is_test: bool) -> Result<Self, Error> {
         static WARNED: Once = Once::new();
         WARNED.call_once(|| {
             for warning in env_vars::unknown_warnings(std::env::vars_os()) {
                 tracing::warn!("{warning}");
             }
         });
-        Self::from_variables(region, is_test(), |name| match std::env::var(name) {
+        Self::from_variables(region, is_test, |name| match std::env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(std::env::VarError::NotPresent) => Ok(None),
             Err(error) => Err(invalid(name, &error)),
@@ -190,6 +199,9 @@ impl Config {
                     Some(usize::try_from(bytes).unwrap_or(usize::MAX))
                 }
             };
+        }
+        if let Some(codec) = set("ZEROCACHE_CODEC")? {
+            config.codec = parse("ZEROCACHE_CODEC", &codec)?;
         }
         if let Some(share) = set("ZEROCACHE_HEDGE")?.filter(|share| share != "off") {
             config.hedge = Some(parse_hedge_share("ZEROCACHE_HEDGE", &share)?);
@@ -431,7 +443,8 @@ mod tests {
     #[test]
     fn documentation_lists_every_setting_and_no_other() {
         let table = documented();
-        let read = std::cell::RefCell::new(Vec::new());
+        // environment.rs reads the region, before all others.
+        let read = std::cell::RefCell::new(vec!["`ZEROCACHE_REGION`".to_owned()]);
         let variable = |name: &str| {
             read.borrow_mut().push(format!("`{name}`"));
             Ok(None)

@@ -18,6 +18,7 @@ use super::{
     sharing::Sharing,
 };
 use crate::{
+    codec::Codec,
     counters::{MemoCounters, MemoStats, Striped},
     near::{Near, NearEntry, NearStats},
 };
@@ -25,6 +26,8 @@ use crate::{
 /// The part of a client that a call may hold on to without keeping the client alive.
 pub(crate) struct LocalState {
     pub(crate) namespace: String,
+    /// The codec in which typed values are written.
+    pub(super) codec: Codec,
     pub(crate) memo: MemoCounters,
     /// None where the near cache is switched off.
     pub(crate) near: Option<NearUse>,
@@ -64,6 +67,7 @@ impl LocalState {
         };
         let local = Arc::new(Self {
             namespace: config.namespace.clone(),
+            codec: config.codec,
             memo: MemoCounters::new(config.flight_group(apart)),
             near: config.near(apart).map(near_use),
         });
@@ -81,7 +85,8 @@ impl LocalState {
 
     /// That of a client that cannot work.
     pub(super) fn broken() -> Self {
-        Self { namespace: String::new(), memo: MemoCounters::new(0), near: None }
+        let (namespace, codec) = (String::new(), Codec::default());
+        Self { namespace, codec, memo: MemoCounters::new(0), near: None }
     }
 }
 

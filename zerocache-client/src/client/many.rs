@@ -178,8 +178,8 @@ impl WriteMany {
         K: AsRef<[u8]>,
         V: codec::IntoValue,
     {
-        let fresh = ttl.into_duration();
-        let prepare = |(key, value): (K, V)| Prepared::put(key.as_ref(), value, fresh);
+        let (fresh, codec) = (ttl.into_duration(), client.codec());
+        let prepare = |(key, value): (K, V)| Prepared::put(key.as_ref(), value, fresh, codec);
         Self::prepared(client, entries.into_iter().map(prepare).collect())
     }
 

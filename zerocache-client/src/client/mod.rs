@@ -10,6 +10,7 @@ mod denials;
 mod drive;
 mod engine;
 mod entry;
+pub(crate) mod environment;
 mod fast;
 mod feed;
 mod finder;
@@ -78,7 +79,13 @@ use self::{
     life::{Inner, Life, Live},
     prepared::{Prepared, PreparedValue, WriteVersion},
 };
-use crate::{Error, codec::IntoValue, counters::MemoCounters, lifetime::Lifetime, wait};
+use crate::{
+    Error,
+    codec::{Codec, IntoValue},
+    counters::MemoCounters,
+    lifetime::Lifetime,
+    wait,
+};
 
 /// A handle to the cache, as seen from one region. Cheap to clone; usable from any thread, with or
 /// without a runtime.
@@ -332,6 +339,11 @@ impl ZerocacheClient {
 
     pub(crate) fn memo_counters(&self) -> &MemoCounters {
         &self.local_state().memo
+    }
+
+    /// The codec in which this client writes typed values.
+    pub(crate) fn codec(&self) -> Codec {
+        self.local_state().codec
     }
 
     /// What memoized calls need before any I/O.

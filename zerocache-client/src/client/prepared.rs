@@ -17,7 +17,11 @@ use super::{
     millis, valid,
     writes::{StoredValue, WriteRequest},
 };
-use crate::{Error, codec::IntoValue, lifetime::Lifetime};
+use crate::{
+    Error,
+    codec::{Codec, IntoValue},
+    lifetime::Lifetime,
+};
 
 /// What is to be written.
 pub(super) struct Prepared {
@@ -98,8 +102,13 @@ impl WriteOption {
 }
 
 impl Prepared {
-    pub(super) fn put(key: &[u8], value: impl IntoValue, fresh: Duration) -> Result<Self, Error> {
-        let (bytes, metadata) = (value.into_value()?, Metadata::default());
+    pub(super) fn put(
+        key: &[u8],
+        value: impl IntoValue,
+        fresh: Duration,
+        codec: Codec,
+    ) -> Result<Self, Error> {
+        let (bytes, metadata) = (value.into_value_as(codec)?, Metadata::default());
         let value = PreparedValue { bytes, fresh, metadata, version: WriteVersion::Accepted };
         Ok(Self { key: Bytes::copy_from_slice(key), value: Some(value) })
     }

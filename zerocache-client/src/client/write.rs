@@ -57,7 +57,7 @@ impl Write {
         value: impl codec::IntoValue,
         ttl: impl Lifetime,
     ) -> Self {
-        let prepared = Prepared::put(key, value, ttl.into_duration());
+        let prepared = Prepared::put(key, value, ttl.into_duration(), client.codec());
         Self::prepared(client, prepared)
     }
 

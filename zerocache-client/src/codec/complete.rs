@@ -1,4 +1,5 @@
-//! A serializer that records what is written, and refuses values that omit a field (`skip_serializing_if`).
+//! A serializer that records what is written. Without names it refuses values that omit a field
+//! (`skip_serializing_if`).
 //!
 //! bincode writes no names: the bytes after an omitted field would be read in its place, and may decode as another
 //! value of the type without an error.
@@ -301,6 +302,11 @@ macro_rules! fields {
             }
 
             fn skip_field(&mut self, key: &'static str) -> Result<(), P::Error> {
+                if self.transcript.is_named() {
+                    self.transcript.field(key);
+                    self.count += 1;
+                    return self.inner.skip_field(key);
+                }
                 Err(P::Error::custom(format_args!("the field `{key}` is left out of it")))
             }
 

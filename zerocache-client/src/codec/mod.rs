@@ -4,38 +4,50 @@
 //! codec tag (1) ‖ shape of the type (8) ‖ the codec's bytes
 //! ```
 //!
-//! The tag identifies the codec. The shape is a fingerprint of the type's structure: without it, bincode would
-//! decode `Old { width, height }` as `New { height, width }` without an error. Bytes with another tag or shape
-//! are refused.
+//! The tag identifies the codec: bincode, or MessagePack (feature `messagepack`). Every reader reads both,
+//! whatever it writes. The shape is a fingerprint of the type's structure: without it, bincode would decode
+//! `Old { width, height }` as `New { height, width }` without an error. Bytes with another tag or shape are
+//! refused.
 //!
-//! Each value is read back when it is encoded, and compared. A field that is only written or only read
-//! (`skip_serializing`), or a skipped variant, shifts the bytes after it, which may then decode as a wrong value.
-//! A type that inspects its input (`untagged`) never decodes. This depends on the value and everything inside of
-//! it, so each value is checked. Decoding checks nothing more.
+//! Each value is read back when it is encoded, and compared. In bincode a field that is only written or only read
+//! (`skip_serializing`), or a skipped variant, shifts the bytes after it, which may then decode as a wrong value;
+//! a type that inspects its input (`untagged`) never decodes. MessagePack has names, and reads these back; what
+//! it is asked for and was never written, or decodes with other contents, it refuses too. This depends on the value
+//! and everything inside of it, so each value is checked. Decoding checks nothing more.
 
 mod binary;
 mod borrowing;
+mod choice;
 mod complete;
+#[cfg(feature = "messagepack")]
+mod messagepack;
 mod round_trip;
 mod shape;
 mod value;
+mod writing;
 
+#[cfg(all(test, feature = "messagepack"))]
+mod named_tests;
 #[cfg(test)]
 mod tests;
 
-use std::io::sink;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use binary::TAG;
+pub use choice::Codec;
 pub use value::{IntoValue, Value};
 
+use binary::Bincode;
 use borrowing::Borrowing;
-use complete::CompleteValue;
-use round_trip::{ReadTranscript, WriteTranscript};
+#[cfg(feature = "messagepack")]
+use messagepack::MessagePack;
+use writing::Format;
+
+/// The tag of bincode. It stands in the keys of shape entries too, whatever the codec of their values is.
+pub(crate) const TAG: u8 = 0x81;
 
 /// The length of the header: the tag and the shape.
 pub(crate) const HEADER_LEN: usize = 1 + 8;
@@ -61,26 +73,26 @@ pub enum CodecError {
     Decode(String),
 }
 
-/// Encodes a value with its tag and shape, and reads it back.
+/// Encodes a value with its tag and shape, and reads it back; with the codec [`Codec::Auto`].
 ///
 /// # Errors
 ///
-/// [`CodecError::Encode`], also if the bytes do not decode as the same value, and for a type with a sequence or
-/// map whose elements take no bytes, such as `Vec<()>`.
+/// As [`encode_as`].
 pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, CodecError> {
-    let shape = shape::of::<T>();
-    if shape.weightless {
-        return Err(CodecError::Encode(WEIGHTLESS.to_owned()));
-    }
-    let mut out = Vec::with_capacity(HEADER_LEN + size_of::<T>());
-    out.push(TAG);
-    out.extend_from_slice(&shape.fingerprint.to_be_bytes());
-    let transcript = WriteTranscript::default();
-    binary::encode(&CompleteValue { value, transcript: &transcript }, &mut out)?;
-    if !is_plain::<T>() {
-        reads_back::<T>(&out[HEADER_LEN..], &transcript)?;
-    }
-    Ok(out.into())
+    encode_as(value, Codec::Auto)
+}
+
+/// Encodes a value with its tag and shape in a given codec, and reads it back.
+///
+/// # Errors
+///
+/// [`CodecError::Encode`], also if the bytes do not decode as the same value; in bincode also for a type with a
+/// sequence or map whose elements take no bytes, such as `Vec<()>`.
+pub fn encode_as<T: Serialize + DeserializeOwned>(
+    value: &T,
+    codec: Codec,
+) -> Result<Bytes, CodecError> {
+    codec.encode(value)
 }
 
 /// Returns the shape that [`encode`] writes for this type.
@@ -88,43 +100,7 @@ pub(crate) fn shape_of<T: DeserializeOwned>() -> u64 {
     shape::of::<T>().fingerprint
 }
 
-/// Returns true for types of the standard library whose values always read back as themselves: they may be large,
-/// and need no check.
-fn is_plain<T>() -> bool {
-    macro_rules! is_any {
-        ($($of:ty),*) => {{
-            let this = typeid::of::<T>();
-            false $(|| this == typeid::of::<$of>() || this == typeid::of::<Vec<$of>>())*
-        }};
-    }
-    is_any!(
-        bool, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, char,
-        String
-    )
-}
-
-/// Checks that the bytes decode as the value: reading asks for the parts that were written, in their order, and
-/// the decoded value has the same contents when it is encoded again.
-fn reads_back<T>(payload: &[u8], written: &WriteTranscript) -> Result<(), CodecError>
-where
-    T: Serialize + DeserializeOwned,
-{
-    let reading = ReadTranscript::of(written);
-    let again = binary::decode(Borrowing(PhantomData::<T>, &reading), payload);
-    let again =
-        again.map_err(|error| CodecError::Encode(format!("it would not decode: {error}")))?;
-    let transcript = WriteTranscript::default();
-    let is_same = reading.agrees()
-        && binary::encode(&CompleteValue { value: &again, transcript: &transcript }, &mut sink())
-            .is_ok()
-        && transcript.has_contents_of(written);
-    if is_same {
-        return Ok(());
-    }
-    Err(CodecError::Encode("it would decode as another value".to_owned()))
-}
-
-/// Decodes bytes that [`encode`] wrote from a value of the same shape.
+/// Decodes bytes that [`encode`] or [`encode_as`] wrote, in any codec, from a value of the same shape.
 ///
 /// # Errors
 ///
@@ -135,7 +111,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
         return Err(CodecError::Untyped);
     };
     if header[0] != TAG {
-        return Err(CodecError::Untyped);
+        return decode_named(header, payload);
     }
     let shape = shape::of::<T>();
     if header[1..] != shape.fingerprint.to_be_bytes() {
@@ -144,5 +120,23 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if shape.weightless {
         return Err(CodecError::Decode(WEIGHTLESS.to_owned()));
     }
-    binary::decode(Borrowing(PhantomData::<T>, ()), payload)
+    Bincode::decode(Borrowing(PhantomData::<T>, ()), payload)
+}
+
+/// Decodes a value in another codec than bincode.
+#[cfg(feature = "messagepack")]
+fn decode_named<T: DeserializeOwned>(header: &[u8], payload: &[u8]) -> Result<T, CodecError> {
+    if header[0] != MessagePack::TAG {
+        return Err(CodecError::Untyped);
+    }
+    if header[1..] != shape::of::<T>().fingerprint.to_be_bytes() {
+        return Err(CodecError::Shape);
+    }
+    MessagePack::decode(PhantomData::<T>, payload)
+}
+
+/// Decodes a value in another codec than bincode: this build has none.
+#[cfg(not(feature = "messagepack"))]
+fn decode_named<T>(_header: &[u8], _payload: &[u8]) -> Result<T, CodecError> {
+    Err(CodecError::Untyped)
 }

@@ -5,6 +5,9 @@
 //! must make, in order: kinds, parts, names of fields. Reading the bytes gives such a number too. The second
 //! covers the contents, regardless of the order of collections: it is the same for the decoded value when that is
 //! encoded again.
+//!
+//! A format with names needs no order, and may leave fields out (`skip_serializing_if`). There reading must not
+//! know a field that was neither written nor left out in this way: its value would be lost without a trace.
 
 #[cfg(test)]
 mod tests;
@@ -49,15 +52,33 @@ pub(super) mod kind {
 /// The transcript of writing a value.
 #[derive(Default)]
 pub struct WriteTranscript {
+    /// The format writes names.
+    is_named: bool,
     order: Cell<u64>,
     contents: Cell<u64>,
     /// The fields of the structs being written, the innermost last.
     fields: RefCell<Vec<&'static str>>,
-    /// The fields of each written struct, once.
+    /// The fields of each written struct, once; with names also those that it left out.
     structs: RefCell<Vec<(u64, Vec<&'static str>)>>,
 }
 
 impl WriteTranscript {
+    pub(super) fn new(is_named: bool) -> Self {
+        WriteTranscript { is_named, ..WriteTranscript::default() }
+    }
+
+    /// Returns true if fields may be left out.
+    pub(super) fn is_named(&self) -> bool {
+        self.is_named
+    }
+
+    /// Returns true if a struct was written that has all of these fields.
+    fn has_struct_with(&self, fields: &[&str]) -> bool {
+        let structs = self.structs.borrow();
+        fields.is_empty()
+            || structs.iter().any(|(_, written)| fields.iter().all(|name| written.contains(name)))
+    }
+
     /// Records a value without parts.
     #[inline]
     pub(super) fn leaf(&self, kind: u64, value: u64) {
@@ -143,16 +164,26 @@ pub(super) struct ReadTranscript<'a> {
     order: Cell<u64>,
     /// The number of fields requested of each struct being read, the innermost last.
     asked: RefCell<Vec<usize>>,
+    /// A struct is read that has a field which was never written.
+    is_lossy: Cell<bool>,
 }
 
 impl<'a> ReadTranscript<'a> {
     pub(super) fn of(written: &'a WriteTranscript) -> Self {
-        ReadTranscript { written, order: Cell::new(0), asked: RefCell::default() }
+        ReadTranscript {
+            written,
+            order: Cell::new(0),
+            asked: RefCell::default(),
+            is_lossy: Cell::new(false),
+        }
     }
 
     /// Returns true if the requests agree with what was written.
     pub(super) fn agrees(&self) -> bool {
-        self.order == self.written.order
+        match self.written.is_named {
+            true => !self.is_lossy.get(),
+            false => self.order == self.written.order,
+        }
     }
 }
 
@@ -165,6 +196,9 @@ impl ReadObserver for &ReadTranscript<'_> {
     }
 
     fn open(self, fields: &'static [&'static str]) -> Self::Fields {
+        if self.written.is_named && !self.written.has_struct_with(fields) {
+            self.is_lossy.set(true);
+        }
         self.note(kind::STRUCT);
         self.asked.borrow_mut().push(0);
         fields

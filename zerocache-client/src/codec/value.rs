@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{CodecError, encode};
+use super::{Codec, CodecError, encode_as};
 
 /// A value for `put`: text and bytes are stored as they are, `Value(&x)` through the codec.
 ///
@@ -17,12 +17,24 @@ use super::{CodecError, encode};
     note = "to store a typed value, write `Value(&value)`"
 )]
 pub trait IntoValue: sealed::Sealed {
-    /// Returns the bytes to store.
+    /// Returns the bytes to store; of a [`Value`] in the codec [`Codec::Auto`].
+    ///
+    /// # Errors
+    ///
+    /// As [`into_value_as`](Self::into_value_as).
+    fn into_value(self) -> Result<Bytes, CodecError>
+    where
+        Self: Sized,
+    {
+        self.into_value_as(Codec::Auto)
+    }
+
+    /// Returns the bytes to store; of a [`Value`] in the given codec.
     ///
     /// # Errors
     ///
     /// Only for [`Value`], if the value cannot be encoded.
-    fn into_value(self) -> Result<Bytes, CodecError>;
+    fn into_value_as(self, codec: Codec) -> Result<Bytes, CodecError>;
 }
 
 /// A typed value, to be stored through the codec: `put("user", Value(&user), 42)`.
@@ -40,7 +52,7 @@ macro_rules! raw {
     ($($ty:ty: $value:ident => $bytes:expr;)*) => {$(
         impl sealed::Sealed for $ty {}
         impl IntoValue for $ty {
-            fn into_value(self) -> Result<Bytes, CodecError> {
+            fn into_value_as(self, _codec: Codec) -> Result<Bytes, CodecError> {
                 let $value = self;
                 Ok($bytes)
             }
@@ -64,21 +76,21 @@ raw! {
 
 impl<const N: usize> sealed::Sealed for [u8; N] {}
 impl<const N: usize> IntoValue for [u8; N] {
-    fn into_value(self) -> Result<Bytes, CodecError> {
+    fn into_value_as(self, _codec: Codec) -> Result<Bytes, CodecError> {
         Ok(Bytes::copy_from_slice(&self))
     }
 }
 
 impl<const N: usize> sealed::Sealed for &[u8; N] {}
 impl<const N: usize> IntoValue for &[u8; N] {
-    fn into_value(self) -> Result<Bytes, CodecError> {
+    fn into_value_as(self, _codec: Codec) -> Result<Bytes, CodecError> {
         Ok(Bytes::copy_from_slice(self))
     }
 }
 
 impl<T> sealed::Sealed for Value<'_, T> {}
 impl<T: Serialize + DeserializeOwned> IntoValue for Value<'_, T> {
-    fn into_value(self) -> Result<Bytes, CodecError> {
-        encode(self.0)
+    fn into_value_as(self, codec: Codec) -> Result<Bytes, CodecError> {
+        encode_as(self.0, codec)
     }
 }

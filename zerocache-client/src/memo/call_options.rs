@@ -7,6 +7,7 @@ use super::call::Call;
 use super::options::MaybeNone;
 use super::rule::{Cacheable, OkRule};
 use crate::Ack;
+use crate::codec::Codec;
 use crate::lease::LeaseScope;
 use crate::lifetime::Lifetime;
 
@@ -63,6 +64,11 @@ impl<F: Future> Call<F> {
     /// The nodes that must have the value before it counts as stored.
     pub fn ack(self, ack: Ack) -> Self {
         self.with(|options| options.ack(ack))
+    }
+
+    /// The codec in which the value is stored, instead of the client's. A value of any codec is read.
+    pub fn codec(self, codec: Codec) -> Self {
+        self.with(|options| options.codec(codec))
     }
 
     /// The time that nodes may take to answer a read or a write, instead of the client's own bound; for the

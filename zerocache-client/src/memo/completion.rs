@@ -56,11 +56,13 @@ impl<T> Steps<'_, T> {
 
     /// Returns what is to be stored of a value, if anything.
     fn storable(&self, value: &T, counters: &MemoCounters) -> Option<Result<Storable, CodecError>> {
+        let client_codec = || self.run.map(|run| run.client.codec());
+        let codec = self.options.codec.or_else(client_codec).unwrap_or_default();
         if (self.policy.is_error)(value) {
             let more = self.options.more.as_deref();
             let rule = more?.error.as_ref().filter(|rule| rule.is_kept.holds(value))?;
             let fresh = self.with_jitter(ttl::checked(rule.lifetime, counters)?);
-            return Some((rule.encode)(value)?.and_then(|bytes| {
+            return Some((rule.encode)(value, codec)?.and_then(|bytes| {
                 let metadata = self.negative_metadata()?;
                 count(&counters.negative_stored);
                 let payload = Payload { bytes, kind: EntryKind::Error };
@@ -76,7 +78,7 @@ impl<T> Steps<'_, T> {
             Some(none) => ttl::checked(none.lifetime, counters)?,
             None => self.ttl.apply(value, counters)?,
         });
-        let encoded = (self.policy.encode)(value)?;
+        let encoded = (self.policy.encode)(value, codec)?;
         Some(encoded.and_then(|bytes| {
             let metadata = match none {
                 Some(_) => self.negative_metadata()?,

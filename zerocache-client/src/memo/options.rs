@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::ttl::TTL_MAX;
 use crate::Ack;
-use crate::codec::CodecError;
+use crate::codec::{Codec, CodecError};
 use crate::lease::LeaseScope;
 use crate::lifetime::Lifetime;
 
@@ -50,6 +50,8 @@ pub struct Options<T> {
     /// The percentage by which the lifetime is shortened at random, at most [`JITTER_MAX`].
     pub(crate) jitter: u8,
     pub(crate) ack: Option<Ack>,
+    /// The codec of stored values, instead of the client's.
+    pub(crate) codec: Option<Codec>,
     /// The time that nodes may take to answer, instead of the client's own bound.
     pub(crate) deadline: Option<Duration>,
     /// Literal tags of the attribute, which cost a call nothing.
@@ -93,7 +95,7 @@ pub(crate) struct NegativeNone<T> {
 pub struct NegativeErr<T> {
     pub(crate) is_kept: Predicate<T>,
     pub(crate) lifetime: Duration,
-    pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
+    pub(crate) encode: fn(&T, Codec) -> Option<Result<Bytes, CodecError>>,
 }
 
 /// A returned type that may be `None`: `Option`, or a `Result` of one.
@@ -140,6 +142,7 @@ impl<T> Options<T> {
             refresh_ahead_ms: 0,
             jitter: 0,
             ack: None,
+            codec: None,
             deadline: None,
             fixed_tags: &[],
             cache_if: None,
@@ -203,6 +206,13 @@ impl<T> Options<T> {
     #[must_use]
     pub fn ack(mut self, ack: Ack) -> Self {
         self.ack = Some(ack);
+        self
+    }
+
+    /// The codec of stored values.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = Some(codec);
         self
     }
 

@@ -13,6 +13,7 @@ pub use super::tag::tag;
 pub use super::target::{RegionOrClient, Target};
 pub use super::ttl::{TtlRule, duration};
 pub use crate::Ack;
+pub use crate::codec::Codec;
 pub use crate::lease::LeaseScope;
 
 /// Returns the client of the current scope, which replaces that of the attribute's region.

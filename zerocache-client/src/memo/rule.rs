@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::options::{NegativeErr, Predicate};
 use super::ttl::TtlRule;
-use crate::codec::{self, CodecError};
+use crate::codec::{self, Codec, CodecError};
 use crate::lifetime::Lifetime;
 
 /// A value that can be cached: `Serialize` and `DeserializeOwned`.
@@ -41,7 +41,7 @@ pub struct Policy<T> {
     /// Returns true for an `Err`.
     pub(crate) is_error: fn(&T) -> bool,
     /// Returns the bytes to store; `None` for a value that is not cached.
-    pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
+    pub(crate) encode: fn(&T, Codec) -> Option<Result<Bytes, CodecError>>,
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
     /// Returns the shape of the cached value.
     shape: fn() -> u64,
@@ -50,8 +50,8 @@ pub struct Policy<T> {
 }
 
 impl<T> Policy<T> {
-    /// Returns the codec and the shapes of values and of stored errors. Functions with the same shape read
-    /// each other's values.
+    /// Returns the shapes of values and of stored errors, after the tag of bincode, which stands for all codecs.
+    /// Functions with the same shape read each other's values.
     pub(crate) fn shape(&self) -> [u8; SHAPE_LEN] {
         let mut shape = [codec::TAG; SHAPE_LEN];
         shape[1..9].copy_from_slice(&(self.shape)().to_be_bytes());
@@ -166,7 +166,7 @@ impl<V, E> OkRule<V, E> {
     {
         Policy {
             is_error: Result::is_err,
-            encode: |value| value.as_ref().ok().map(codec::encode),
+            encode: |value, codec| Some(codec::encode_as(value.as_ref().ok()?, codec)),
             decode: |bytes| codec::decode(bytes).map(Ok),
             shape: codec::shape_of::<V>,
             sharing,
@@ -209,7 +209,7 @@ impl<V, E> OkRule<V, E> {
                 value.as_ref().is_err_and(&predicate)
             }),
             lifetime: lifetime.into_duration(),
-            encode: |value| value.as_ref().err().map(codec::encode),
+            encode: |value, codec| Some(codec::encode_as(value.as_ref().err()?, codec)),
         }
     }
 }
@@ -289,7 +289,7 @@ impl<T> WholeRule<T> {
         T: MayFail,
     {
         let is_kept = Predicate::new(|_: &T| false);
-        NegativeErr { is_kept, lifetime: lifetime.into_duration(), encode: |_| None }
+        NegativeErr { is_kept, lifetime: lifetime.into_duration(), encode: |_, _| None }
     }
 
     /// Returns the conversions of the function's values.
@@ -299,7 +299,7 @@ impl<T> WholeRule<T> {
     {
         Policy {
             is_error: |_| false,
-            encode: |value| Some(codec::encode(value)),
+            encode: |value, codec| Some(codec::encode_as(value, codec)),
             decode: codec::decode,
             shape: codec::shape_of::<T>,
             sharing,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::scope;
 use super::site::Site;
 use crate::ZerocacheClient;
-use crate::client::LocalState;
+use crate::client::{LocalState, environment};
 
 /// The attribute's first argument: a region's name, or a client. Sealed.
 ///
@@ -38,6 +38,15 @@ impl Target {
     /// Creates the target of a literal region.
     pub const fn named(region: &'static str) -> Self {
         Target(TargetKind::Named(region))
+    }
+
+    /// Creates the target of an attribute without a region: the region that the environment names.
+    #[must_use]
+    pub fn from_env() -> Self {
+        match environment::region() {
+            Ok(region) => Target::named(region),
+            Err(error) => Target::client(environment::without_region(error)),
+        }
     }
 
     pub(crate) fn client(client: ZerocacheClient) -> Self {

@@ -13,12 +13,14 @@ use syn::{Error, Expr, Ident, LitBool, LitInt, LitStr, Path, Result, Token, pare
 pub(crate) use freshness::{Lease, Negative, Stale};
 
 const NAMES: &str = "region, client, ttl, key, skip(…), call, name, version, near, lease, \
-                     stale(…), ahead, jitter, negative(…), tags, cache_if, ack, crate";
+                     stale(…), ahead, jitter, negative(…), tags, cache_if, ack, codec, crate";
 
 /// The content of `#[zerocache(…)]`: positional region and lifetime, then named arguments.
 #[derive(Default)]
 pub(crate) struct Attr {
     pub(crate) region: Option<Expr>,
+    /// The region is written `region = …` or `client = …`.
+    pub(crate) is_region_named: bool,
     pub(crate) ttl: Option<Expr>,
     pub(crate) key: Option<Expr>,
     pub(crate) skip: Vec<Ident>,
@@ -35,6 +37,7 @@ pub(crate) struct Attr {
     pub(crate) tags: Option<Expr>,
     pub(crate) cache_if: Option<Expr>,
     pub(crate) ack: Option<Ident>,
+    pub(crate) codec: Option<Ident>,
     pub(crate) krate: Option<Path>,
     seen: Vec<String>,
 }
@@ -92,7 +95,8 @@ fn form(input: ParseStream<'_>) -> Option<Form> {
         return Some(Form::Assigned);
     }
     let listed = ["skip", "near", "lease", "stale", "ahead", "jitter", "negative"];
-    let listed = is_one_of(&listed) || is_one_of(&["tags", "cache_if", "ack", "background"]);
+    let listed =
+        is_one_of(&listed) || is_one_of(&["tags", "cache_if", "ack", "codec", "background"]);
     if fork.peek(syn::token::Paren) && listed {
         return Some(Form::Listed);
     }
@@ -127,7 +131,10 @@ impl Attr {
 
     fn assigned(&mut self, name: &Ident, text: &str, input: ParseStream<'_>) -> Result<()> {
         match text {
-            "region" | "client" => self.region = Some(input.parse()?),
+            "region" | "client" => {
+                self.region = Some(input.parse()?);
+                self.is_region_named = true;
+            }
             "ttl" => self.ttl = Some(input.parse()?),
             "key" => self.key = Some(input.parse()?),
             "call" => self.call = Some(call(input)?),
@@ -142,6 +149,7 @@ impl Attr {
             "tags" => self.tags = Some(input.parse()?),
             "cache_if" => self.cache_if = Some(input.parse()?),
             "ack" => self.ack = Some(ack(input)?),
+            "codec" => self.codec = Some(codec(input)?),
             "crate" => self.krate = Some(input.call(Path::parse_mod_style)?),
             "skip" | "stale" | "negative" | "background" => return Err(wrong_form(name, text)),
             _ => {
@@ -219,6 +227,7 @@ fn wrong_form(name: &Ident, text: &str) -> Error {
         "negative" => "negative(none = \"5s\")",
         "tags" => "tags = [\"users\"]",
         "cache_if" => "cache_if = |user: &User| user.active",
+        "codec" => "codec = messagepack",
         _ => "ack = region",
     };
     Error::new(name.span(), format!("write `{right}`"))
@@ -246,6 +255,14 @@ fn ack(input: ParseStream<'_>) -> Result<Ident> {
     let word = input.call(Ident::parse_any).ok();
     let word = word.filter(|word| ["local", "region", "all"].iter().any(|known| word == known));
     word.ok_or_else(|| Error::new(span, "`ack` is `local`, `region` or `all`"))
+}
+
+fn codec(input: ParseStream<'_>) -> Result<Ident> {
+    let span = input.span();
+    let word = input.call(Ident::parse_any).ok();
+    let known = ["auto", "bincode", "messagepack"];
+    let word = word.filter(|word| known.iter().any(|known| word == known));
+    word.ok_or_else(|| Error::new(span, "`codec` is `auto`, `bincode` or `messagepack`"))
 }
 
 fn call(input: ParseStream<'_>) -> Result<CallArgument> {

@@ -313,6 +313,7 @@ impl<'a> Expansion<'a> {
     fn region(&self) -> TokenStream {
         let private = &self.private;
         match &self.plan.region {
+            Region::Environment => quote!(#private::Target::from_env()),
             Region::Name(name) => quote!(#private::Target::named(#name)),
             Region::Expression(expr) => {
                 quote_spanned!(at(expr.span())=> #private::target(&(#expr)))

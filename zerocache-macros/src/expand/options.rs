@@ -32,6 +32,7 @@ impl Expansion<'_> {
             tags,
             cache_if,
             ack,
+            codec,
         } = &self.plan.options;
         let mut code = quote!(#private::Options::new());
         if is_near.is_some() {
@@ -71,6 +72,11 @@ impl Expansion<'_> {
         if let Some(ack) = ack {
             let who = variant(ack);
             code.extend(quote!(.ack(#private::Ack::#who)));
+        }
+        if let Some(codec) = codec {
+            let span = at(codec.span());
+            let name = Ident::new(codec_variant(codec), span);
+            code.extend(quote_spanned!(span=> .codec(#private::Codec::#name)));
         }
         code
     }
@@ -118,6 +124,15 @@ fn lifetime(time: &Time) -> TokenStream {
     match time {
         Time::Ms { ms, .. } => quote!(::core::time::Duration::from_millis(#ms)),
         Time::Expression(expr) => quote!(#expr),
+    }
+}
+
+/// Returns the name of a codec's variant.
+fn codec_variant(word: &Ident) -> &'static str {
+    match word.to_string().as_str() {
+        "bincode" => "Bincode",
+        "messagepack" => "MessagePack",
+        _ => "Auto",
     }
 }
 

@@ -10,6 +10,7 @@ use syn::{Error, Expr, ExprLit, FnArg, Ident, Lit, LitStr, Pat, Path, ReceiverKi
 use crate::ast::{self, Function, Kind};
 use crate::attr::{Attr, CallArgument};
 use crate::check::{Errors, check_attributes, check_signature};
+use crate::lifetime::LIFETIME;
 
 pub(crate) use options::{Lease, Near, Options, Tags};
 pub(crate) use times::{Time, Ttl};
@@ -28,6 +29,8 @@ pub(crate) struct Plan {
 
 /// The region or client.
 pub(crate) enum Region {
+    /// None is given: that of the environment.
+    Environment,
     Name(LitStr),
     Expression(Expr),
 }
@@ -53,7 +56,7 @@ pub(crate) fn plan(mut attr: Attr, function: &Function) -> Result<Plan> {
     let mut errors = Errors(None);
     check_attributes(function, &mut errors);
     check_signature(function, &mut errors);
-    let region = errors.take(region(attr.region.take()));
+    let region = errors.take(region(&mut attr));
     let ttl = errors.take(Ttl::new(attr.ttl.take()));
     let key = errors.take(key(attr.key.take(), &attr.skip, function));
     let call = errors.take(handle(attr.call.take(), function));
@@ -81,11 +84,11 @@ fn ungroup(expr: Expr) -> Expr {
     }
 }
 
-fn region(region: Option<Expr>) -> Result<Region> {
-    let Some(region) = region else {
-        let message = "say where the caller stands: #[zerocache(\"london\", 42)]";
-        return Err(Error::new(Span::call_site(), message));
+fn region(attr: &mut Attr) -> Result<Region> {
+    let Some(region) = attr.region.take() else {
+        return Ok(Region::Environment);
     };
+    let is_alone = attr.ttl.is_none() && !attr.is_region_named;
     match ungroup(region) {
         Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) => {
             if name.value().is_empty() {
@@ -93,11 +96,19 @@ fn region(region: Option<Expr>) -> Result<Region> {
             }
             let allowed = zerocache_core::name::check_region(&name.value());
             allowed.map_err(|error| Error::new(name.span(), error))?;
+            if is_alone && LIFETIME.text(&name.value()).is_ok() {
+                let message = format!(
+                    "a text that goes first is the region: write `ttl = {0}` for a lifetime, or \
+                     `region = {0}`",
+                    name.token()
+                );
+                return Err(Error::new(name.span(), message));
+            }
             Ok(Region::Name(name))
         }
         Expr::Lit(other) => {
             let message = "the region comes first, as a string, or as an expression that gives a \
-                           name or a ZerocacheClient";
+                           name or a ZerocacheClient; without a region, write `ttl = …`";
             Err(Error::new_spanned(other, message))
         }
         other => Ok(Region::Expression(other)),

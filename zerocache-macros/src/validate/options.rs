@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) cache_if: Option<Expr>,
     /// `local`, `region` or `all`.
     pub(crate) ack: Option<Ident>,
+    /// `auto`, `bincode` or `messagepack`.
+    pub(crate) codec: Option<Ident>,
 }
 
 /// The near cache, with an age of its own or without.
@@ -95,8 +97,22 @@ impl Options {
         let cache_if = cache_if.map(|rule| predicate(rule, message));
         options.cache_if = cache_if.and_then(|rule| errors.take(rule));
         options.ack = attr.ack.take();
+        options.codec = attr.codec.take();
+        if let Some(word) = options.codec.as_ref().filter(|word| *word == "bincode") {
+            errors.take(without_json(word, function));
+        }
         options
     }
+}
+
+/// Checks that the value is not visibly of a type that bincode cannot read.
+fn without_json(word: &Ident, function: &Function) -> Result<()> {
+    if !function.output().is_some_and(seen::has_json) {
+        return Ok(());
+    }
+    let message = "bincode cannot read a `serde_json::Value`: leave `codec` out, or write \
+                   `codec = messagepack`";
+    Err(Error::new(word.span(), message))
 }
 
 fn ahead(time: Expr, ttl: Option<&Ttl>) -> Result<Time> {

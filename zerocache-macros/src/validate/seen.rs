@@ -3,7 +3,8 @@
 //! Only types that are certainly something else are refused here; an alias may be anything, and the
 //! compiler judges it.
 
-use syn::{GenericArgument, PathArguments, PathSegment, Type};
+use syn::visit::Visit;
+use syn::{GenericArgument, Path, PathArguments, PathSegment, Type};
 
 use crate::ast;
 
@@ -45,6 +46,22 @@ pub(super) fn option(ty: &Type) -> Seen {
         Some(_) => Seen::Maybe,
         None => structure(ty),
     }
+}
+
+/// Whether a type has `serde_json::Value` in it, under this name.
+pub(super) fn has_json(ty: &Type) -> bool {
+    struct Find(bool);
+    impl<'ast> Visit<'ast> for Find {
+        fn visit_path(&mut self, path: &'ast Path) {
+            let mut names = path.segments.iter().rev();
+            let last = names.next().is_some_and(|segment| segment.ident == "Value");
+            self.0 |= last && names.next().is_some_and(|segment| segment.ident == "serde_json");
+            syn::visit::visit_path(self, path);
+        }
+    }
+    let mut find = Find(false);
+    find.visit_type(ty);
+    find.0
 }
 
 fn is_other(segment: &PathSegment) -> bool {

@@ -7,7 +7,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::tests::there_and_back;
-use crate::codec::{CodecError, encode};
+use crate::codec::{Codec, CodecError, encode_as};
+
+/// Encodes in bincode, whatever another codec could do.
+fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, CodecError> {
+    encode_as(value, Codec::Bincode)
+}
 
 /// What is read in place of the field is what follows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

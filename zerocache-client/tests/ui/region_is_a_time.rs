@@ -1,6 +1,6 @@
 use zerocache_client::zerocache;
 
-#[zerocache]
+#[zerocache("5m")]
 async fn f(n: u64) -> u64 {
     n
 }
