@@ -213,7 +213,7 @@ impl<B: Backend> Store<B> {
                 && let Some(wanted) = scan.wanted.get(visited)
             {
                 looks += LOOKS_PER_COPY;
-                // One that was used meanwhile is at another place, where the second pass finds it.
+                // It may have been used meanwhile.
                 let slot = shard.slot_at(wanted.table_bits, wanted.cursor.tick);
                 let slot = slot.filter(|slot| self.is_given(*slot, now, Broken::PurgedCopied));
                 if let Some(record) = slot.and_then(record) {

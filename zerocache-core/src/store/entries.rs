@@ -105,15 +105,14 @@ impl<P: Pages> Entries<P> {
         self.table.find(spread(bits), matches).copied()
     }
 
-    /// Returns the index of the entry with these table bits that was put at the end of its queue at a tick with
-    /// these lower bits.
+    /// Returns the index of the entry with these table bits: that which was put at the end of its queue at a tick
+    /// with these lower bits, if it was not moved since.
     #[must_use]
     pub fn find_queued(&self, table_bits: u32, tick: u32) -> Option<u32> {
-        let matches = |&index: &u32| {
-            let slot = &self.slots[index];
-            slot.table_bits == table_bits && slot.tick() as u32 == tick
-        };
-        self.table.find(spread(table_bits), matches).copied()
+        let has_bits = |index: u32| self.slots[index].table_bits == table_bits;
+        let is_at = |&index: &u32| has_bits(index) && self.slots[index].tick() as u32 == tick;
+        let at = self.table.find(spread(table_bits), is_at);
+        at.or_else(|| self.table.find(spread(table_bits), |&index| has_bits(index))).copied()
     }
 
     /// Returns the entry in a slot.

@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl<P: Pages> Shard<P> {
-    /// Returns the entry with these bits of its table hash that was put at the end of its queue at a tick
-    /// with these lower bits.
+    /// Returns the entry with these bits of its table hash: that which was put at the end of its queue at a tick
+    /// with these lower bits, if it was not moved since.
     #[must_use]
     pub fn slot_at(&self, table_bits: u32, tick: u32) -> Option<SlotRef<'_, P>> {
         self.entries.find_queued(table_bits, tick).map(|index| self.entries.slot(index))
