@@ -34,6 +34,20 @@ pub fn until_true(what: &str, mut probe: impl FnMut() -> bool) {
     until(what, || probe().then_some(()));
 }
 
+/// Polls until `probe` holds, and lets other tasks run meanwhile.
+///
+/// # Panics
+///
+/// As [`until`] does.
+pub async fn until_true_async(what: &str, mut probe: impl FnMut() -> bool) {
+    let started = clock::elapsed();
+    while !probe() {
+        let passed = clock::elapsed().saturating_sub(started);
+        assert!(passed < PATIENCE, "awaited in vain: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Returns the time until `probe` holds; none if it does not within `bound`.
 pub fn time_until(bound: Duration, mut probe: impl FnMut() -> bool) -> Option<Duration> {
     let started = clock::elapsed();

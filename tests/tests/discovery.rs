@@ -13,7 +13,7 @@ use zerocache_net::discovery::{
     RECORDS_MAX, Source,
 };
 use zerocache_tests::namespace;
-use zerocache_tests::poll::until_true;
+use zerocache_tests::poll::{until_true, until_true_async};
 
 /// Longer than anything here takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -164,9 +164,7 @@ async fn apart() {
     staging.announce(&announcement("london", 1, &["127.0.0.2"])).expect("announced");
     other.announce(&announcement("london", 2, &["127.0.0.3"])).expect("announced");
     found(&mut at_production, 2, &["127.0.0.3:6789"]).await;
-    while production.counts().other_cluster == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_true_async("a record of another cluster", || production.counts().other_cluster > 0).await;
     assert!(!drained(&mut at_production).contains(&Some(1)));
 }
 
@@ -208,9 +206,7 @@ async fn forged() {
     };
     assert_eq!(proposal.addresses, ["127.0.0.9:7".parse().expect("an address")]);
     assert_eq!((proposal.region.as_deref(), proposal.incarnation), (Some("london"), None));
-    while discovery.counts().malformed < 3 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_true_async("three malformed records", || discovery.counts().malformed >= 3).await;
     // All other peers are served.
     let (peer, _at_peer) = mdns("zerocache");
     peer.announce(&announcement("sydney", 3, &["127.0.0.3"])).expect("announced");

@@ -40,7 +40,7 @@ const VALUE_BYTES: usize = 1_024;
 /// The time before a cell is measured.
 const WARMUP: Duration = Duration::from_millis(200);
 
-/// The longest latency that is told from longer ones, in microseconds.
+/// Longer latencies count as this one, in microseconds.
 const MICROS_MAX: u64 = 60_000_000;
 
 #[derive(Clone, Debug, Parser)]

@@ -24,7 +24,7 @@ use zerocache_core::{
 use zerocache_server::storage::Storage;
 
 const HOUR_MS: u64 = 3_600_000;
-/// A wall clock that stands still.
+/// A constant wall clock.
 const WALL_MS: u64 = 1_800_000_000_000;
 
 fn main() -> Result<()> {

@@ -38,7 +38,7 @@ const SCAN: usize = 10_000;
 const SHIFT_AFTER: usize = 200_000;
 const SHIFT_BY: usize = KEYS / 50;
 
-/// A wall clock that stands still.
+/// A constant wall clock.
 const WALL_MS: u64 = 1_800_000_000_000;
 
 /// The lifetime of entries: none ends.

@@ -10,19 +10,19 @@ mod common;
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use clap::Parser;
-use common::{Name, VALUE_BYTES, cpu_time, name, names, put, resident_bytes};
+use common::{
+    Name, VALUE_BYTES, cpu_time,
+    lone_node::{self, TTL_S},
+    name, names, put, resident_bytes,
+};
 use zerocache_core::{
     entry::Change,
-    limits::{KEY_BYTES_WIRE_MAX, Limits},
     metadata::Metadata,
-    node::{Effect, Input, Node, NodeConfig, RequestId, Write, WriteOp},
+    node::{Effect, Input, Node, RequestId, Write},
     purge::{PurgeMode, PurgeTarget},
     store::Capacity,
-    ttl::Ttl,
-    version::{Incarnation, Version},
-    wire::{NodeInfo, NodeState, Response, Status},
+    version::Version,
 };
 use zerocache_net::clock;
 use zerocache_server::storage::{Mutexes, Storage};
@@ -50,9 +50,6 @@ const BUDGET_BYTES: u64 = 1_024;
 
 /// Rounds of reads.
 const ROUNDS: usize = 201;
-
-/// The lifetime of entries.
-const TTL_S: u64 = 3_600;
 
 /// Steps of a sweep are not further apart, in milliseconds.
 const STEPS_APART_MS: u64 = 4;
@@ -100,31 +97,8 @@ impl Host {
     fn new(entries: usize) -> Self {
         let capacity = Capacity { entries_max: u64::MAX, bytes_max: entries as u64 * BUDGET_BYTES };
         let store = Arc::new(Storage::new(capacity));
-        let config = NodeConfig {
-            cluster: "bench-purge".into(),
-            info: NodeInfo {
-                incarnation: Incarnation(1),
-                region: "london".into(),
-                zone: None,
-                addresses: vec![([127, 0, 0, 1], 1).into()],
-                state: NodeState::Warming,
-                bytes_max: capacity.bytes_max,
-            },
-            limits: Limits { key_bytes_max: KEY_BYTES_WIRE_MAX, value_bytes_max: VALUE_BYTES },
-            warm_max_ms: 0,
-            outbox_bytes_max: 1 << 20,
-            features: 0,
-            requires_tls: false,
-            has_snapshot: false,
-            secret: [0; 32],
-        };
-        let node = Node::new(config, Arc::clone(&store), clock::now());
-        let mut host = Self { node, store, effects: Vec::new() };
-        // There is nobody to set the clock by.
-        for input in [Input::DiscoveryComplete, Input::Tick] {
-            host.node.handle(clock::now(), input, &mut host.effects);
-        }
-        host
+        let node = lone_node::start("bench-purge", Arc::clone(&store));
+        Self { node, store, effects: Vec::new() }
     }
 
     /// Stores an entry that was written a while ago.
@@ -145,11 +119,7 @@ impl Host {
         let begin = cpu_time();
         self.node.handle(clock::now(), input, &mut self.effects);
         let took = cpu_time() - begin;
-        let is_stored = self.effects.iter().any(|effect| {
-            matches!(effect, Effect::Respond { response: Response::Written(written), .. }
-                if written.status == Status::Stored)
-        });
-        assert!(is_stored, "{:?}", self.effects);
+        lone_node::check_stored(&self.effects);
         self.effects.clear();
         took.as_nanos() as f64 / 1_000.0
     }
@@ -163,12 +133,7 @@ impl Host {
     fn put(&mut self, name: &Name, tags: &[&str]) -> f64 {
         let mut metadata = Metadata::default();
         tags.iter().for_each(|tag| metadata.add_tag(*tag).expect("a tag"));
-        let op = WriteOp::Put {
-            value: Bytes::from_static(&[7; VALUE_BYTES]),
-            metadata: metadata.encode(),
-            ttl: Ttl::from_secs(TTL_S).expect("a lifetime"),
-        };
-        self.write(Write::new(put(name, 0, clock::mono()).key, op))
+        self.write(lone_node::put_of(name, &metadata))
     }
 
     /// Writes entries with the tag that is purged.

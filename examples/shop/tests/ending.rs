@@ -2,19 +2,18 @@
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tempfile::TempDir;
 
 /// Nodes and services of the smallest run.
 const CHILDREN: usize = 4;
 
-/// Checks, 50 ms apart, until a process counts as left behind.
-const LOOKS_MAX: usize = 400;
+/// After this time a process counts as left behind.
+const END_MAX: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
 #[test]
 fn interrupted_run_leaves_no_process_behind() {
@@ -74,16 +73,15 @@ impl Drop for Run {
     }
 }
 
+/// Waits until a process has ended, zombies included.
 fn wait_for_end(pid: &str) {
-    let stat = Path::new("/proc").join(pid).join("stat");
-    for _ in 0..LOOKS_MAX {
-        // A process that has ended may be a zombie.
-        let running = std::fs::read_to_string(&stat)
-            .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'));
-        if !running {
-            return;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("process {pid} is left behind");
+    let pid = pid.parse().ok().and_then(Pid::from_raw).expect("a process id");
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(Errno::SRCH) => return,
+        Err(error) => panic!("process {pid:?}: {error}"),
+    };
+    let mut ends = [PollFd::new(&process, PollFlags::IN)];
+    let count = poll(&mut ends, Some(&END_MAX)).expect("polled");
+    assert_eq!(count, 1, "process {pid:?} is left behind");
 }

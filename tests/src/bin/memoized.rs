@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use zerocache_client::{ZerocacheClient, ops::Tier, zerocache};
 use zerocache_tests::cluster::builder;
-use zerocache_tests::poll::{PATIENCE, until_true};
+use zerocache_tests::poll::{PATIENCE, until_true, until_true_async};
 
 /// The TTL of values in seconds, unless `MEMOIZED_TTL_S` is set.
 const TTL_S: u64 = 600;
@@ -25,9 +25,6 @@ static LIFE: OnceLock<Duration> = OnceLock::new();
 
 /// The requested end of the computation; none while it has to continue.
 static END: LazyLock<watch::Sender<Option<bool>>> = LazyLock::new(|| watch::Sender::new(None));
-
-/// The interval at which a process checks whether its call has missed.
-const POLL_PAUSE: Duration = Duration::from_millis(2);
 
 fn life() -> Duration {
     LIFE.get().copied().unwrap_or(PATIENCE)
@@ -74,9 +71,7 @@ async fn call(client: ZerocacheClient, scope: String, key: String) {
     let watcher = tokio::spawn({
         let client = client.clone();
         async move {
-            while client.memo_stats().misses == before {
-                tokio::time::sleep(POLL_PAUSE).await;
-            }
+            until_true_async("a miss", || client.memo_stats().misses > before).await;
             say("missed");
         }
     });

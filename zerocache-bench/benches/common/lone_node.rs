@@ -18,7 +18,7 @@ use zerocache_server::storage::{Mutexes, Storage};
 use super::{Name, VALUE_BYTES, put};
 
 /// The lifetime of entries that are written.
-const TTL_S: u64 = 3_600;
+pub const TTL_S: u64 = 3_600;
 
 /// Creates a node that is in sync with the cluster of itself.
 pub fn start(cluster: &str, store: Arc<Storage>) -> Node<Mutexes> {
@@ -49,22 +49,32 @@ pub fn start(cluster: &str, store: Arc<Storage>) -> Node<Mutexes> {
     node
 }
 
-/// Writes an entry as a client does, and returns the microseconds that it took with the wait for the node.
-pub fn timed_put(node: &Mutex<Node<Mutexes>>, name: &Name) -> f64 {
-    let op = WriteOp::Put {
-        value: Bytes::from_static(&[7; VALUE_BYTES]),
-        metadata: Metadata::default().encode(),
-        ttl: Ttl::from_secs(TTL_S).expect("a lifetime"),
-    };
-    let write = Write::new(put(name, 0, clock::mono()).key, op);
-    let mut effects = Vec::new();
-    let begin = clock::elapsed();
-    node.lock().handle(clock::now(), Input::Write { id: RequestId(0), write }, &mut effects);
-    let took = clock::elapsed() - begin;
+/// Panics unless the effects of a write say that it was stored.
+pub fn check_stored(effects: &[Effect]) {
     let is_stored = effects.iter().any(|effect| {
         matches!(effect, Effect::Respond { response: Response::Written(written), .. }
             if written.status == Status::Stored)
     });
     assert!(is_stored, "{effects:?}");
+}
+
+/// Returns the write of an entry with these metadata, as a client makes it.
+pub fn put_of(name: &Name, metadata: &Metadata) -> Write {
+    let op = WriteOp::Put {
+        value: Bytes::from_static(&[7; VALUE_BYTES]),
+        metadata: metadata.encode(),
+        ttl: Ttl::from_secs(TTL_S).expect("a lifetime"),
+    };
+    Write::new(put(name, 0, clock::mono()).key, op)
+}
+
+/// Writes an entry as a client does, and returns the microseconds that it took with the wait for the node.
+pub fn timed_put(node: &Mutex<Node<Mutexes>>, name: &Name) -> f64 {
+    let write = put_of(name, &Metadata::default());
+    let mut effects = Vec::new();
+    let begin = clock::elapsed();
+    node.lock().handle(clock::now(), Input::Write { id: RequestId(0), write }, &mut effects);
+    let took = clock::elapsed() - begin;
+    check_stored(&effects);
     took.as_nanos() as f64 / 1_000.0
 }

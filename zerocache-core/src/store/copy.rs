@@ -2,8 +2,8 @@
 //!
 //! A page is gathered in two steps. The first looks at all slots of the shard and remembers the hottest of the
 //! wanted entries, the second copies these. Each step takes the lock of the shard for a bounded time, and whatever
-//! changes between two slices is found by the second pass of the copy, which asks for what was read or written
-//! since the first began.
+//! changes between two slices is found by the next pass of the copy, which asks for what was read or written
+//! since the one before began.
 
 use alloc::vec::Vec;
 

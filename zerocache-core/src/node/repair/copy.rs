@@ -47,6 +47,10 @@ const FAILURES_MAX: u32 = 20;
 /// The most missing sources that are remembered.
 const MISSING_SOURCES_MAX: usize = 16;
 
+/// The most passes of a copy: a second one over what was read at the source during the first, and further ones, each
+/// shorter than the one before, while a shard takes several pages, between which entries may move.
+const PASSES_MAX: u8 = 6;
+
 /// If for this long no node can be copied from, but others that start have entries, a node is in sync with
 /// what it has, in milliseconds.
 const NO_SOURCE_MS: u64 = 3_000;
@@ -93,10 +97,12 @@ pub(in crate::node) struct Copying {
     /// What is to be requested, one page of each shard at a time.
     due: VecDeque<Section>,
     calls: BTreeMap<CallId, Section>,
-    /// The source's counter at the first page.
+    /// The source's counter at the first page of this pass.
     since: Option<u32>,
-    /// Whether this is the second pass, over what was read at the source during the first.
-    is_second: bool,
+    /// The number of this pass; all but the first are over what was read at the source during the one before.
+    pass: u8,
+    /// A shard took several pages in this pass.
+    has_rest: bool,
     waits_until: Instant,
     /// Responses in a row that brought nothing.
     failures: u32,
@@ -150,7 +156,8 @@ impl Copying {
             due: sections(0, CopyRange::default()),
             calls: BTreeMap::new(),
             since: None,
-            is_second: false,
+            pass: 1,
+            has_rest: false,
             waits_until: now,
             failures: 0,
             complete: 0,
@@ -185,13 +192,14 @@ impl Copying {
         let at = u64::from(first).saturating_add(covered).min(SHARDS as u64) as u8;
         // A shard that took several pages may lack what was read at the source meanwhile.
         let from_start = first + u8::from(range.colder_than.is_some());
-        if !self.is_second {
+        if self.pass == 1 {
             (from_start..at).for_each(|shard| self.complete |= 1 << shard);
         }
         let rest = match more {
             Some(cursor) if at <= last => {
                 // The rest of this shard follows after all others.
                 let range = CopyRange { colder_than: Some(cursor), ..range };
+                self.has_rest = true;
                 self.due.push_back(Section { first: at, last: at, range });
                 at + 1
             }
@@ -349,10 +357,11 @@ impl Repair {
             self.start = Start::Copying(copying);
             return;
         }
-        match copying.since {
-            Some(tick) if !copying.is_second => {
+        let is_last = copying.pass > 1 && !copying.has_rest || copying.pass >= PASSES_MAX;
+        match copying.since.take() {
+            Some(tick) if !is_last => {
                 let range = CopyRange { since: Some(tick), ..CopyRange::default() };
-                copying.is_second = true;
+                (copying.pass, copying.has_rest) = (copying.pass + 1, false);
                 copying.due = sections(0, range);
                 self.start = Start::Copying(copying);
                 self.continue_copy(cx, view);
@@ -403,12 +412,10 @@ impl Repair {
                 let clocks = &cx.local.clocks;
                 let from = member.map_or(from_second, |m| clocks.second_of(m, from_second));
                 copying.knows_from = copying.knows_from.max(from);
-                if !copying.is_second {
-                    // Responses may overtake each other: the lowest counts.
-                    let is_earlier = |since: u32| tick.wrapping_sub(since) < 1 << 31;
-                    let since = copying.since.filter(|since| is_earlier(*since));
-                    copying.since = Some(since.unwrap_or(tick));
-                }
+                // Responses may overtake each other: the lowest counts.
+                let is_earlier = |since: u32| tick.wrapping_sub(since) < 1 << 31;
+                let since = copying.since.filter(|since| is_earlier(*since));
+                copying.since = Some(since.unwrap_or(tick));
                 copying.page_received(section, covered, more);
                 let is_remote = copying.is_remote;
                 let bytes = self.import_items(cx, items);

@@ -185,13 +185,7 @@ impl FrameWriter {
         hint: usize,
         encode: impl FnOnce(&mut Writer<'_>),
     ) -> Option<u64> {
-        let mut state = self.state.lock();
-        if state.is_closed {
-            return None;
-        }
-        let position = state.appended;
-        state.append(header, hint, encode);
-        Some(position)
+        self.state.lock().append_open(header, hint, encode)
     }
 
     fn append_chunked(&self, header: Header, message: &impl Encode) -> Option<u64> {

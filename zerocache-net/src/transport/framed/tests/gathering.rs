@@ -133,7 +133,7 @@ fn only_caller_that_was_woken_writes_at_once() {
     let ((woken, waker), sink) = (Woken::waker(), Sink::endless());
     let writer = writer(&sink);
     drain(&writer, &waker);
-    assert!(!writer.expect(0, BEGIN) && !writer.expect(1, BEGIN), "the driver goes on");
+    assert!(!writer.expect(0, BEGIN) && !writer.expect(1, BEGIN), "the driver continues");
     send(&writer, 1, SOON);
     assert_eq!(sent(&sink), (vec![1], 1));
     send(&writer, 2, SOON);

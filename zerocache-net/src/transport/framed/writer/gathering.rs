@@ -154,11 +154,7 @@ impl FrameWriter {
         (is_alone, at): (bool, Duration),
     ) -> Option<u64> {
         let mut state = self.state.lock();
-        if state.is_closed {
-            return None;
-        }
-        let position = state.appended;
-        state.append(header, hint, encode);
+        let position = state.append_open(header, hint, encode)?;
         let next = state.leave(is_alone, at);
         drop(state);
         self.follow(next);

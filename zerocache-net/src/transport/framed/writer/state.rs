@@ -26,6 +26,21 @@ const INTERLEAVED_MAX: usize = PARTIAL_MAX / 2;
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
 impl WriteState {
+    /// Appends a small message, unless the writer is closed. Returns how many bytes were appended before it.
+    pub(super) fn append_open(
+        &mut self,
+        header: Header,
+        hint: usize,
+        encode: impl FnOnce(&mut Writer<'_>),
+    ) -> Option<u64> {
+        if self.is_closed {
+            return None;
+        }
+        let position = self.appended;
+        self.append(header, hint, encode);
+        Some(position)
+    }
+
     /// Appends a message in one frame. A message that is larger than a frame is sent in chunks.
     pub(super) fn append(
         &mut self,
