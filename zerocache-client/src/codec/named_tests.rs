@@ -245,6 +245,27 @@ struct Account {
     note: Option<u8>,
 }
 
+/// Writes all the fields that [`Account`] reads.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct WholeAccount {
+    secret: u8,
+    note: Option<u8>,
+}
+
+/// Variants with the same fields, of which one does not write all.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Holder {
+    Public {
+        id: u8,
+        #[serde(default, skip_serializing)]
+        secret: u8,
+    },
+    Full {
+        id: u8,
+        secret: u8,
+    },
+}
+
 /// An alias cannot be told from a field that is never written.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Aliased {
@@ -275,6 +296,13 @@ fn value_that_messagepack_would_read_as_another_one_is_refused() {
     }
     is_refused(&Account { secret: 7, note: None });
     is_refused(&vec![Some(Account { secret: 7, note: Some(1) })]);
+    // Whatever else is in the value.
+    let whole = || WholeAccount { secret: 1, note: None };
+    is_refused(&(Account { secret: 7, note: None }, whole()));
+    is_refused(&(vec![whole(), whole()], Some(Account { secret: 7, note: Some(1) })));
+    let full = || Holder::Full { id: 1, secret: 2 };
+    is_refused(&vec![full(), Holder::Public { id: 3, secret: 4 }, full()]);
+    there_and_back_in(&vec![full(), full()], Codec::MessagePack);
     is_refused(&Aliased { note: Some(1) });
     is_refused(&Trimmed(" a".to_owned()));
     is_refused(&Some(None::<u8>));

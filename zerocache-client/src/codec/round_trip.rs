@@ -58,8 +58,16 @@ pub struct WriteTranscript {
     contents: Cell<u64>,
     /// The fields of the structs being written, the innermost last.
     fields: RefCell<Vec<&'static str>>,
-    /// The fields of each written struct, once; with names also those that it left out.
-    structs: RefCell<Vec<(u64, Vec<&'static str>)>>,
+    /// The fields of the written structs; with names also those that they left out.
+    structs: RefCell<Vec<WrittenStructs>>,
+}
+
+/// The structs that were written with the same fields.
+struct WrittenStructs {
+    /// The hash of the names.
+    names: u64,
+    fields: Vec<&'static str>,
+    count: usize,
 }
 
 impl WriteTranscript {
@@ -72,11 +80,11 @@ impl WriteTranscript {
         self.is_named
     }
 
-    /// Returns true if a struct was written that has all of these fields.
-    fn has_struct_with(&self, fields: &[&str]) -> bool {
-        let structs = self.structs.borrow();
-        fields.is_empty()
-            || structs.iter().any(|(_, written)| fields.iter().all(|name| written.contains(name)))
+    /// Returns the number of structs that were written with all of these fields.
+    fn structs_with(&self, fields: &[&str]) -> usize {
+        let has_all =
+            |structs: &&WrittenStructs| fields.iter().all(|name| structs.fields.contains(name));
+        self.structs.borrow().iter().filter(has_all).map(|structs| structs.count).sum()
     }
 
     /// Records a value without parts.
@@ -117,8 +125,12 @@ impl WriteTranscript {
         let first = fields.len().saturating_sub(count);
         let names = all(&fields[first..]);
         let mut structs = self.structs.borrow_mut();
-        if structs.iter().all(|(known, _)| *known != names) {
-            structs.push((names, fields[first..].to_vec()));
+        match structs.iter_mut().find(|known| known.names == names) {
+            Some(known) => known.count += 1,
+            None => {
+                let fields = fields[first..].to_vec();
+                structs.push(WrittenStructs { names, fields, count: 1 });
+            }
         }
         fields.truncate(first);
         self.note(kind::END);
@@ -164,8 +176,8 @@ pub(super) struct ReadTranscript<'a> {
     order: Cell<u64>,
     /// The number of fields requested of each struct being read, the innermost last.
     asked: RefCell<Vec<usize>>,
-    /// A struct is read that has a field which was never written.
-    is_lossy: Cell<bool>,
+    /// How many structs with these fields are read, in a format with names.
+    read: RefCell<Vec<(&'static [&'static str], usize)>>,
 }
 
 impl<'a> ReadTranscript<'a> {
@@ -174,14 +186,21 @@ impl<'a> ReadTranscript<'a> {
             written,
             order: Cell::new(0),
             asked: RefCell::default(),
-            is_lossy: Cell::new(false),
+            read: RefCell::default(),
         }
     }
 
     /// Returns true if the requests agree with what was written.
     pub(super) fn agrees(&self) -> bool {
         match self.written.is_named {
-            true => !self.is_lossy.get(),
+            // Of as many structs as are read with some fields, each was written with all of them. Structs that serde
+            // reads from a copy are not among those read.
+            true => {
+                let is_whole = |(fields, count): &(&[&str], usize)| {
+                    fields.is_empty() || *count <= self.written.structs_with(fields)
+                };
+                self.read.borrow().iter().all(is_whole)
+            }
             false => self.order == self.written.order,
         }
     }
@@ -196,8 +215,12 @@ impl ReadObserver for &ReadTranscript<'_> {
     }
 
     fn open(self, fields: &'static [&'static str]) -> Self::Fields {
-        if self.written.is_named && !self.written.has_struct_with(fields) {
-            self.is_lossy.set(true);
+        if self.written.is_named {
+            let mut read = self.read.borrow_mut();
+            match read.iter_mut().find(|(known, _)| *known == fields) {
+                Some((_, count)) => *count += 1,
+                None => read.push((fields, 1)),
+            }
         }
         self.note(kind::STRUCT);
         self.asked.borrow_mut().push(0);
@@ -218,11 +241,11 @@ impl ReadObserver for &ReadTranscript<'_> {
             all(fields)
         } else {
             let structs = self.written.structs.borrow();
-            let fitting = structs.iter().find(|(_, written)| {
-                let mut known = fields.iter();
+            let fitting = structs.iter().find(|structs| {
+                let (written, mut known) = (&structs.fields, fields.iter());
                 written.len() == asked && written.iter().all(|name| known.any(|at| at == name))
             });
-            fitting.map_or(0, |(names, _)| *names)
+            fitting.map_or(0, |structs| structs.names)
         };
         self.note(kind::END);
         self.note(names);
