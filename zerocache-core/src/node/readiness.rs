@@ -76,7 +76,6 @@ impl Readiness {
     /// Changes the state.
     pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
         self.state = state;
-        self.was_suspended &= state != NodeState::InSync;
         self.misses_are_authoritative &= state == NodeState::InSync;
         out.push(Effect::State(state));
     }
@@ -167,6 +166,10 @@ impl<B: Backend> Node<B> {
         let is_ready = has_caught_up || now.mono >= ready_at;
         if is_ready && self.local.readiness.state == NodeState::Warming {
             self.local.readiness.set_state(NodeState::InSync, out);
+        }
+        // A node whose warming took too long serves what it has, but not what it is still reading.
+        if is_ready && !self.repair.is_restoring() {
+            self.local.readiness.was_suspended = false;
         }
         self.repair.judge_misses(&mut self.local, &self.membership.view, now);
         now

@@ -69,9 +69,8 @@ impl Register {
             PurgeMode::Soft if is_new => self.soft = Some((bound, at)),
             _ => {}
         }
-        let lasts_longer = expires > self.expires;
         self.expires = self.expires.max(expires);
-        is_new || lasts_longer
+        is_new
     }
 }
 
@@ -153,13 +152,14 @@ impl<B: Backend> Purges<B> {
         let id = target.id();
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
             let register = by_id.entry(id).or_default();
-            if !register.merge(mode, bound, at, *expires) {
+            let is_new = register.merge(mode, bound, at, *expires);
+            *first_expiry = Some(first_expiry.map_or(*expires, |first| first.min(*expires)));
+            if !is_new {
                 // Repeated: what it ends was judged.
                 return;
             }
             register.swept_by = sweep.number + 1;
             sweep.is_wanted = true;
-            *first_expiry = Some(first_expiry.map_or(*expires, |first| first.min(*expires)));
             self.latest.purge.fetch_max(record.version.stamp(), Release);
             self.raise(&target, id, below.stamp());
         });

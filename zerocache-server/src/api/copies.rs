@@ -20,8 +20,9 @@ use zerocache_core::{
     limits::Limits,
     locate::{CopyState, Judgement, KeyCopy, LOCATED_KEYS_MAX, NodeCopies, Reply, Verdict},
     metadata::Metadata,
+    store::StoredItem,
     version::{Incarnation, Version},
-    wire::{FetchedItem, Request, Response},
+    wire::{Request, Response},
 };
 use zerocache_net::{clock, security::TlsMode};
 
@@ -223,8 +224,8 @@ pub(super) async fn fetch(api: &Api, key: &Key, holder: &NodeCopies) -> Option<R
     let request = Request::Fetch(vec![key.hash()]);
     let response = api.driver.ask_node(call_address(holder)?, request).await;
     let Ok(Response::Items { items, .. }) = response else { return None };
-    items.into_iter().find_map(|item| match item {
-        FetchedItem::Value { record } if record.key == *key => Some(record),
+    items.into_iter().find_map(|item| match item.into_stored(clock::mono()) {
+        StoredItem::Value(record) if record.key == *key => Some(record),
         _ => None,
     })
 }

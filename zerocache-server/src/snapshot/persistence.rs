@@ -45,9 +45,10 @@ pub async fn load_on_request(file: Arc<SnapshotFile>, driver: Arc<NodeDriver>) {
                 return;
             }
         }
-        let (file, driver) = (Arc::clone(&file), Arc::clone(&driver));
-        if let Err(error) = tokio::task::spawn_blocking(move || load(&file, &driver)).await {
+        let (file, at) = (Arc::clone(&file), Arc::clone(&driver));
+        if let Err(error) = tokio::task::spawn_blocking(move || load(&file, &at)).await {
             tracing::error!(%error, "snapshot not loaded");
+            driver.input(Input::RestoreComplete(None));
         }
     }
 }

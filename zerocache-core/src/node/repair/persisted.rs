@@ -54,8 +54,15 @@ impl Repair {
             return false;
         }
         self.restored = Restored::Reading { is_whole: true };
+        // What is read may have been deleted at the others since.
+        cx.local.readiness.was_suspended = true;
         cx.out.push(Effect::Restore);
         true
+    }
+
+    /// Whether the snapshot is being read.
+    pub(in crate::node) fn is_restoring(&self) -> bool {
+        matches!(self.start, Start::Restoring)
     }
 
     /// Imports items of an earlier process.
@@ -97,7 +104,6 @@ impl Repair {
             let age_ms = lineage.age_ms.saturating_add(away_ms);
             self.lineage = (lineage.origin, now.mono.minus_ms(age_ms));
             self.restored = Restored::Everything;
-            cx.local.readiness.was_suspended = true;
         }
         if matches!(self.start, Start::Restoring) {
             self.start = Start::NoSource { since: cx.now.mono, interrupted: None };

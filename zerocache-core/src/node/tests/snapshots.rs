@@ -85,6 +85,7 @@ fn snapshots_are_merged_whichever_node_starts_first() {
         network.run(2_000);
         for n in order {
             start_with_snapshot(&mut network, n, &[1, 2]);
+            assert!(!network.nodes[&address(n)].read_policy().values_are_current, "it reads");
             let is_second = n == order[1];
             restore(&mut network, n, saved.remove(&n).unwrap(), if n == 1 { 8_000 } else { 2_000 });
             if is_second {
@@ -104,4 +105,23 @@ fn snapshots_are_merged_whichever_node_starts_first() {
             assert_eq!(store.entry_count(), 50, "{order:?} {n}");
         }
     }
+}
+
+#[test]
+fn node_that_reads_its_snapshot_for_longer_than_it_may_warm_serves_afterwards() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.run(1_000);
+    network.put(1, "k", "v", Ack::Local);
+    network.run(1_000);
+    let (known, memory) = stop(&mut network, 1);
+    start_with_snapshot(&mut network, 1, &[]);
+    network.input(address(1), Input::RestoredItems(known));
+    network.run(120_000);
+    assert_eq!(state(&network, 1), NodeState::InSync);
+    assert!(!network.nodes[&address(1)].read_policy().values_are_current, "it still reads");
+    let memory = PersistedState { away_ms: 120_000, ..memory };
+    network.input(address(1), Input::RestoreComplete(Some(memory)));
+    network.run(1_000);
+    assert!(network.nodes[&address(1)].read_policy().values_are_current);
 }
