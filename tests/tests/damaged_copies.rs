@@ -1,6 +1,8 @@
 //! Copies that differ: what verification says of them, and their repair. The tests speak as nodes, to give one
 //! node what the others do not get.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::Value as Json;
 use zerocache_core::entry::{Change, Record};
@@ -14,10 +16,13 @@ use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::messages::key;
 use zerocache_tests::node::Node;
 use zerocache_tests::operator::Operator;
-use zerocache_tests::poll::{until, until_true};
+use zerocache_tests::poll::{pass, until, until_true};
 use zerocache_tests::transport::TransportKind;
 
 const REGIONS: [&str; 9] = ["lima", "lima", "lima", "oslo", "oslo", "oslo", "rome", "rome", "rome"];
+
+/// How long nodes have run at a repair at least, where lifetimes are compared to a second.
+const RUNS: Duration = Duration::from_secs(3);
 
 /// A copy that one node gets.
 #[derive(Clone, Copy)]
@@ -142,6 +147,7 @@ fn older_and_missing_copies_get_the_newest_version_and_evicted_ones_stay() {
 fn node_to_repair_from_is_chosen_where_no_content_has_a_majority() {
     let cluster = Cluster::start(&["lima", "oslo"]);
     let good = Planted { version: version(10_000), value: "value", life_ms: 600_000 };
+    let planted = clock::elapsed();
     plant(&cluster[0], "k", good);
     plant(&cluster[1], "k", Planted { value: "valve", ..good });
     let document = post(&cluster[0], "/v1/verify?key=k");
@@ -151,8 +157,15 @@ fn node_to_repair_from_is_chosen_where_no_content_has_a_majority() {
     let refused = cluster[0].http("POST", "/v1/repair?key=k", b"");
     assert_eq!((refused.status, &refused.json()["code"]), (409, &"conflict".into()));
     let from = cluster[1].address();
+    // A lifetime does not depend on how long the node has run.
+    pass(RUNS);
     let repaired = post(&cluster[0], &format!("/v1/repair?key=k&from={from}"));
     assert_eq!(repaired["agrees"], true, "{repaired}");
+    let passed_ms = clock::elapsed().saturating_sub(planted).as_millis() as u64;
+    for node in repaired["nodes"].as_array().expect("nodes") {
+        let ttl_ms = node["ttl_ms"].as_u64().expect("a lifetime");
+        assert!(ttl_ms + passed_ms + 1_000 >= good.life_ms, "{passed_ms} ms: {repaired}");
+    }
     assert_eq!(cluster[0].value(b"k").as_deref(), Some(&b"valve"[..]));
     // What an operator did is in the log.
     until_true("a line in the log", || cluster[0].log().contains("repair requested"));

@@ -263,6 +263,13 @@ impl<B: Backend> Node<B> {
         self.repair.has_all_data()
     }
 
+    /// Returns whether a later process may start with what this one knows: it has all data, or all that it knew when
+    /// an earlier process of it ended.
+    #[must_use]
+    pub fn may_persist(&self) -> bool {
+        self.repair.may_persist()
+    }
+
     /// The state that a later process of this node needs besides the entries.
     #[must_use]
     pub fn persisted_state(&self, now: Now) -> PersistedState {

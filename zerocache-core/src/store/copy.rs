@@ -114,6 +114,12 @@ impl PageScan {
         self.page.tick
     }
 
+    /// Returns the bytes of keys, metadata and values on the page so far.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Returns the number of slots that were looked at.
     #[must_use]
     pub const fn looked_at(&self) -> usize {

@@ -274,11 +274,11 @@ impl NodeDriver {
     }
 
     /// Returns the state that outlives the process, and the status at the same moment; none before the
-    /// node has all data.
+    /// node may persist it.
     #[must_use]
     pub fn persisted_state(&self, now: Now) -> Option<(PersistedState, ClusterStatus)> {
         let node = self.node.lock();
-        node.has_all_data().then(|| (node.persisted_state(now), node.status(now)))
+        node.may_persist().then(|| (node.persisted_state(now), node.status(now)))
     }
 
     /// Waits until the node wants to read its snapshot.

@@ -65,6 +65,11 @@ impl Repair {
         matches!(self.start, Start::Restoring)
     }
 
+    /// Whether the node knows at least everything that it knew when it ended, or has all data.
+    pub(in crate::node) fn may_persist(&self) -> bool {
+        self.has_all_data() || self.restored == Restored::Everything
+    }
+
     /// Imports items of an earlier process.
     pub(in crate::node) fn restore<B: Backend>(
         &mut self,

@@ -10,7 +10,6 @@ use alloc::{collections::VecDeque, vec::Vec};
 use super::{Repair, serve::overloaded};
 use crate::{
     cluster::View,
-    entry::Record,
     key::SHARDS,
     node::{ConnectionId, Effect, RequestId, local::Context},
     store::{Backend, CopyCursor, CopyRange, KeyVersion, PageScan, ScanCursor, Store, StoredItem},
@@ -191,8 +190,9 @@ impl CopyScan {
             return (seen, None);
         }
         self.scanned += self.page.looked_at();
-        let page = core::mem::replace(&mut self.page, store.begin_page(self.range, 0)).into_page();
-        self.bytes += page.records.iter().map(Record::payload_bytes).sum::<usize>();
+        self.bytes += self.page.bytes();
+        let next = store.begin_page(self.range, PAGE_BYTES_MAX.saturating_sub(self.bytes));
+        let page = core::mem::replace(&mut self.page, next).into_page();
         let item = |record| FetchedItem::of(StoredItem::Value(record), now.mono);
         self.items.extend(page.records.into_iter().map(item));
         if page.more.is_some() {
@@ -204,7 +204,6 @@ impl CopyScan {
         if is_full || self.scanned >= PAGE_SCANNED_MAX || self.shard > self.last {
             return (seen, Some(self.response(store, None, now)));
         }
-        self.page = store.begin_page(self.range, PAGE_BYTES_MAX - self.bytes);
         (seen, None)
     }
 
@@ -280,10 +279,9 @@ impl Repair {
         (id, connection, caller): (RequestId, ConnectionId, Option<Incarnation>),
         (first, last, range): (u8, u8, CopyRange),
     ) {
-        let refusal = self.copy_refusal(cx, view, caller).or_else(|| {
-            let is_page = |work: &Work| matches!(work, Work::Copy(_));
-            self.scans.refusal(connection, is_page, (PAGES_MAX, PAGES_EACH_MAX))
-        });
+        let is_page = |work: &Work| matches!(work, Work::Copy(_));
+        let full = self.scans.refusal(connection, is_page, (PAGES_MAX, PAGES_EACH_MAX));
+        let refusal = full.or_else(|| self.copy_refusal(cx, view, caller));
         if let Some(response) = refusal {
             return cx.out.push(Effect::Respond { id, response });
         }
