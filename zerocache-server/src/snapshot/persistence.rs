@@ -64,7 +64,10 @@ fn load(file: &SnapshotFile, driver: &NodeDriver) {
     match &state {
         Ok(_) => tracing::info!(entries, "snapshot loaded"),
         Err(SnapshotError::Missing) => {}
-        Err(error) => tracing::warn!(%error, "snapshot not loaded"),
+        Err(error) => {
+            let path = file.path().display();
+            tracing::warn!(%error, %path, "snapshot not loaded");
+        }
     }
     driver.input(Input::RestoreComplete(state.ok()));
 }
