@@ -10,8 +10,9 @@ use tokio::runtime::Id;
 
 use crate::transport::framed::Connection;
 
-/// The connections remembered by a thread: as many as a client has nodes in its region, usually.
-const RECENT_MAX: usize = 4;
+/// The connections remembered by a thread: more than a client has nodes in its region, usually. A client asks its
+/// nodes in rotation, so with one too few none would be found.
+const RECENT_MAX: usize = 16;
 
 /// What a connection is found by: the pool, the runtime that drives it, and its address.
 pub(super) type RecentKey = (u64, Id, SocketAddr);
