@@ -1,5 +1,5 @@
 //! The tool `zerocache`: looks into a cluster, operates it, and makes its secrets, tokens and certificates; the
-//! latter offline.
+//! latter offline. `zerocache server` is a node.
 //!
 //! What is asked for goes to standard output, what is said about it to standard error. The exit codes are in
 //! [`exit`]. An error is one line. Secrets come from files and variables, never from
@@ -21,7 +21,7 @@ mod survey;
 mod table;
 mod token;
 
-use std::{io::Write, iter, process::ExitCode};
+use std::{env, ffi::OsString, io::Write, iter, process::ExitCode};
 
 use clap::Parser;
 use zerocache_core::access::{SECRET_BYTES, Secret};
@@ -34,8 +34,15 @@ use self::{
 };
 
 fn main() -> ExitCode {
-    let is_json = std::env::args_os().any(|argument| argument == "--json");
-    let result = args::refuse_secrets(std::env::args_os()).and_then(|()| match Args::try_parse() {
+    let is_server = |argument: OsString| argument == "server";
+    if env::args_os().nth(1).is_some_and(is_server) {
+        let flags = env::args_os().skip(2);
+        return zerocache_server::program::main(
+            iter::once("zerocache server".into()).chain(flags).collect(),
+        );
+    }
+    let is_json = env::args_os().any(|argument| argument == "--json");
+    let result = args::refuse_secrets(env::args_os()).and_then(|()| match Args::try_parse() {
         Ok(args) => run(args.command, args.global),
         Err(error) => failure::of_parser(&error).map(|()| Exit::DONE),
     });
@@ -78,6 +85,9 @@ fn run_offline(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Cert(CertCommand::Client(args)) => cert::client(&args),
         Command::Completions { shell } => commands::generate::completions(shell),
         Command::Man { folder } => commands::generate::man(&folder, global.quiet),
+        Command::Server { .. } => Err(Failure::usage(
+            "server: flags of a node follow it, and none go before it".to_owned(),
+        )),
         // All others have an exit code to choose.
         _ => Ok(()),
     }

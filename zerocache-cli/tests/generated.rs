@@ -59,5 +59,6 @@ fn every_command_has_a_manual_page() {
         let page = std::fs::read_to_string(path.join(format!("zerocache-{command}.1")));
         let page = page.unwrap_or_else(|error| panic!("{command}: {error}"));
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
+        assert_eq!(page.contains("max\\-bytes"), command == "server", "{command}: {page}");
     }
 }

@@ -145,6 +145,9 @@ fn wrong_secrets_and_command_lines_are_one_line_and_exit_code_2() {
         (&[][..], &[][..], "a command is missing"),
         (&["token"], &[], "a command is missing"),
         (&["secrets"], &[], "unrecognized subcommand"),
+        (&["server"], &[("ZEROCACHE_REGION", "")], "region: missing"),
+        (&["server", "--regoin", "london"], &[], "did you mean --region?"),
+        (&["--json", "server", "--region", "london"], &[], "none go before it"),
         (&["token", "show"], &[], "<TOKEN>"),
         (&["token", "show", "-", "--cluster", "a b"], &[], "--cluster: \"a b\" is not a name"),
         (&["token", "show", "-", "--secret", &mine], &[], "does not belong on a command line"),
@@ -343,4 +346,6 @@ fn help_has_examples() {
         assert!(out(arguments, &[], "").contains("Example"));
     }
     assert!(out(&["--version"], &[], "").starts_with("zerocache "));
+    let help = out(&["server", "--help"], &[], "");
+    assert!(help.contains("Usage: zerocache server") && help.contains("--max-bytes"), "{help}");
 }

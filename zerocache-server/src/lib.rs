@@ -2,6 +2,7 @@
 //!
 //! - [`access`]: who calls, and what a caller may do.
 //! - [`config`]: settings, flags, variables, defaults, validation.
+//! - [`program`]: the binary, as a function.
 //! - [`node`]: assembles and runs a node; [`embedded`]: the same on a thread of its own.
 //! - [`http`]: accepts connections, and bounds slow and broken clients.
 //! - [`api`]: the HTTP API.
@@ -24,6 +25,7 @@ pub mod hot_keys;
 pub mod http;
 pub mod logging;
 pub mod node;
+pub mod program;
 pub mod reads;
 mod sampling;
 mod service_manager;

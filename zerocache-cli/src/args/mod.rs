@@ -28,7 +28,7 @@ const EXAMPLES: &str = "\
 Examples:
   A secret for the nodes of a cluster:
     (umask 077; zerocache secret > secret)
-    ZEROCACHE_SECRET_FILE=secret zerocache-server --region london
+    ZEROCACHE_SECRET_FILE=secret zerocache server --region london
 
   A token for a client, which may do less than whoever has the secret:
     zerocache token create --secret-file secret --name orders --role write --prefix orders/ > token
@@ -84,7 +84,7 @@ The certificate has the names by which nodes and clients verify nodes; addresses
 
 Example:
   zerocache cert node --region london --name cache.shop.example --name 10.0.0.7
-  zerocache-server --region london --tls-cert node.pem --tls-key node-key.pem --tls-ca ca.pem";
+  zerocache server --region london --tls-cert node.pem --tls-key node-key.pem --tls-ca ca.pem";
 
 const CLIENT_EXAMPLES: &str = "\
 The access file of the nodes says what the names may do. A name is dns:NAME or a URI, as there.
@@ -113,6 +113,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    // `main` looks for this one before anything is parsed: flags of a node have the names of other flags here.
+    /// Run a node; "zerocache server --help" prints its flags
+    #[command(disable_help_flag = true)]
+    Server {
+        /// What zerocache-server takes
+        #[arg(value_name = "FLAG", trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<OsString>,
+    },
     /// Print the value of a key
     Get(GetArgs),
     /// Store a value

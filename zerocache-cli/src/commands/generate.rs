@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use clap_mangen::Man;
+use zerocache_server::config;
 
 use crate::{args::Args, failure::Failure, print, say};
 
@@ -19,6 +21,8 @@ pub(crate) fn man(folder: &Path, is_quiet: bool) -> Result<(), Failure> {
     let failed = |error| Failure::new(format!("{}: {error}", folder.display()));
     fs::create_dir_all(folder).map_err(failed)?;
     clap_mangen::generate_to(Args::command(), folder).map_err(failed)?;
+    // In place of the page of `zerocache server`, which knows no flags of a node.
+    Man::new(config::command()).generate_to(folder).map_err(failed)?;
     if !is_quiet {
         say(&format!("manual pages are in {}", folder.display()));
     }

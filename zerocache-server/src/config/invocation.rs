@@ -65,12 +65,12 @@ impl EarlyExit {
 }
 
 impl Invocation {
-    /// Reads this process's arguments and environment.
+    /// Reads `argv` (with the program's name first) and this process's environment.
     ///
     /// # Errors
     /// [`EarlyExit`] when help or the version was requested, or when the configuration is wrong.
-    pub fn from_process() -> Result<Self, EarlyExit> {
-        let mut parsed = Self::parse(std::env::args_os().collect(), |name| std::env::var_os(name))?;
+    pub fn with_environment(argv: Vec<OsString>) -> Result<Self, EarlyExit> {
+        let mut parsed = Self::parse(argv, |name| std::env::var_os(name))?;
         parsed.warnings.extend(env_vars::unknown_warnings(std::env::vars_os()));
         Ok(parsed)
     }
@@ -145,8 +145,9 @@ fn secret(
     }
 }
 
-/// The command with the variable of each flag in its help.
-fn command() -> Command {
+/// The command line of `zerocache-server`, with the variable of each flag in its help.
+#[must_use]
+pub fn command() -> Command {
     Args::command().mut_args(|arg| {
         let Some(flag) = arg.get_long().filter(|_| has_variable(&arg)) else {
             return arg;

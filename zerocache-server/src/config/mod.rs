@@ -15,7 +15,7 @@ mod values;
 
 pub use crate::hot_keys::HotKeyMode;
 pub use args::Args;
-pub use invocation::{EarlyExit, Invocation};
+pub use invocation::{EarlyExit, Invocation, command};
 pub(crate) use security::COMPAT_NEEDS_LISTENER;
 pub use server::{
     CLUSTER_DEFAULT, CONNECTIONS_MAX_DEFAULT, ConfigError, DRAIN_DEFAULT, KEY_BYTES_DEFAULT,
