@@ -337,6 +337,19 @@ fn auto_writes_bincode_unless_it_does_not_read_back() {
 }
 
 #[test]
+fn shape_goes_on_behind_any_value() {
+    #[derive(Deserialize)]
+    #[allow(dead_code, reason = "only read")]
+    struct Behind<A, B>(A, B);
+    let of_any = shape_of::<Behind<Json, u32>>();
+    assert_ne!(of_any, shape_of::<Behind<Json, u64>>());
+    assert_ne!(of_any, shape_of::<Behind<u64, u32>>());
+    assert_ne!(shape_of::<Behind<Json, Sparse>>(), shape_of::<Behind<Json, Account>>());
+    // A struct with a `flatten` field does not go on.
+    assert_eq!(shape_of::<Behind<Flattened, u32>>(), shape_of::<Behind<Flattened, u64>>());
+}
+
+#[test]
 fn codecs_are_named() {
     for (text, codec) in
         [("auto", Codec::Auto), ("bincode", Codec::Bincode), ("messagepack", Codec::MessagePack)]

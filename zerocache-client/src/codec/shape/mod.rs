@@ -4,8 +4,9 @@
 //! order. An enum shows one variant per run, so the type is read until every variant has been seen. Recursive
 //! types are followed once.
 //!
-//! A type that refuses a sample (a date parsed from text) ends its run; what was recorded before still counts. Two
-//! types that differ only after such a point have the same fingerprint. A type has the same fingerprint on every
+//! A type that refuses a sample (a date parsed from text) ends its run; what was recorded before still counts. So
+//! does a struct with a `flatten` field, whose other fields are not asked for by their names. Two types that differ
+//! only after such a point have the same fingerprint. A type has the same fingerprint on every
 //! platform and in every process; golden tests pin that.
 
 mod access;
