@@ -1,13 +1,9 @@
 //! The codec in which a value is written.
 
 use std::any::type_name;
-#[cfg(feature = "messagepack")]
-use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use bytes::Bytes;
-#[cfg(feature = "messagepack")]
-use parking_lot::RwLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +11,8 @@ use super::CodecError;
 use super::binary::Bincode;
 #[cfg(feature = "messagepack")]
 use super::messagepack::MessagePack;
+#[cfg(feature = "messagepack")]
+use super::shape;
 use super::writing::write;
 
 /// The codec in which typed values are written. Values are read by the tag that they begin with: a reader needs
@@ -22,8 +20,7 @@ use super::writing::write;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Codec {
-    /// bincode, and MessagePack for each type of which this process has seen a value that bincode does not read
-    /// back.
+    /// bincode, and MessagePack for values that bincode does not read back.
     #[default]
     Auto,
     /// bincode: small and fast, without names. Values that it does not read back are not stored.
@@ -54,11 +51,6 @@ impl FromStr for Codec {
     }
 }
 
-/// The names of the types of which bincode did not read back a value. Types of one name share an entry, which
-/// is harmless: both codecs are tried for each value that the first one does not read back.
-#[cfg(feature = "messagepack")]
-static NAMED: RwLock<BTreeSet<&'static str>> = RwLock::new(BTreeSet::new());
-
 impl Codec {
     pub(super) fn encode<T: Serialize + DeserializeOwned>(
         self,
@@ -82,23 +74,41 @@ fn auto<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, CodecError>
 
 #[cfg(feature = "messagepack")]
 fn auto<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, CodecError> {
-    let name = type_name::<T>();
-    if NAMED.read().contains(name) {
-        // Some values are read back by bincode alone, such as `Some(None)`.
-        return write::<MessagePack, T>(value)
-            .or_else(|error| write::<Bincode, T>(value).map_err(|_| error));
+    use super::preference::Order;
+
+    let preference = shape::of::<T>().preference;
+    let order = preference.order();
+    let mut refused = None;
+    if order == Order::BincodeFirst {
+        match write::<Bincode, T>(value) {
+            Ok(bytes) => {
+                preference.note_bincode();
+                return Ok(bytes);
+            }
+            Err(error) => refused = Some(error),
+        }
     }
-    let error = match write::<Bincode, T>(value) {
-        Ok(bytes) => return Ok(bytes),
+    let error = match write::<MessagePack, T>(value) {
+        Ok(bytes) => {
+            preference.note_messagepack(refused.is_some());
+            if preference.is_news() {
+                tracing::info!(
+                    of = type_name::<T>(),
+                    error = refused.as_ref().map(tracing::field::display),
+                    "a value of this type is stored as MessagePack: bincode does not read one back"
+                );
+            }
+            return Ok(bytes);
+        }
         Err(error) => error,
     };
-    let Ok(bytes) = write::<MessagePack, T>(value) else { return Err(error) };
-    if NAMED.write().insert(name) {
-        tracing::info!(
-            of = name,
-            %error,
-            "values of this type are stored as MessagePack from now on: bincode does not read one back"
-        );
+    if order == Order::MessagePackFirst
+        && let Ok(bytes) = write::<Bincode, T>(value)
+    {
+        // Some values are read back by bincode alone, such as `Some(None)`.
+        preference.end_refusals();
+        return Ok(bytes);
     }
-    Ok(bytes)
+    preference.note_refusal();
+    Err(refused.unwrap_or(error))
 }

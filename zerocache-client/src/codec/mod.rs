@@ -21,6 +21,8 @@ mod choice;
 mod complete;
 #[cfg(feature = "messagepack")]
 mod messagepack;
+#[cfg(feature = "messagepack")]
+mod preference;
 mod round_trip;
 mod shape;
 mod value;

@@ -21,19 +21,24 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::xxh3_64;
 
+#[cfg(feature = "messagepack")]
+use super::preference::Preference;
 use recorder::Recorder;
 
 /// The maximum of runs of one type, to see the variants of its enums.
 const RUNS_MAX: usize = 64;
 
 /// The shape of a type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     /// The fingerprint of its structure.
     pub(crate) fingerprint: u64,
     /// True if it has a sequence or map of elements that take no bytes (`Vec<()>`): decoding a forged length
     /// would take unbounded time.
     pub(crate) weightless: bool,
+    /// The codec that is tried first. The types of a process are few: this is never freed.
+    #[cfg(feature = "messagepack")]
+    pub(super) preference: &'static Preference,
 }
 
 /// The number of shapes that a thread caches.
@@ -79,8 +84,7 @@ fn of_any<T: DeserializeOwned>() -> Shape {
     }
     // Recorded outside of the lock: `Deserialize` is the user's code.
     let shape = record::<T>();
-    known.write().insert(id, shape);
-    shape
+    *known.write().entry(id).or_insert(shape)
 }
 
 fn record<T: DeserializeOwned>() -> Shape {
@@ -93,5 +97,10 @@ fn record<T: DeserializeOwned>() -> Shape {
             break;
         }
     }
-    Shape { fingerprint: xxh3_64(recorder.transcript()), weightless: recorder.has_weightless() }
+    Shape {
+        fingerprint: xxh3_64(recorder.transcript()),
+        weightless: recorder.has_weightless(),
+        #[cfg(feature = "messagepack")]
+        preference: Box::leak(Box::default()),
+    }
 }
