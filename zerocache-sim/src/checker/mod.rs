@@ -18,7 +18,7 @@ use zerocache_core::version::Version;
 
 pub(crate) use self::{
     acks::{AcknowledgedWrite, WriteAnswer},
-    excuses::is_disturbed,
+    excuses::{Path, is_disturbed},
     near::{NEAR_AGE_MS, NearHit},
 };
 use self::{

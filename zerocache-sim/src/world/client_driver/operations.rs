@@ -10,7 +10,7 @@ use zerocache_core::{
     time::Instant,
     ttl::Ttl,
     version::{Incarnation, Version},
-    wire::{Ack, Request, Status, Written},
+    wire::{Ack, Request, Response, Status, Written},
 };
 
 use super::{
@@ -226,11 +226,14 @@ impl World {
                 }
             }
             KeyMachine::Write(write, machine) => {
+                let written = written(&input);
                 let Reaction { ended, action } = machine.on(now, input, &mut at.state);
                 let write = write.clone();
-                let answered = ended.map(|ended| (ended.step.node, self.now_us));
+                if let (Some(written), Some(ended)) = (written, ended) {
+                    self.write_answered(client, &write, ended.step.node, written);
+                }
                 if let Some(result) = self.act(client, serial, action) {
-                    self.write_completed(client, &write, answered, result);
+                    self.write_completed(client, &write, result);
                 }
             }
             KeyMachine::Purge(purge, machine) => {
@@ -329,12 +332,25 @@ impl World {
         self.check_own(client, &read, found);
     }
 
-    /// A write of a client is over; a node answered it at a time.
+    /// A node has accepted a write of a client. One of many may be answered long before all are.
+    pub(super) fn write_answered(
+        &mut self,
+        client: usize,
+        write: &RunningWrite,
+        node: Incarnation,
+        written: Written,
+    ) {
+        let Some(version) = written.version else { return };
+        let is_delete = matches!(write.operation, Operation::Delete { .. });
+        let own = AcknowledgedWrite { node, version, is_delete, at_us: self.now_us };
+        self.checker.accepted_from(client, write.key, own);
+    }
+
+    /// A write of a client is over.
     pub(super) fn write_completed(
         &mut self,
         client: usize,
         write: &RunningWrite,
-        answered: Option<(Incarnation, u64)>,
         result: WriteResult,
     ) {
         match result {
@@ -342,16 +358,11 @@ impl World {
                 self.counts.written += 1;
                 self.end_near_write(client, write.key, written.version);
                 self.keep_written(client, write, written);
-                let is_delete = matches!(write.operation, Operation::Delete { .. });
-                let (Some(version), Some((node, at_us))) = (written.version, answered) else {
-                    return;
-                };
+                let Some(version) = written.version else { return };
                 // A token is not above the versions that were seen since.
                 let seen = if write.token.is_some() { 0 } else { write.seen };
                 self.checker.written(write.key, write.id, version, seen);
-                let own = AcknowledgedWrite { node, version, is_delete, at_us };
-                self.checker.accepted_from(client, write.key, own);
-                if is_delete {
+                if matches!(write.operation, Operation::Delete { .. }) {
                     self.checker.deleted(write.key, write.id);
                 }
             }
@@ -375,5 +386,13 @@ impl World {
         let (metadata, node) = (self.metadata_of(write.id, ttl), version.incarnation());
         let kept = NearValue { value, metadata, version, remaining_ms, node };
         self.keep_near(client, (write.key, write.near), kept);
+    }
+}
+
+/// What a node answered to a write, if the input says so.
+pub(super) const fn written(input: &Input) -> Option<Written> {
+    match input {
+        Input::Answer { result: Ok(Response::Written(written)), .. } => Some(*written),
+        _ => None,
     }
 }
