@@ -88,6 +88,10 @@ impl World {
             let after = process.store.version(self.keys[*key].hash());
             let before = process.before.get(key).copied().flatten();
             self.checker.has(host, *key, after);
+            if after.is_none() && before.is_some() && before < cause.version() {
+                // A delete that is older than the retention here ends the value, and leaves no trace.
+                self.checker.has(host, *key, cause.version());
+            }
             if let Some(version) = cause.version().filter(|_| !refuses) {
                 self.checker.offered(host, *key, version, after);
             }

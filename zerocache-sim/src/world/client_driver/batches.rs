@@ -28,7 +28,8 @@ pub(super) struct RunningBatch {
 
 enum BatchKeys {
     Read(Vec<RunningRead>, Batch<ReadRules>),
-    Write(Vec<RunningWrite>, Batch<WriteRules>),
+    /// Each with the node that answered it, and when.
+    Write(Vec<(RunningWrite, Option<(Incarnation, u64)>)>, Batch<WriteRules>),
 }
 
 impl World {
@@ -52,6 +53,7 @@ impl World {
         let Some(serial) = writes.first().map(|write| write.id) else { return };
         let rules = writes.iter().map(|write| write.rules(self)).enumerate().collect();
         let (now, total_ms) = self.start_of(client);
+        let writes = writes.into_iter().map(|write| (write, None)).collect();
         let keys = BatchKeys::Write(writes, Batch::new(rules, now, total_ms));
         self.begin_batch(client, serial, keys);
     }
@@ -70,10 +72,10 @@ impl World {
         let Some(mut running) = at.batches.remove(&serial) else { return };
         if let Input::Answer { id, .. } = &input
             && let Some((index, node)) = running.pending.remove(id)
-            && let BatchKeys::Write(writes, _) = &running.keys
-            && let Some(written) = written(&input)
+            && let BatchKeys::Write(writes, _) = &mut running.keys
         {
-            self.write_answered(client, &writes[index], node, written);
+            writes[index].1 = Some((node, self.now_us));
+            self.write_answered(client, writes[index].0.key, written(&input));
         }
         let at = &mut self.clients[client];
         match &mut running.keys {
@@ -94,7 +96,8 @@ impl World {
                     self.check_answered_once(client, count, &results);
                     let BatchKeys::Write(writes, _) = &running.keys else { return };
                     for (index, result) in results {
-                        self.write_completed(client, &writes[index], result);
+                        let (write, answered) = &writes[index];
+                        self.write_completed(client, write, *answered, result);
                     }
                 }
             }
@@ -127,8 +130,8 @@ impl World {
                                 Request::Get { key: self.keys[reads[index].key].clone() }
                             }
                             BatchKeys::Write(writes, _) => {
-                                writes[index].seen = request.seen;
-                                writes[index].request(self)
+                                writes[index].0.seen = request.seen;
+                                writes[index].0.request(self)
                             }
                         };
                         let purpose = Purpose::Attempt { operation: serial, id };

@@ -229,11 +229,10 @@ impl World {
                 let written = written(&input);
                 let Reaction { ended, action } = machine.on(now, input, &mut at.state);
                 let write = write.clone();
-                if let (Some(written), Some(ended)) = (written, ended) {
-                    self.write_answered(client, &write, ended.step.node, written);
-                }
+                let answered = ended.map(|ended| (ended.step.node, self.now_us));
+                self.write_answered(client, write.key, written);
                 if let Some(result) = self.act(client, serial, action) {
-                    self.write_completed(client, &write, result);
+                    self.write_completed(client, &write, answered, result);
                 }
             }
             KeyMachine::Purge(purge, machine) => {
@@ -332,25 +331,19 @@ impl World {
         self.check_own(client, &read, found);
     }
 
-    /// A node has accepted a write of a client. One of many may be answered long before all are.
-    pub(super) fn write_answered(
-        &mut self,
-        client: usize,
-        write: &RunningWrite,
-        node: Incarnation,
-        written: Written,
-    ) {
-        let Some(version) = written.version else { return };
-        let is_delete = matches!(write.operation, Operation::Delete { .. });
-        let own = AcknowledgedWrite { node, version, is_delete, at_us: self.now_us };
-        self.checker.accepted_from(client, write.key, own);
+    /// A node has answered a write of a client, if it did. One of many may be answered long before all are.
+    pub(super) fn write_answered(&mut self, client: usize, key: usize, written: Option<Written>) {
+        if let Some(version) = written.and_then(|written| written.version) {
+            self.checker.answered(client, key, version);
+        }
     }
 
-    /// A write of a client is over.
+    /// A write of a client is over; a node answered it at a time.
     pub(super) fn write_completed(
         &mut self,
         client: usize,
         write: &RunningWrite,
+        answered: Option<(Incarnation, u64)>,
         result: WriteResult,
     ) {
         match result {
@@ -358,11 +351,16 @@ impl World {
                 self.counts.written += 1;
                 self.end_near_write(client, write.key, written.version);
                 self.keep_written(client, write, written);
-                let Some(version) = written.version else { return };
+                let is_delete = matches!(write.operation, Operation::Delete { .. });
+                let (Some(version), Some((node, at_us))) = (written.version, answered) else {
+                    return;
+                };
                 // A token is not above the versions that were seen since.
                 let seen = if write.token.is_some() { 0 } else { write.seen };
                 self.checker.written(write.key, write.id, version, seen);
-                if matches!(write.operation, Operation::Delete { .. }) {
+                let own = AcknowledgedWrite { node, version, is_delete, at_us };
+                self.checker.accepted_from(client, write.key, own);
+                if is_delete {
                     self.checker.deleted(write.key, write.id);
                 }
             }
