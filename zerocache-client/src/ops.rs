@@ -11,8 +11,8 @@ pub use zerocache_net::{security::TlsMode, transport::Connections};
 
 pub use crate::{
     client::{
-        ExplainGet, Get, GetEntry, GetFrom, GetMany, GetManyEach, GetValue, Locate, Location,
-        Locations, Write, WriteMany, WriteManyEach,
+        ExplainGet, Get, GetEntry, GetFrom, GetMany, GetManyEach, GetManyValues, GetManyValuesEach,
+        GetValue, Locate, Location, Locations, Write, WriteMany, WriteManyEach,
     },
     codec::IntoValue,
     lifetime::Lifetime,

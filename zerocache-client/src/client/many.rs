@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use tracing::{Instrument, debug_span};
 use zerocache_core::{
     client::ReadOptions,
@@ -18,9 +19,10 @@ use zerocache_core::{
 use super::{
     Running, ZerocacheClient,
     batch::Outcomes,
-    entry::Entry,
-    near_read::NearAge,
-    prepared::{Prepared, WriteOption},
+    entry::{Entry, ReadAnswer},
+    many_typed::GetManyValues,
+    near_read::{NearAge, NearWrite},
+    prepared::{ComputedPut, Prepared, WriteOption},
     valid,
     writes::WriteRequest,
 };
@@ -44,7 +46,7 @@ pub struct GetMany {
     options: ReadOptions,
     near: Option<NearAge>,
     deadline: Option<Duration>,
-    running: Option<Running<Outcomes<Option<Entry>>>>,
+    running: Option<Running<Outcomes<ReadAnswer>>>,
 }
 
 impl GetMany {
@@ -79,6 +81,11 @@ impl GetMany {
         self
     }
 
+    /// Reads the values as `T`s that were stored as [`Value`](crate::Value).
+    pub fn values<T: DeserializeOwned>(self) -> GetManyValues<T> {
+        GetManyValues::new(self.each())
+    }
+
     /// Tells for each key what came of it: its entry, or why there is none.
     pub fn each(self) -> GetManyEach {
         GetManyEach(self)
@@ -96,6 +103,14 @@ impl GetMany {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Outcomes<Option<Entry>>, Error>> {
+        let answers = ready!(self.poll_answers(context))?;
+        Poll::Ready(Ok(answers.into_iter().map(|answer| Ok(answer?.entry)).collect()))
+    }
+
+    fn poll_answers(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Outcomes<ReadAnswer>, Error>> {
         let running = self.running.get_or_insert_with(|| {
             let keys = std::mem::take(&mut self.keys);
             let (options, near) = (self.options, self.near);
@@ -340,8 +355,76 @@ fn without_repeats(requests: Vec<WriteRequest>) -> (Vec<WriteRequest>, Vec<usize
     (kept, places)
 }
 
+impl ZerocacheClient {
+    /// Reads what nodes know of keys, stale entries included. Each key has an outcome of its own.
+    pub(crate) async fn read_many(
+        &self,
+        keys: Vec<Bytes>,
+        near: Option<NearAge>,
+        deadline: Option<Duration>,
+    ) -> Outcomes<ReadAnswer> {
+        let (keys, invalid) = split(keys, |key| valid(key.clone()).err());
+        let count = keys.len();
+        let mut read = self.get_many::<Bytes>([]).allow_stale();
+        (read.keys, read.near, read.deadline) = (keys, near, deadline);
+        let answers = if count == 0 {
+            Vec::new()
+        } else {
+            let answers = poll_fn(|context| read.poll_answers(context)).await;
+            answers.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
+        };
+        merge(answers, invalid)
+    }
+
+    /// Writes computed values. Each has an outcome of its own. The near cache keeps them if `is_near`.
+    pub(crate) async fn write_computed(
+        &self,
+        puts: Vec<ComputedPut>,
+        ack: Ack,
+        deadline: Option<Duration>,
+        is_near: bool,
+    ) -> Outcomes<Written> {
+        let (puts, invalid) = split(puts, |put| valid(put.key.clone()).err());
+        let prepared: Vec<Prepared> = puts.into_iter().map(Prepared::from).collect();
+        let count = prepared.len();
+        let mut near: Vec<NearWrite> = prepared.iter().map(|_| NearWrite::new(is_near)).collect();
+        let local = self.local_state();
+        near.iter_mut().zip(&prepared).for_each(|(near, prepared)| near.begin(local, prepared));
+        let mut write = WriteMany::prepared(self.clone(), Ok(prepared)).ack(ack);
+        write.deadline = deadline;
+        let written = if count == 0 { Ok(Vec::new()) } else { write.each().await };
+        let written = written.unwrap_or_else(|error| vec![Err(error); count]);
+        for (near, written) in near.iter_mut().zip(&written) {
+            if let Ok(written) = written {
+                near.keep(local, written);
+            }
+        }
+        merge(written, invalid)
+    }
+}
+
+/// Takes out the items with an error, each with its place.
+fn split<T>(items: Vec<T>, error: impl Fn(&T) -> Option<Error>) -> (Vec<T>, Vec<(usize, Error)>) {
+    let (mut valid, mut invalid) = (Vec::with_capacity(items.len()), Vec::new());
+    for (at, item) in items.into_iter().enumerate() {
+        match error(&item) {
+            None => valid.push(item),
+            Some(error) => invalid.push((at, error)),
+        }
+    }
+    (valid, invalid)
+}
+
+/// Puts the errors of [`split`] back in their places.
+fn merge<T>(mut outcomes: Outcomes<T>, invalid: Vec<(usize, Error)>) -> Outcomes<T> {
+    for (at, error) in invalid {
+        outcomes.insert(at, Err(error));
+    }
+    outcomes
+}
+
 /// All outcomes in one: an error only if there is nothing else.
-fn together<T>(
+pub(super) fn together<T>(
     outcomes: impl ExactSizeIterator<Item = Result<T, Error>>,
     instead: impl Fn(Error) -> T,
 ) -> Result<Vec<T>, Error> {

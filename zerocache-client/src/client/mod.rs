@@ -21,6 +21,7 @@ mod life;
 mod local_state;
 mod locate;
 mod many;
+mod many_typed;
 mod near_read;
 mod offline;
 mod prepared;
@@ -50,7 +51,6 @@ use tokio::runtime::Handle;
 use zerocache_core::{
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
-    metadata::Metadata,
     version::{Incarnation, Version},
 };
 
@@ -60,7 +60,7 @@ pub(crate) use self::{
     instances::generation,
     leases::{LeaseReply, LeaseTerms, LeaseToken},
     local_state::LocalState,
-    prepared::ReadPoint,
+    prepared::{ComputedPut, ReadPoint},
     purge::PurgeRequest,
     running::Running,
 };
@@ -70,6 +70,7 @@ pub use self::{
     get::{ExplainGet, Get, GetEntry, GetValue},
     locate::{GetFrom, Locate, Location, Locations},
     many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
+    many_typed::{GetManyValues, GetManyValuesEach},
     report::{AttemptOutcome, ExplainedGet, ReadAttempt, ReadOutcome, ReadReport, ReportedNode},
     stats::{ClientStats, TierCounts},
     write::Write,
@@ -77,7 +78,7 @@ pub use self::{
 use self::{
     config::Config,
     life::{Inner, Life, Live},
-    prepared::{Prepared, PreparedValue, WriteVersion},
+    prepared::Prepared,
 };
 use crate::{
     Error,
@@ -321,16 +322,9 @@ impl ZerocacheClient {
         Get::prepared(self.clone(), key)
     }
 
-    /// Stores bytes that are fresh for `fresh`, with what is to be said of them.
-    pub(crate) fn raw_put(
-        &self,
-        key: Bytes,
-        bytes: Bytes,
-        fresh: Duration,
-        metadata: Metadata,
-    ) -> Write {
-        let value = PreparedValue { bytes, fresh, metadata, version: WriteVersion::Accepted };
-        Write::prepared(self.clone(), Ok(Prepared { key, value: Some(value) }))
+    /// Stores a computed value.
+    pub(crate) fn computed_put(&self, put: ComputedPut) -> Write {
+        Write::prepared(self.clone(), Ok(put.into()))
     }
 
     pub(crate) fn raw_delete(&self, key: Bytes) -> Write {

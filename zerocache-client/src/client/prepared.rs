@@ -48,6 +48,26 @@ pub(crate) struct ReadPoint {
     pub(crate) known: u64,
 }
 
+/// A computed value that is to be written.
+#[derive(Debug)]
+pub(crate) struct ComputedPut {
+    pub(crate) key: Bytes,
+    pub(crate) bytes: Bytes,
+    /// How long it is fresh.
+    pub(crate) fresh: Duration,
+    pub(crate) metadata: Metadata,
+    /// What it was computed from; `None` to count it as of now.
+    pub(crate) from: Option<ReadPoint>,
+}
+
+impl From<ComputedPut> for Prepared {
+    fn from(put: ComputedPut) -> Self {
+        let ComputedPut { key, bytes, fresh, metadata, from } = put;
+        let version = from.map_or(WriteVersion::Accepted, WriteVersion::Computed);
+        Self { key, value: Some(PreparedValue { bytes, fresh, metadata, version }) }
+    }
+}
+
 /// Where the version of a value comes from: a [`VersionSource`] that has not been sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WriteVersion {

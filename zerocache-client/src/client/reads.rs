@@ -82,20 +82,20 @@ impl Engine {
         options: ReadOptions,
         near: Option<NearAge>,
         total_ms: u64,
-    ) -> Outcomes<Option<Entry>> {
+    ) -> Outcomes<ReadAnswer> {
         let started = clock::elapsed();
         let mut nears = vec![NearRead::new(near); keys.len()];
         let near = nears.iter_mut().zip(&keys);
         let near = near.map(|(near, key)| near.find(&self.local, key.as_bytes(), options.at_least));
-        let mut outcomes: Vec<_> = near.map(|found| found.map(|entry| Ok(Some(entry)))).collect();
+        let mut outcomes: Vec<_> = near.map(|found| found.map(|entry| Ok(entry.into()))).collect();
         let asked = keys.iter().enumerate().filter(|(index, _)| outcomes[*index].is_none());
         let asked = asked.map(|(index, key)| (index, ReadRules::new(key.as_bytes(), &options)));
         let asked: Vec<_> = asked.collect();
         if !asked.is_empty() {
             let request = |index: usize| Request::Get { key: keys[index].clone() };
             for (index, outcome) in self.drive_batch(asked, total_ms, request).await {
-                let read = self.read_outcome(&options, outcome).0.map(|read| read.entry);
-                if let Ok(Some(entry)) = &read {
+                let read = self.read_outcome(&options, outcome).0;
+                if let Ok(ReadAnswer { entry: Some(entry), .. }) = &read {
                     nears[index].keep(&self.local, keys[index].as_bytes(), entry);
                 }
                 outcomes[index] = Some(read);

@@ -17,7 +17,7 @@ use super::{
     Live, Running, ZerocacheClient,
     drive::{Beginning, FirstAttempt, Unsent},
     near_read::NearWrite,
-    prepared::{Prepared, ReadPoint, WriteOption, WriteVersion},
+    prepared::{Prepared, WriteOption, WriteVersion},
     timings::End,
     writes::WriteRequest,
 };
@@ -82,11 +82,6 @@ impl Write {
     /// Writes with the version that a lease gave.
     pub(crate) fn token(self, token: Version) -> Self {
         self.with_version(WriteVersion::Given(token))
-    }
-
-    /// Writes a value that was computed from what was read at this point: with a version from that moment.
-    pub(crate) fn computed_from(self, read: ReadPoint) -> Self {
-        self.with_version(WriteVersion::Computed(read))
     }
 
     fn with_version(mut self, version: WriteVersion) -> Self {

@@ -14,8 +14,8 @@ use super::run::{Run, Steps};
 use super::stage::{Computation, Stage, Step, Storing};
 use super::stored::Payload;
 use super::ttl;
-use super::writing::{self, WriteContext, WriteOutcome};
-use crate::client::ReadPoint;
+use super::writing::{self, ReadyWrite, WriteContext, WriteOutcome};
+use crate::client::{ComputedPut, ReadPoint};
 use crate::codec::CodecError;
 use crate::counters::count;
 use crate::{Error, ZerocacheClient};
@@ -43,17 +43,40 @@ impl<T> Steps<'_, T> {
         match self.storable(&run.client, &value) {
             Some(Ok(storable)) => self.store(run, value, storable, (computation, begun)),
             Some(Err(error)) => {
-                count(&counters.write_errors);
-                tracing::debug!(%error, "cannot encode a memoized value");
-                if let Some(site) = run.site {
-                    site.warn(&error);
-                }
-                self.note(|report| report.write = Some(CallWrite::Failed(error.into())));
+                self.encoding_failed(run, error);
                 complete_unstored(computation, Progress::Nothing);
                 Step::Value(value)
             }
             None => self.skip_store(run, value, computation),
         }
+    }
+
+    /// Completes the computation of one of many values. Returns the write that is left to do, if any.
+    pub(super) fn prepare_write(
+        &mut self,
+        value: &T,
+        mut computation: Computation,
+    ) -> Option<ReadyWrite> {
+        let run = self.run?;
+        let begun = computation.function_run.take().map(|run| run.started);
+        count(&run.client.memo_counters().computed);
+        match self.storable(&run.client, value)? {
+            Ok(storable) => Some(self.ready_write(run, storable, (computation, begun))),
+            Err(error) => {
+                self.encoding_failed(run, error);
+                complete_unstored(computation, Progress::Nothing);
+                None
+            }
+        }
+    }
+
+    fn encoding_failed(&mut self, run: &Run, error: CodecError) {
+        count(&run.client.memo_counters().write_errors);
+        tracing::debug!(%error, "cannot encode a memoized value");
+        if let Some(site) = run.site {
+            site.warn(&error);
+        }
+        self.note(|report| report.write = Some(CallWrite::Failed(error.into())));
     }
 
     /// Returns what is to be stored of a value, if anything.
@@ -136,31 +159,16 @@ impl<T> Steps<'_, T> {
         run: &Run,
         value: T,
         storable: Storable,
-        (mut computation, begun): (Computation, Option<Duration>),
+        computation: (Computation, Option<Duration>),
     ) -> Step<T> {
-        let Storable { payload, mut fresh, mut metadata } = storable;
-        metadata.kind = payload.kind;
-        let key = computation.key(&run.key).clone();
-        if let Some(base) = &computation.base {
-            fresh = base.limit(fresh, &mut metadata, clock::mono());
-        }
-        if let Some(leader) = &mut computation.leader {
-            leader.publish_fresh(payload.clone(), fresh);
-        }
-        let invalidation = computation.invalidation();
-        // A leader that began later and was done earlier has the newer value.
-        let is_superseded = computation.leader.as_ref().is_some_and(Leader::is_superseded);
-        let is_shape_entry = computation.base.is_some();
-        let Computation { leader, unshared, grant, known, .. } = computation;
-        let mut put = run.client.raw_put(key.clone(), payload.bytes, fresh, metadata);
-        put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
-        if let (Some(at), Some(known)) = (begun, known) {
-            put = put.computed_from(ReadPoint { at, known });
-        }
+        let ReadyWrite { put, context, unshared, is_superseded } =
+            self.ready_write(run, storable, computation);
+        let key = put.key.clone();
+        let ack = self.options.ack.unwrap_or_default();
+        let mut put = run.client.computed_put(put).ack(ack).near(self.options.near.is_some());
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);
         }
-        let context = WriteContext { invalidation, leader, grant, is_shape_entry };
         let write =
             if is_superseded { None } else { writing::store(&run.client, &run.key, put, context) };
         // The table holds the pending write instead of the computation.
@@ -177,6 +185,33 @@ impl<T> Steps<'_, T> {
         }
     }
 
+    /// Publishes a value, and returns what is left: to write it.
+    fn ready_write(
+        &self,
+        run: &Run,
+        storable: Storable,
+        (mut computation, begun): (Computation, Option<Duration>),
+    ) -> ReadyWrite {
+        let Storable { payload, mut fresh, mut metadata } = storable;
+        metadata.kind = payload.kind;
+        let key = computation.key(&run.key).clone();
+        if let Some(base) = &computation.base {
+            fresh = base.limit(fresh, &mut metadata, clock::mono());
+        }
+        if let Some(leader) = &mut computation.leader {
+            leader.publish_fresh(payload.clone(), fresh);
+        }
+        let invalidation = computation.invalidation();
+        // A leader that began later and was done earlier has the newer value.
+        let is_superseded = computation.leader.as_ref().is_some_and(Leader::is_superseded);
+        let is_shape_entry = computation.base.is_some();
+        let Computation { leader, unshared, grant, known, .. } = computation;
+        let from = begun.zip(known).map(|(at, known)| ReadPoint { at, known });
+        let put = ComputedPut { key, bytes: payload.bytes, fresh, metadata, from };
+        let context = WriteContext { invalidation, leader, grant, is_shape_entry };
+        ReadyWrite { put, context, unshared, is_superseded }
+    }
+
     /// Completes a call whose value is not stored. If the function failed, the previous value may be served.
     fn skip_store(&mut self, run: &Run, value: T, computation: Computation) -> Step<T> {
         self.note(|report| report.write = Some(CallWrite::NotStored));
@@ -184,21 +219,34 @@ impl<T> Steps<'_, T> {
             complete_unstored(computation, Progress::Nothing);
             return Step::Value(value);
         }
-        let counters = run.client.memo_counters();
+        match self.serve_on_error(run, computation) {
+            Ok(previous) => Step::Value(previous),
+            Err(computation) => {
+                let shared = (self.policy.sharing.share)(&value);
+                complete_unstored(*computation, shared.map_or(Progress::Nothing, Progress::Failed));
+                Step::Value(value)
+            }
+        }
+    }
+
+    /// Completes a computation that failed with its previous value, if that may be served.
+    pub(super) fn serve_on_error(
+        &mut self,
+        run: &Run,
+        computation: Computation,
+    ) -> Result<T, Box<Computation>> {
         let previous = computation.previous.as_ref();
         let servable = previous.filter(|entry| entry.is_servable_on_error(clock::mono()));
         if let Some(entry) = servable
             && let Ok(previous) = entry.payload.decode(self.policy)
         {
-            count(&counters.stale_on_error);
+            count(&run.client.memo_counters().stale_on_error);
             self.note(|report| report.outcome = CallOutcome::StaleOnError);
             let progress = Progress::Stale(entry.payload.clone());
             complete_unstored(computation, progress);
-            return Step::Value(previous);
+            return Ok(previous);
         }
-        let shared = (self.policy.sharing.share)(&value);
-        complete_unstored(computation, shared.map_or(Progress::Nothing, Progress::Failed));
-        Step::Value(value)
+        Err(Box::new(computation))
     }
 
     /// Continues after a write of `key` that began at `started`.
@@ -224,7 +272,7 @@ impl<T> Steps<'_, T> {
 }
 
 /// Completes a computation whose value is not stored.
-fn complete_unstored(computation: Computation, progress: Progress) {
+pub(super) fn complete_unstored(computation: Computation, progress: Progress) {
     if let Some(grant) = computation.grant {
         grant.fail();
     }

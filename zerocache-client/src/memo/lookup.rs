@@ -13,9 +13,9 @@ use zerocache_net::clock;
 use super::flight::{self, Leader, Progress, Role, WaitExpired};
 use super::rule::SharedError;
 use super::stored::{BaseEntry, Payload, StoredEntry};
-use crate::ZerocacheClient;
 use crate::client::{ExplainedGet, ReadAnswer, ReadReport};
 use crate::counters::count;
+use crate::{Error, ZerocacheClient};
 
 /// The bound of a caller's wait in all, whoever leads meanwhile, as a multiple of the bound of one wait: five
 /// minutes by default.
@@ -75,6 +75,17 @@ pub(crate) struct LookupOptions {
 
 /// Reads the key as its leader, or waits for the leader's value.
 pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupOptions) -> Lookup {
+    let role = flight::join(client.memo_counters().flight_group(), &key, options.blocking);
+    lookup_as(role, client, key, options).await
+}
+
+/// As [`lookup`], for a caller that has this role already.
+pub(super) async fn lookup_as(
+    mut role: Role,
+    client: ZerocacheClient,
+    key: Bytes,
+    options: LookupOptions,
+) -> Lookup {
     let counters = client.memo_counters();
     let group = counters.flight_group();
     let wait = counters.flight_wait().saturating_add(options.lease_wait);
@@ -83,7 +94,7 @@ pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupO
     // The begin of the first wait: one bound holds for all leaders after each other.
     let mut waiting_since = None;
     loop {
-        let mut follower = match flight::join(group, &key, options.blocking) {
+        let mut follower = match role {
             Role::Leader(leader) => return read(&client, key, options, Some(leader), None).await,
             Role::Unshared => return read(&client, key, options, None, None).await,
             Role::Follower(follower) => follower,
@@ -140,7 +151,10 @@ pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupO
             Some(Progress::Failed(error)) => LookupOutcome::Failed(error),
             Some(Progress::Nothing) => LookupOutcome::Miss(None),
             // The leaders are gone and have published nothing; this caller may lead now.
-            Some(Progress::LookingUp) | None => continue,
+            Some(Progress::LookingUp) | None => {
+                role = flight::join(group, &key, options.blocking);
+                continue;
+            }
         };
         return Lookup::without_leader(outcome);
     }
@@ -202,6 +216,16 @@ async fn read(
     } else {
         (get.answer().await, None)
     };
+    Lookup { report, ..answered(client, answer, leader, fallback) }
+}
+
+/// Returns the lookup of a key for which nodes gave this answer.
+pub(super) fn answered(
+    client: &ZerocacheClient,
+    answer: Result<ReadAnswer, Error>,
+    leader: Option<Leader>,
+    fallback: Option<StoredEntry>,
+) -> Lookup {
     let known = answer.as_ref().map_or(0, |answer| answer.known);
     let outcome = match answer {
         Ok(ReadAnswer { entry: Some(entry), .. }) => {
@@ -215,5 +239,5 @@ async fn read(
             LookupOutcome::Miss(fallback)
         }
     };
-    Lookup { outcome, leader, report, base: None, known }
+    Lookup { outcome, leader, report: None, base: None, known }
 }

@@ -11,6 +11,7 @@ use super::key::CallKey;
 use super::rule::Policy;
 use super::site::Site;
 use super::target::Target;
+use crate::ZerocacheClient;
 use crate::client::LocalState;
 
 /// Returns the value of a call that has not been created, if the near cache has one that may be served. `age`
@@ -34,6 +35,16 @@ pub(super) fn hit<T>(call: &CallTarget, age: Option<Duration>, policy: &Policy<T
         (None, Some(explicit)) => decode(explicit.client.local_state(), &explicit.key, age, policy),
         (None, None) => None,
     }
+}
+
+/// Returns the value of an explicit key, if the near cache has one that may be served.
+pub(super) fn find_key<T>(
+    client: &ZerocacheClient,
+    key: &[u8],
+    age: Option<Duration>,
+    policy: &Policy<T>,
+) -> Option<T> {
+    decode(client.local_state(), key, age, policy)
 }
 
 #[inline]

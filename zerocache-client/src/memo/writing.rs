@@ -14,9 +14,9 @@ use futures_util::future::{Shared, join_all};
 use tokio::runtime::Handle;
 
 use super::BoxFuture;
-use super::flight::{self, Invalidation, Leader};
+use super::flight::{self, Invalidation, Leader, UnsharedComputation};
 use super::lease::LeaseGrant;
-use crate::client::Write;
+use crate::client::{ComputedPut, Write};
 use crate::counters::count;
 use crate::error::Error;
 use crate::{Status, Written, ZerocacheClient};
@@ -32,8 +32,8 @@ const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Work that is polled inside of the client's own runtime, wherever its caller is.
 pub(crate) struct OnClientRuntime<T> {
-    runtime: Handle,
-    work: BoxFuture<T>,
+    pub(super) runtime: Handle,
+    pub(super) work: BoxFuture<T>,
 }
 
 impl<T> Future for OnClientRuntime<T> {
@@ -78,6 +78,16 @@ pub(super) struct WriteContext {
     pub(super) grant: Option<LeaseGrant>,
     /// The value is stored as a shape entry.
     pub(super) is_shape_entry: bool,
+}
+
+/// A computed value that has been published, and is left to be written.
+pub(super) struct ReadyWrite {
+    pub(super) put: ComputedPut,
+    pub(super) context: WriteContext,
+    /// The place of an unshared computation in the table, until the write is there.
+    pub(super) unshared: Option<UnsharedComputation>,
+    /// Followers have the value of another leader, which is newer.
+    pub(super) is_superseded: bool,
 }
 
 /// Stores a computed value, unless the key was invalidated since the computation began.
@@ -126,7 +136,7 @@ pub(super) fn store(
     Some(Box::pin(CallerWrite { runtime, write, is_spawned: false }))
 }
 
-fn count_outcome(
+pub(super) fn count_outcome(
     client: &ZerocacheClient,
     written: Result<Written, Error>,
     is_shape_entry: bool,

@@ -3,6 +3,7 @@
 use std::io::{Read, Write as _};
 use std::net::SocketAddr;
 
+use crate::client::ComputedPut;
 use tokio::time::{sleep, timeout};
 use zerocache_core::{metadata::Metadata, wire::Status};
 use zerocache_server::{
@@ -91,7 +92,9 @@ async fn token(client: &ZerocacheClient, name: &str) -> LeaseToken {
 }
 
 async fn fill(client: &ZerocacheClient, name: &str, token: LeaseToken) -> Status {
-    let write = client.raw_put(key(name), Bytes::from_static(b"v"), TTL, Metadata::default());
+    let (key, bytes, metadata) = (key(name), Bytes::from_static(b"v"), Metadata::default());
+    let put = ComputedPut { key, bytes, fresh: TTL, metadata, from: None };
+    let write = client.computed_put(put);
     let written =
         write.token(token.version().expect("of this process")).await.expect("the node answers");
     token.spent();

@@ -164,7 +164,7 @@ fn parsed(key: &str) -> Key {
 async fn read(engine: &Engine, key: &str) -> Bytes {
     let mut read =
         engine.get_many(vec![parsed(key)], ReadOptions::default(), Some(None), 60_000).await;
-    read.remove(0).expect("an answer").expect("is stored").value
+    read.remove(0).expect("an answer").entry.expect("is stored").value
 }
 
 fn stats(engine: &Engine) -> NearStats {
