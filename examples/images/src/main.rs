@@ -1,0 +1,3 @@
+//! `images`: an image proxy and thumbnailer whose results are shared through zerocache.
+
+fn main() {}
