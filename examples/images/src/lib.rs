@@ -6,11 +6,16 @@
 //! - [`source`], [`addresses`]: the URLs and addresses that are fetched.
 //! - [`signature`], [`negotiate`], [`failure`]: signed URLs, headers, reasons of errors.
 //! - [`convert`]: decoding, scaling, encoding.
+//!
+//! With I/O:
+//!
+//! - [`fetch`]: an original, from an origin that may be an enemy.
 
 pub mod addresses;
 pub mod clock;
 pub mod convert;
 pub mod failure;
+pub mod fetch;
 pub mod negotiate;
 pub mod query;
 pub mod signature;
