@@ -1,3 +1,90 @@
 //! `images`: an image proxy and thumbnailer whose results are shared through zerocache.
 
-fn main() {}
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use images::run;
+use images::settings::{LogFormat, ServeArgs, add_variables, with_variables_in_help};
+use images::signature::Keys;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Runs a gateway, a worker, or both.
+    Serve(Box<ServeArgs>),
+    /// Signs the path and query of an image: /image?url=…&w=250.
+    Sign {
+        /// The file with the secrets; the first one signs.
+        #[arg(long)]
+        signing_keys_file: PathBuf,
+        /// The path and query.
+        target: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = parse();
+    let result = match cli.command {
+        Action::Serve(args) => serve(*args),
+        Action::Sign { signing_keys_file, target } => sign(&signing_keys_file, &target),
+    };
+    result.map_or_else(
+        |error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+/// Reads the command line, and for `serve` the variables.
+fn parse() -> Cli {
+    let command = Cli::command().mut_subcommand("serve", with_variables_in_help);
+    let mut argv: Vec<OsString> = std::env::args_os().collect();
+    if argv.get(1).is_some_and(|name| name == "serve")
+        && let Some(serve) = command.find_subcommand("serve")
+    {
+        add_variables(&mut argv, serve, |name| std::env::var_os(name));
+    }
+    Cli::from_arg_matches(&command.get_matches_from(argv)).unwrap_or_else(|error| error.exit())
+}
+
+fn serve(args: ServeArgs) -> Result<()> {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,images=info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    if args.end_with_parent {
+        std::thread::Builder::new().name("parent".into()).spawn(end_with_input)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run::serve(args))
+}
+
+/// Ends the process when its standard input ends.
+fn end_with_input() {
+    let mut input = std::io::stdin().lock();
+    while matches!(input.read(&mut [0; 64]), Ok(read) if read > 0) {}
+    std::process::exit(0);
+}
+
+fn sign(file: &PathBuf, target: &str) -> Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let keys = Keys::parse(&text).map_err(|error| anyhow::anyhow!(error))?;
+    println!("{}", keys.sign(target).context("there is no key")?);
+    Ok(())
+}
