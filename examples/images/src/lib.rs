@@ -14,12 +14,14 @@
 //! - [`gateway`]: a look-up in the cache, and a worker by [`placement`] on a miss; [`directory`] finds workers.
 //! - [`api`], [`responses`], [`internal`], [`listener`]: HTTP. [`metrics`]: counters.
 //! - [`settings`], [`service`], [`run`]: flags and variables; a process of the service.
+//! - Demonstrations are in [`demo`].
 
 pub mod addresses;
 pub mod api;
 pub mod capacity;
 pub mod clock;
 pub mod convert;
+pub mod demo;
 pub mod directory;
 pub mod failure;
 pub mod fetch;

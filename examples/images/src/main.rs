@@ -1,12 +1,12 @@
 //! `images`: an image proxy and thumbnailer whose results are shared through zerocache.
 
 use std::ffi::OsString;
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use images::demo::{self, DemoArgs, NodeArgs, end_with_parent};
 use images::run;
 use images::settings::{LogFormat, ServeArgs, add_variables, with_variables_in_help};
 use images::signature::Keys;
@@ -23,6 +23,13 @@ struct Cli {
 enum Action {
     /// Runs a gateway, a worker, or both.
     Serve(Box<ServeArgs>),
+    /// Runs a demonstration, and prints a table of what is expected and what was seen.
+    Demo(DemoArgs),
+    /// Measures what conversions cost on this machine.
+    Costs,
+    /// Runs a node of a demonstration.
+    #[command(hide = true)]
+    Node(NodeArgs),
     /// Signs the path and query of an image: /image?url=…&w=250.
     Sign {
         /// The file with the secrets; the first one signs.
@@ -36,16 +43,22 @@ enum Action {
 fn main() -> ExitCode {
     let cli = parse();
     let result = match cli.command {
-        Action::Serve(args) => serve(*args),
-        Action::Sign { signing_keys_file, target } => sign(&signing_keys_file, &target),
+        Action::Serve(args) => serve(*args).map(|()| true),
+        Action::Demo(args) => demo(&args),
+        Action::Costs => demo::costs().map(|table| println!("{table}")).map(|()| true),
+        Action::Node(args) => node(args).map(|()| true),
+        Action::Sign { signing_keys_file, target } => {
+            sign(&signing_keys_file, &target).map(|()| true)
+        }
     };
-    result.map_or_else(
-        |error| {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    )
+        }
+    }
 }
 
 /// Reads the command line, and for `serve` the variables.
@@ -69,17 +82,26 @@ fn serve(args: ServeArgs) -> Result<()> {
         LogFormat::Json => logs.json().init(),
     }
     if args.end_with_parent {
-        std::thread::Builder::new().name("parent".into()).spawn(end_with_input)?;
+        end_with_parent()?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run::serve(args))
+    runtime()?.block_on(run::serve(args))
 }
 
-/// Ends the process when its standard input ends.
-fn end_with_input() {
-    let mut input = std::io::stdin().lock();
-    while matches!(input.read(&mut [0; 64]), Ok(read) if read > 0) {}
-    std::process::exit(0);
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn node(args: NodeArgs) -> Result<()> {
+    end_with_parent()?;
+    runtime()?.block_on(demo::node(args))
+}
+
+/// Runs a demonstration. Returns whether every claim holds.
+fn demo(args: &DemoArgs) -> Result<bool> {
+    let program = std::env::current_exe()?;
+    let report = runtime()?.block_on(demo::run(program, args))?;
+    println!("\n{report}");
+    Ok(report.holds())
 }
 
 fn sign(file: &PathBuf, target: &str) -> Result<()> {

@@ -115,7 +115,9 @@ fn app(
             let local = worker.clone().map(|worker| (name.to_owned(), worker));
             let key = secrets.worker_key.clone().unwrap_or_default().trim().to_owned();
             let (sources, workers) = (parts::sources(args), Arc::clone(workers));
-            Some(Gateway::new(cache.clone(), sources, workers, local, key, Arc::clone(&metrics))?)
+            let gateway =
+                Gateway::new(cache.clone(), sources, workers, local, key, Arc::clone(&metrics))?;
+            Some(gateway.naive(args.naive))
         }
     };
     Ok(Arc::new(App {
