@@ -25,6 +25,7 @@ pub mod demo;
 pub mod directory;
 pub mod failure;
 pub mod fetch;
+pub mod files;
 pub mod gateway;
 pub mod internal;
 pub mod listener;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use images::demo::{self, DemoArgs, NodeArgs, end_with_parent};
+use images::files;
 use images::run;
 use images::settings::{LogFormat, ServeArgs, add_variables, with_variables_in_help};
 use images::signature::Keys;
@@ -25,6 +26,17 @@ enum Action {
     Serve(Box<ServeArgs>),
     /// Runs a demonstration, and prints a table of what is expected and what was seen.
     Demo(DemoArgs),
+    /// Converts files as the service would, and says what became of each.
+    Convert {
+        /// The parameters of a variant.
+        #[arg(long, default_value = "w=250")]
+        params: String,
+        /// The directory for the images; none are written without it.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// The files.
+        files: Vec<PathBuf>,
+    },
     /// Measures what conversions cost on this machine.
     Costs,
     /// Runs a node of a demonstration.
@@ -45,6 +57,9 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Action::Serve(args) => serve(*args).map(|()| true),
         Action::Demo(args) => demo(&args),
+        Action::Convert { params, out, files } => {
+            files::convert_all(&params, out.as_deref(), &files)
+        }
         Action::Costs => demo::costs().map(|table| println!("{table}")).map(|()| true),
         Action::Node(args) => node(args).map(|()| true),
         Action::Sign { signing_keys_file, target } => {

@@ -62,7 +62,8 @@ fn every_kind_of_file_is_read_upright_and_in_its_colours() {
         "animated.webp",
         "animated.png",
     ];
-    let turned: Vec<_> = (1..=8).map(|orientation| format!("exif_{orientation}.jpg")).collect();
+    let turned = |kind: &'static str| (1..=8).map(move |number| format!("exif_{number}.{kind}"));
+    let turned: Vec<_> = ["jpg", "png", "webp"].into_iter().flat_map(turned).collect();
     names.extend(turned.iter().map(String::as_str));
     for name in names {
         let made = made(&file(name), "w=24").unwrap_or_else(|failure| panic!("{name}: {failure}"));

@@ -143,7 +143,8 @@ fn decode(original: &[u8], kind: Kind, limits: &Limits) -> Result<Decoded, Failu
     }
     decoder.set_limits(bounds).map_err(failure)?;
     // What is damaged beside the pixels is left out.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = decoder.exif_metadata().ok().flatten().and_then(|exif| orientation(&exif));
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
     let is_rgb = !matches!(
         decoder.original_color_type(),
         ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16
@@ -152,6 +153,12 @@ fn decode(original: &[u8], kind: Kind, limits: &Limits) -> Result<Decoded, Failu
     let profile = profile.filter(|profile| is_rgb && profile.len() <= PROFILE_BYTES_MAX);
     let pixels = DynamicImage::from_decoder(decoder).map_err(failure)?;
     Ok(Decoded { pixels: eight_bits(pixels), orientation, profile })
+}
+
+/// Returns how an image is put upright. WebP files of some programs have a mark before the data, which belongs into
+/// JPEG files only.
+fn orientation(exif: &[u8]) -> Option<Orientation> {
+    Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))
 }
 
 fn eight_bits(pixels: DynamicImage) -> DynamicImage {

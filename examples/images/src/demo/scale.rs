@@ -103,7 +103,7 @@ async fn see(
     for gateway in gateways {
         deployment.wait_for(gateway.address, "images_workers", workers).await?;
     }
-    report.equal("gateways that see so many workers as there are", 3, gateways.len());
+    report.equal(&format!("gateways that see {workers} workers"), 3, gateways.len());
     Ok(())
 }
 

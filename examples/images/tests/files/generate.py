@@ -47,6 +47,9 @@ for orientation, turn in enumerate(TURNED, start=1):
     exif[0x0112] = orientation
     stored = image if turn is None else image.transpose(turn)
     stored.save(f"exif_{orientation}.jpg", exif=exif, quality=90)
+    # Pillow writes the mark "Exif" into WebP files, too; other programs do not.
+    stored.save(f"exif_{orientation}.webp", exif=exif, lossless=True)
+    stored.save(f"exif_{orientation}.png", exif=exif)
 
 image.save("plain.png")
 image.quantize(8).save("palette.png")
