@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use zerocache_client::codec::{Codec, decode, encode_as};
+use zerocache_client::codec::{Codec, decode, encode_as, encode_compared};
 use zerocache_net::clock;
 
 /// Runs of one measurement, of which the fastest counts, and calls in each.
@@ -90,18 +90,20 @@ fn time<R>(call: impl Fn() -> R) -> f64 {
     (0..RUNS).map(run).fold(f64::MAX, f64::min)
 }
 
-fn cost<T: Serialize + DeserializeOwned>(name: &str, value: &T) {
+fn cost<T: Serialize + DeserializeOwned + PartialEq>(name: &str, value: &T) {
     for (codec, as_text) in [(Codec::Bincode, "bincode"), (Codec::MessagePack, "MessagePack")] {
         let Ok(bytes) = encode_as(value, codec) else { continue };
         let write = time(|| encode_as(value, codec).is_ok());
+        let compared = time(|| encode_compared(value, codec).is_ok());
         let read = time(|| decode::<T>(&bytes).is_ok());
-        println!("| {name} | {as_text} | {} | {write:.1} | {read:.1} |", bytes.len());
+        let length = bytes.len();
+        println!("| {name} | {as_text} | {length} | {write:.1} | {compared:.1} | {read:.1} |");
     }
     let Some(bytes) = json_of(value) else { return };
     let read = || serde_json::from_slice::<T>(&bytes).ok();
     // As the codecs do: written, read back, and written again to compare.
     let write = time(|| (json_of(value), read().as_ref().and_then(json_of::<T>)));
-    println!("| {name} | JSON | {} | {write:.1} | {:.1} |", bytes.len(), time(read));
+    println!("| {name} | JSON | {} | {write:.1} | | {:.1} |", bytes.len(), time(read));
 }
 
 fn main() {
@@ -129,7 +131,8 @@ fn main() {
         rating: 4.37,
         active: true,
     };
-    println!("\n| value | codec | bytes | write, µs | read, µs |\n|---|---|---|---|---|");
+    println!("\n| value | codec | bytes | write, µs | and compared, µs | read, µs |");
+    println!("|---|---|---|---|---|---|");
     cost("a struct of 8 fields", &product);
     cost("100 of them", &vec![product.clone(); 100]);
     cost("100 of them as `serde_json::Value`", &json!(vec![product; 100]));

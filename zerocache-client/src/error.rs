@@ -159,7 +159,7 @@ impl Error {
 impl From<CodecError> for Error {
     fn from(error: CodecError) -> Self {
         match error {
-            CodecError::Encode(_) => Self::Encode(error),
+            CodecError::Encode(_) | CodecError::Unproven => Self::Encode(error),
             CodecError::Untyped | CodecError::Shape | CodecError::Decode(_) => Self::Decode(error),
         }
     }

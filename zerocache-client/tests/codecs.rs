@@ -4,11 +4,13 @@
 
 mod support;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use support::log::{collect, news, warnings};
 use support::{bounded, builder, other};
-use zerocache_client::codec::Codec;
-use zerocache_client::{ErrorKind, Value, ZerocacheClient, zerocache};
+use zerocache_client::codec::{Codec, CodecError, Compared};
+use zerocache_client::{Error, ErrorKind, Value, ZerocacheClient, zerocache};
 
 /// The first bytes of typed values.
 const BINCODE: u8 = 0x81;
@@ -149,6 +151,200 @@ async fn field_that_is_never_written_keeps_a_value_out_of_every_codec() {
             let stats = cache.memo_stats();
             assert_eq!((stats.stored, stats.write_errors), (0, 2));
         }
+    })
+    .await;
+}
+
+/// Reads `B` as `A`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Fitting {
+    A {
+        x: u64,
+    },
+    B {
+        x: u64,
+        #[serde(default)]
+        y: u64,
+    },
+}
+
+/// As [`Fitting`], but no two of them can be compared.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Unlike {
+    #[serde(flatten)]
+    inner: Fitting,
+    #[serde(default, skip_serializing)]
+    lost: u8,
+}
+
+const A: Fitting = Fitting::A { x: 1 };
+const B: Fitting = Fitting::B { x: 1, y: 2 };
+
+#[zerocache(cache, 60, skip(cache))]
+async fn fitting(cache: &ZerocacheClient, value: Fitting) -> Fitting {
+    value
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn optional(cache: &ZerocacheClient, value: Fitting) -> Result<Option<Fitting>, String> {
+    Ok(Some(value))
+}
+
+#[zerocache(cache, 60, skip(cache), negative(err = |_| true, ttl = 60))]
+async fn always_fails(cache: &ZerocacheClient, value: Fitting) -> Result<u8, Fitting> {
+    Err(value)
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn bound<T>(cache: &ZerocacheClient, value: T) -> T
+where
+    T: Copy + PartialEq + Serialize + DeserializeOwned + Send + 'static,
+{
+    value
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn generic<T>(cache: &ZerocacheClient, value: T) -> T
+where
+    T: Copy + Serialize + DeserializeOwned + Send + 'static,
+{
+    value
+}
+
+#[zerocache(cache, 60, key = value.lost)]
+async fn unlike(cache: &ZerocacheClient, value: Unlike) -> Unlike {
+    value
+}
+
+#[zerocache(cache, 60, key = value.lost, codec = messagepack)]
+async fn trusted(cache: &ZerocacheClient, value: Unlike) -> Unlike {
+    value
+}
+
+#[tokio::test]
+async fn comparable_value_of_a_function_is_cached_if_it_is_read_back_equal() {
+    bounded(async {
+        let cache = other("comparable");
+        for _ in 0..2 {
+            assert_eq!(fitting(&cache, A).await, A);
+            assert_eq!(optional(&cache, A).await, Ok(Some(A)));
+            assert_eq!(always_fails(&cache, A).await, Err(A));
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.hits, stats.write_errors), (3, 3, 0));
+        for _ in 0..2 {
+            assert_eq!(fitting(&cache, B).await, B);
+            assert_eq!(optional(&cache, B).await, Ok(Some(B)));
+            assert_eq!(always_fails(&cache, B).await, Err(B));
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.hits, stats.write_errors), (3, 3, 6));
+        // The refused values have not moved the others.
+        assert_eq!(fitting(&cache, Fitting::A { x: 2 }).await, Fitting::A { x: 2 });
+        assert_eq!(cache.memo_stats().stored, 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn generic_function_compares_only_with_the_bound() {
+    bounded(async {
+        let cache = other("generic");
+        for _ in 0..2 {
+            assert_eq!(bound(&cache, A).await, A);
+            assert_eq!(bound(&cache, B).await, B);
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.hits, stats.write_errors), (1, 1, 2));
+        for value in [A, B, A] {
+            assert_eq!(generic(&cache, value).await, value);
+            assert_eq!(generic(&cache, 7).await, 7);
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.hits, stats.write_errors), (2, 3, 5));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn incomparable_value_is_refused_with_one_warning_that_says_what_to_do() {
+    collect();
+    bounded(async {
+        let cache = other("incomparable");
+        for lost in [0, 0, 1, 2] {
+            let _ = unlike(&cache, Unlike { inner: A, lost }).await;
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.write_errors), (0, 4));
+        let said = warnings("function=\"unlike\"");
+        assert_eq!(said.len(), 1, "{said:?}");
+        for words in ["PartialEq", "`messagepack`", "flatten", "cannot cache this function's value"]
+        {
+            assert!(said[0].contains(words), "{said:?}");
+        }
+        // A codec that is named takes the responsibility.
+        for _ in 0..2 {
+            let _ = trusted(&cache, Unlike { inner: A, lost: 0 }).await;
+            let _ = unlike(&cache, Unlike { inner: A, lost: 3 }).codec(Codec::MessagePack).await;
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.hits, stats.write_errors), (2, 2, 4));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn values_of_put_and_of_closures_are_compared_on_request() {
+    bounded(async {
+        let cache = other("on request");
+        let refused = cache.put("key", Value(&A), 60).await.expect_err("is not compared");
+        assert!(matches!(refused, Error::Encode(CodecError::Unproven)), "{refused}");
+        cache.put("key", Compared(&A), 60).await.expect("stores");
+        assert_eq!(cache.get("key").value::<Fitting>().await.expect("reads"), Some(A));
+        let refused = cache.put("key", Compared(&B), 60).await.expect_err("is another one");
+        assert!(matches!(refused, Error::Encode(CodecError::Encode(_))), "{refused}");
+        for (value, stored) in [(A, 1), (B, 1)] {
+            let compute = async || Ok::<_, ()>(value);
+            let key = format!("{value:?}");
+            assert_eq!(cache.get_or_compute(&key, 60, compute).await, Ok(value));
+            assert_eq!(cache.get_or_compute(&key, 60, compute).compared().await, Ok(value));
+            assert_eq!(cache.memo_stats().stored, stored);
+        }
+        assert_eq!(cache.memo_stats().write_errors, 3);
+    })
+    .await;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Moving {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<u8>,
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn moving(cache: &ZerocacheClient, note: Option<u8>) -> Moving {
+    Moving { note }
+}
+
+#[tokio::test]
+async fn change_of_the_codec_is_logged_once_by_a_client_that_stores() {
+    collect();
+    bounded(async {
+        // There is no such region.
+        let broken = ZerocacheClient::get_instance("v1");
+        for _ in 0..3 {
+            assert_eq!(moving(&broken, None).await, Moving { note: None });
+            broken.put("key", Value(&Moving { note: None }), 60).await.expect_err("it cannot");
+        }
+        assert_eq!(news("Moving"), Vec::<String>::new());
+        let cache = other("moving");
+        for note in [Some(1), None, Some(2), Some(3), None] {
+            assert_eq!(moving(&cache, note).await, Moving { note });
+        }
+        let said = news("Moving");
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("is stored as MessagePack"), "{said:?}");
     })
     .await;
 }

@@ -180,7 +180,11 @@ impl WriteMany {
     {
         let (fresh, codec) = (ttl.into_duration(), client.codec());
         let prepare = |(key, value): (K, V)| Prepared::put(key.as_ref(), value, fresh, codec);
-        Self::prepared(client, entries.into_iter().map(prepare).collect())
+        let prepared = match client.live() {
+            Ok(_) => entries.into_iter().map(prepare).collect(),
+            Err(error) => Err(error.clone()),
+        };
+        Self::prepared(client, prepared)
     }
 
     pub(super) fn delete<K: AsRef<[u8]>>(

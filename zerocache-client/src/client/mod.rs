@@ -81,7 +81,7 @@ use self::{
 };
 use crate::{
     Error,
-    codec::{Codec, IntoValue},
+    codec::{Codec, Destination, IntoValue},
     counters::MemoCounters,
     lifetime::Lifetime,
     wait,
@@ -221,7 +221,7 @@ impl ZerocacheClient {
     /// Stores a value for `ttl`: seconds as an integer, or a `Duration`, 1 to 99,999,999 s.
     ///
     /// Bytes and text are stored as they are; a typed value is written
-    /// [`Value(&value)`](crate::Value).
+    /// [`Value(&value)`](crate::Value), or [`Compared(&value)`](crate::codec::Compared).
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl IntoValue, ttl: impl Lifetime) -> Write {
         Write::put(self.clone(), key.as_ref(), value, ttl)
     }
@@ -344,6 +344,12 @@ impl ZerocacheClient {
     /// The codec in which this client writes typed values.
     pub(crate) fn codec(&self) -> Codec {
         self.local_state().codec
+    }
+
+    /// What becomes of the values of memoized calls that are given this codec, or none.
+    pub(crate) fn destination(&self, codec: Option<Codec>) -> Destination {
+        let codec = codec.unwrap_or_else(|| self.codec());
+        Destination { codec, is_stored: self.live().is_ok() }
     }
 
     /// What memoized calls need before any I/O.

@@ -57,7 +57,10 @@ impl Write {
         value: impl codec::IntoValue,
         ttl: impl Lifetime,
     ) -> Self {
-        let prepared = Prepared::put(key, value, ttl.into_duration(), client.codec());
+        let prepared = match client.live() {
+            Ok(_) => Prepared::put(key, value, ttl.into_duration(), client.codec()),
+            Err(error) => Err(error.clone()),
+        };
         Self::prepared(client, prepared)
     }
 

@@ -7,10 +7,10 @@
 
 use std::fmt;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
 
+use super::any::Any;
+use super::parts::{Elements, Fields, Owner, Parts};
 use super::round_trip::{ReadObserver, kind};
 
 /// A seed that is read in this way, and the observer of its requests.
@@ -26,74 +26,10 @@ impl<'de, S: DeserializeSeed<'de>, W: ReadObserver> DeserializeSeed<'de> for Bor
 }
 
 /// The deserializer, with its observer.
-struct Input<D, W>(D, W);
-
-/// Access to the parts of a compound value.
-struct Parts<A, O>(A, O);
+pub(super) struct Input<D, W>(pub(super) D, pub(super) W);
 
 /// The visitor of a compound value: bincode calls no other methods than those here.
-struct Taker<V, O>(V, O);
-
-/// The seed of the next part.
-struct Next<S, O>(S, O);
-
-/// A compound value, with its observer.
-trait Owner: Copy {
-    type ReadObserver: ReadObserver;
-    fn watch(self) -> Self::ReadObserver;
-    /// Notes that the reader asks for the next part.
-    fn next(self);
-    /// Notes that the reader is done.
-    fn end(self);
-    /// Notes that the reader is done, and returns its value unchanged: it may be large.
-    #[inline]
-    fn ended<T, E>(self, value: Result<T, E>) -> Result<T, E> {
-        if value.is_ok() {
-            self.end();
-        }
-        value
-    }
-}
-
-/// A sequence, a map, or a single part.
-#[derive(Clone, Copy)]
-struct Elements<W>(W);
-
-impl<W: ReadObserver> Owner for Elements<W> {
-    type ReadObserver = W;
-    #[inline]
-    fn watch(self) -> W {
-        self.0
-    }
-    #[inline]
-    fn next(self) {
-        self.0.note(kind::NEXT);
-    }
-    #[inline]
-    fn end(self) {
-        self.0.note(kind::END);
-    }
-}
-
-/// A struct.
-#[derive(Clone, Copy)]
-struct Fields<W: ReadObserver>(W, W::Fields);
-
-impl<W: ReadObserver> Owner for Fields<W> {
-    type ReadObserver = W;
-    #[inline]
-    fn watch(self) -> W {
-        self.0
-    }
-    #[inline]
-    fn next(self) {
-        self.0.field();
-    }
-    #[inline]
-    fn end(self) {
-        self.0.close(self.1);
-    }
-}
+pub(super) struct Taker<V, O>(pub(super) V, pub(super) O);
 
 macro_rules! leaves {
     ($($method:ident => $inner:ident, $kind:ident;)*) => {$(
@@ -101,15 +37,6 @@ macro_rules! leaves {
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
             self.1.note(kind::$kind);
             self.0.$inner(visitor)
-        }
-    )*};
-}
-
-macro_rules! forward {
-    ($($method:ident,)*) => {$(
-        #[inline]
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-            self.0.$method(visitor)
         }
     )*};
 }
@@ -139,7 +66,24 @@ impl<'de, D: Deserializer<'de>, W: ReadObserver> Deserializer<'de> for Input<D, 
         deserialize_unit => deserialize_unit, UNIT;
     }
 
-    forward! { deserialize_any, deserialize_identifier, deserialize_ignored_any, }
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_ignored_any(visitor)
+    }
+
+    #[inline]
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        if !W::OBSERVES {
+            return self.0.deserialize_any(visitor);
+        }
+        self.1.any(&visitor);
+        self.0.deserialize_any(Any(visitor, self.1))
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.1.identifier();
+        self.0.deserialize_identifier(visitor)
+    }
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -260,99 +204,5 @@ impl<'de, V: Visitor<'de>, O: Owner> Visitor<'de> for Taker<V, O> {
     #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, parts: A) -> Result<V::Value, A::Error> {
         self.0.visit_enum(Parts(parts, self.1))
-    }
-}
-
-impl<'de, S: DeserializeSeed<'de>, O: Owner> DeserializeSeed<'de> for Next<S, O> {
-    type Value = S::Value;
-
-    #[inline]
-    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<S::Value, D::Error> {
-        self.1.next();
-        self.0.deserialize(Input(input, self.1.watch()))
-    }
-}
-
-impl<'de, A: SeqAccess<'de>, O: Owner> SeqAccess<'de> for Parts<A, O> {
-    type Error = A::Error;
-
-    #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_element_seed(Next(seed, self.1))
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        self.0.size_hint()
-    }
-}
-
-impl<'de, A: MapAccess<'de>, O: Owner> MapAccess<'de> for Parts<A, O> {
-    type Error = A::Error;
-
-    #[inline]
-    fn next_key_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_key_seed(Next(seed, self.1))
-    }
-
-    #[inline]
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_value_seed(Borrowing(seed, self.1.watch()))
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        self.0.size_hint()
-    }
-}
-
-impl<'de, A: EnumAccess<'de>, O: Owner> EnumAccess<'de> for Parts<A, O> {
-    type Error = A::Error;
-    type Variant = Parts<A::Variant, O>;
-
-    #[inline]
-    fn variant_seed<S: DeserializeSeed<'de>>(
-        self,
-        seed: S,
-    ) -> Result<(S::Value, Self::Variant), A::Error> {
-        // The place of the variant is no value of its own.
-        let (value, variant) = self.0.variant_seed(Borrowing(seed, ()))?;
-        Ok((value, Parts(variant, self.1)))
-    }
-}
-
-impl<'de, A: VariantAccess<'de>, O: Owner> VariantAccess<'de> for Parts<A, O> {
-    type Error = A::Error;
-
-    #[inline]
-    fn unit_variant(self) -> Result<(), A::Error> {
-        self.1.watch().note(kind::UNIT);
-        self.0.unit_variant()
-    }
-
-    #[inline]
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        self.1.watch().note(kind::NEWTYPE_VARIANT);
-        self.0.newtype_variant_seed(Borrowing(seed, self.1.watch()))
-    }
-
-    #[inline]
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.1.watch().note(kind::TUPLE);
-        self.0.tuple_variant(len, Taker(visitor, Elements(self.1.watch())))
-    }
-
-    #[inline]
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, A::Error> {
-        let watch = self.1.watch();
-        self.0.struct_variant(fields, Taker(visitor, Fields(watch, watch.open(fields))))
     }
 }

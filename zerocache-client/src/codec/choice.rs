@@ -1,35 +1,35 @@
 //! The codec in which a value is written.
 
 use std::any::type_name;
-#[cfg(feature = "messagepack")]
-use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use bytes::Bytes;
-#[cfg(feature = "messagepack")]
-use parking_lot::RwLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::CodecError;
 use super::binary::Bincode;
 #[cfg(feature = "messagepack")]
 use super::messagepack::MessagePack;
-use super::writing::write;
+#[cfg(feature = "messagepack")]
+use super::shape;
+use super::writing::{Proof, write};
+use super::{CodecError, Destination};
 
 /// The codec in which typed values are written. Values are read by the tag that they begin with: a reader needs
 /// no setting, and reads the values of every codec.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Codec {
-    /// bincode, and MessagePack for each type of which this process has seen a value that bincode does not read
-    /// back.
+    /// bincode, and MessagePack for values that bincode does not read back. A value that serde reads from a copy
+    /// of its input (`untagged`, `flatten`, internally tagged) is stored only if its type implements `PartialEq`
+    /// where it is written, so that it can be compared.
     #[default]
     Auto,
     /// bincode: small and fast, without names. Values that it does not read back are not stored.
     Bincode,
     /// MessagePack with names, in the form for readable formats, as JSON has it. It reads back what inspects its
     /// input: `serde_json::Value`, `untagged`, `flatten`, internally tagged enums, and fields that are left out.
+    /// What is lost in a copy of the input is not noticed, if the type cannot be compared.
     #[cfg(feature = "messagepack")]
     #[cfg_attr(docsrs, doc(cfg(feature = "messagepack")))]
     MessagePack,
@@ -54,51 +54,77 @@ impl FromStr for Codec {
     }
 }
 
-/// The names of the types of which bincode did not read back a value. Types of one name share an entry, which
-/// is harmless: both codecs are tried for each value that the first one does not read back.
-#[cfg(feature = "messagepack")]
-static NAMED: RwLock<BTreeSet<&'static str>> = RwLock::new(BTreeSet::new());
-
-impl Codec {
-    pub(super) fn encode<T: Serialize + DeserializeOwned>(
-        self,
-        value: &T,
-    ) -> Result<Bytes, CodecError> {
-        match self {
-            Codec::Auto => auto(value),
-            Codec::Bincode => write::<Bincode, T>(value),
-            #[cfg(feature = "messagepack")]
-            Codec::MessagePack => write::<MessagePack, T>(value),
-        }
+/// Encodes a value in the codec of its destination, and reads it back.
+pub(super) fn encode<T: Serialize + DeserializeOwned>(
+    value: &T,
+    destination: Destination,
+    equality: Option<fn(&T, &T) -> bool>,
+) -> Result<Bytes, CodecError> {
+    let proof = Proof { equality, trusts_copies: destination.codec != Codec::Auto };
+    match destination.codec {
+        Codec::Auto => auto(value, proof, destination.is_stored),
+        Codec::Bincode => write::<Bincode, T>(value, proof),
+        #[cfg(feature = "messagepack")]
+        Codec::MessagePack => write::<MessagePack, T>(value, proof),
     }
 }
 
 #[cfg(not(feature = "messagepack"))]
-fn auto<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, CodecError> {
-    write::<Bincode, T>(value).inspect_err(|error| {
+fn auto<T: Serialize + DeserializeOwned>(
+    value: &T,
+    proof: Proof<T>,
+    _is_stored: bool,
+) -> Result<Bytes, CodecError> {
+    write::<Bincode, T>(value, proof).inspect_err(|error| {
         tracing::trace!(%error, of = type_name::<T>(), "bincode does not read a value back");
     })
 }
 
 #[cfg(feature = "messagepack")]
-fn auto<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, CodecError> {
-    let name = type_name::<T>();
-    if NAMED.read().contains(name) {
-        // Some values are read back by bincode alone, such as `Some(None)`.
-        return write::<MessagePack, T>(value)
-            .or_else(|error| write::<Bincode, T>(value).map_err(|_| error));
+fn auto<T: Serialize + DeserializeOwned>(
+    value: &T,
+    proof: Proof<T>,
+    is_stored: bool,
+) -> Result<Bytes, CodecError> {
+    use super::preference::Order;
+
+    let preference = shape::of::<T>().preference;
+    let order = preference.order();
+    let mut refused = None;
+    if order == Order::BincodeFirst {
+        match write::<Bincode, T>(value, proof) {
+            Ok(bytes) => {
+                preference.note_bincode();
+                return Ok(bytes);
+            }
+            Err(error) => refused = Some(error),
+        }
     }
-    let error = match write::<Bincode, T>(value) {
-        Ok(bytes) => return Ok(bytes),
+    let error = match write::<MessagePack, T>(value, proof) {
+        Ok(bytes) => {
+            preference.note_messagepack(refused.is_some());
+            if is_stored && preference.is_news() {
+                tracing::info!(
+                    of = type_name::<T>(),
+                    error = refused.as_ref().map(tracing::field::display),
+                    "a value of this type is stored as MessagePack: bincode does not read one back"
+                );
+            }
+            return Ok(bytes);
+        }
         Err(error) => error,
     };
-    let Ok(bytes) = write::<MessagePack, T>(value) else { return Err(error) };
-    if NAMED.write().insert(name) {
-        tracing::info!(
-            of = name,
-            %error,
-            "values of this type are stored as MessagePack from now on: bincode does not read one back"
-        );
+    if order == Order::MessagePackFirst
+        && let Ok(bytes) = write::<Bincode, T>(value, proof)
+    {
+        // Some values are read back by bincode alone, such as `Some(None)`.
+        preference.end_refusals();
+        return Ok(bytes);
     }
-    Ok(bytes)
+    preference.note_refusal();
+    // What would help says MessagePack, if something would.
+    Err(match refused {
+        Some(first) if error != CodecError::Unproven => first,
+        _ => error,
+    })
 }

@@ -14,18 +14,30 @@
 //! a type that inspects its input (`untagged`) never decodes. MessagePack has names, and reads these back; what
 //! it is asked for and was never written, or decodes with other contents, it refuses too. This depends on the value
 //! and everything inside of it, so each value is checked. Decoding checks nothing more.
+//!
+//! This sees what passes between serde and the type, and serde reads some types from a copy of its own. So a value
+//! is also compared with what was read back, if its type implements `PartialEq` where that can be known: in a
+//! memoized function that is not generic, and on request. A value that is read from a copy and cannot be compared is
+//! not written, unless its codec was named.
 
+mod any;
 mod binary;
 mod borrowing;
 mod choice;
 mod complete;
+mod copies;
 #[cfg(feature = "messagepack")]
 mod messagepack;
+mod parts;
+#[cfg(feature = "messagepack")]
+mod preference;
 mod round_trip;
 mod shape;
 mod value;
 mod writing;
 
+#[cfg(all(test, feature = "messagepack"))]
+mod copied_tests;
 #[cfg(all(test, feature = "messagepack"))]
 mod named_tests;
 #[cfg(test)]
@@ -38,7 +50,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use choice::Codec;
-pub use value::{IntoValue, Value};
+pub use value::{Compared, IntoValue, Value};
 
 use binary::Bincode;
 use borrowing::Borrowing;
@@ -62,6 +74,15 @@ pub enum CodecError {
     /// The value cannot be encoded.
     #[error("cannot encode the value: {0}")]
     Encode(String),
+    /// serde reads the value from a copy of its input, where it does not show if something is lost, and the value
+    /// cannot be compared.
+    #[error(
+        "cannot encode the value: serde would read it from a copy of its own (`flatten`, `untagged`, `tag`), in \
+         which a lost field or another variant goes unnoticed; let its type implement `PartialEq`, so that it is \
+         compared (a generic function needs the bound, `put` takes `Compared`, `get_or_compute` has \
+         `compared()`), or set the codec to `messagepack` to store it unchecked"
+    )]
+    Unproven,
     /// The bytes do not begin with the tag of a known codec, so they were stored as raw bytes.
     #[error("the stored bytes were not written as a typed value")]
     Untyped,
@@ -87,12 +108,43 @@ pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, Codec
 /// # Errors
 ///
 /// [`CodecError::Encode`], also if the bytes do not decode as the same value; in bincode also for a type with a
-/// sequence or map whose elements take no bytes, such as `Vec<()>`.
+/// sequence or map whose elements take no bytes, such as `Vec<()>`. [`CodecError::Unproven`] with [`Codec::Auto`]
+/// for a value that serde reads from a copy of its input: see [`encode_compared`].
 pub fn encode_as<T: Serialize + DeserializeOwned>(
     value: &T,
     codec: Codec,
 ) -> Result<Bytes, CodecError> {
-    codec.encode(value)
+    encode_for(value, Destination { codec, is_stored: true }, None)
+}
+
+/// Encodes a value as [`encode_as`] does, and compares it with what is read back.
+///
+/// # Errors
+///
+/// As [`encode_as`]. [`CodecError::Unproven`] only for a value that is not equal to itself, such as a NaN.
+pub fn encode_compared<T: Serialize + DeserializeOwned + PartialEq>(
+    value: &T,
+    codec: Codec,
+) -> Result<Bytes, CodecError> {
+    encode_for(value, Destination { codec, is_stored: true }, Some(T::eq))
+}
+
+/// What becomes of an encoded value.
+#[derive(Clone, Copy)]
+pub(crate) struct Destination {
+    /// The codec of the function, or of the client.
+    pub(crate) codec: Codec,
+    /// False for a client that can store nothing. Then nothing is said of the codec.
+    pub(crate) is_stored: bool,
+}
+
+/// Encodes a value for its destination, reads it back, and compares it with `equality`, if its type has one.
+pub(crate) fn encode_for<T: Serialize + DeserializeOwned>(
+    value: &T,
+    destination: Destination,
+    equality: Option<fn(&T, &T) -> bool>,
+) -> Result<Bytes, CodecError> {
+    choice::encode(value, destination, equality)
 }
 
 /// Returns the shape that [`encode`] writes for this type.

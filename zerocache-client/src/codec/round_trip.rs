@@ -7,14 +7,21 @@
 //! encoded again.
 //!
 //! A format with names needs no order, and may leave fields out (`skip_serializing_if`). There reading must not
-//! know a field that was neither written nor left out in this way: its value would be lost without a trace.
+//! know a field that was neither written nor left out in this way: its value would be lost without a trace. Where a
+//! type reads from a copy of its input (`flatten`, `untagged`), this cannot be seen; that it does is noted.
 
+mod observer;
 #[cfg(test)]
 mod tests;
 
+use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 
+use serde::de::Visitor;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::copies;
+pub(super) use observer::ReadObserver;
 
 /// The kinds of requests. Owned and borrowed text, or bytes, are the same; a newtype is its content; a struct
 /// without fields is a unit.
@@ -143,33 +150,6 @@ impl WriteTranscript {
     }
 }
 
-/// An observer of a reader's requests.
-pub trait ReadObserver: Copy {
-    /// The names of a struct's fields, if the observer needs them.
-    type Fields: Copy;
-    /// The reader makes a request.
-    fn note(self, what: u64);
-    /// The reader begins a struct.
-    fn open(self, fields: &'static [&'static str]) -> Self::Fields;
-    /// The reader asks for the struct's next field.
-    fn field(self);
-    /// The reader is done with the struct.
-    fn close(self, fields: Self::Fields);
-}
-
-/// No observer.
-impl ReadObserver for () {
-    type Fields = ();
-    #[inline]
-    fn note(self, _what: u64) {}
-    #[inline]
-    fn open(self, _fields: &'static [&'static str]) {}
-    #[inline]
-    fn field(self) {}
-    #[inline]
-    fn close(self, _fields: ()) {}
-}
-
 /// The transcript of reading the bytes of `written`.
 pub(super) struct ReadTranscript<'a> {
     written: &'a WriteTranscript,
@@ -178,6 +158,12 @@ pub(super) struct ReadTranscript<'a> {
     asked: RefCell<Vec<usize>>,
     /// How many structs with these fields are read, in a format with names.
     read: RefCell<Vec<(&'static [&'static str], usize)>>,
+    /// The last key that was asked for is one of a struct.
+    is_field: Cell<bool>,
+    /// Something was read from a copy, so that not every request was seen.
+    has_copies: Cell<bool>,
+    /// The last visitor of any value that makes no copy.
+    known: Cell<Option<TypeId>>,
 }
 
 impl<'a> ReadTranscript<'a> {
@@ -187,7 +173,15 @@ impl<'a> ReadTranscript<'a> {
             order: Cell::new(0),
             asked: RefCell::default(),
             read: RefCell::default(),
+            is_field: Cell::new(false),
+            has_copies: Cell::new(false),
+            known: Cell::new(None),
         }
+    }
+
+    /// Returns true if a part of the value was read from a copy, where requests are not seen.
+    pub(super) fn has_copies(&self) -> bool {
+        self.has_copies.get()
     }
 
     /// Returns true if the requests agree with what was written.
@@ -207,6 +201,7 @@ impl<'a> ReadTranscript<'a> {
 }
 
 impl ReadObserver for &ReadTranscript<'_> {
+    const OBSERVES: bool = true;
     type Fields = &'static [&'static str];
 
     #[inline]
@@ -249,6 +244,32 @@ impl ReadObserver for &ReadTranscript<'_> {
         };
         self.note(kind::END);
         self.note(names);
+    }
+
+    #[inline]
+    fn key(self, is_of_struct: bool) {
+        self.is_field.set(is_of_struct);
+    }
+
+    #[inline]
+    fn identifier(self) {
+        // Names of fields are asked for in a struct that was not begun as one: it has a `flatten` field, or
+        // was begun as any value. Which ones it knows is not visible.
+        if !self.is_field.get() {
+            self.has_copies.set(true);
+        }
+    }
+
+    fn any<'de, V: Visitor<'de>>(self, visitor: &V) {
+        let this = typeid::of::<V>();
+        if self.has_copies.get() || self.known.get() == Some(this) {
+            return;
+        }
+        if copies::is_copy(visitor) {
+            self.has_copies.set(true);
+        } else {
+            self.known.set(Some(this));
+        }
     }
 }
 

@@ -185,7 +185,7 @@ fn other_shape_is_refused() {
     assert_eq!(decode::<wider::Size>(&bytes).map(|s| s.width), Err(CodecError::Shape));
     assert_eq!(decode::<(u32, u32)>(&bytes), Err(CodecError::Shape));
     // The difference is inside the second variant.
-    assert_ne!(shape::of::<Event>(), shape::of::<fewer::Event>());
+    assert_ne!(shape_of::<Event>(), shape_of::<fewer::Event>());
 }
 
 #[test]

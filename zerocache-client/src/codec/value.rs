@@ -6,12 +6,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Codec, CodecError, encode_as};
+use super::{Codec, CodecError, encode_as, encode_compared};
 
 /// A value for `put`: text and bytes are stored as they are, `Value(&x)` through the codec.
 ///
 /// Implemented for `&str`, `String`, `&[u8]`, `b"…"`, `Vec<u8>`, `Box<[u8]>`, `Bytes`, `Cow` of
-/// text and bytes, and [`Value`]; sealed.
+/// text and bytes, [`Value`] and [`Compared`]; sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither bytes nor text",
     note = "to store a typed value, write `Value(&value)`"
@@ -33,16 +33,22 @@ pub trait IntoValue: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// Only for [`Value`], if the value cannot be encoded.
+    /// Only for [`Value`] and [`Compared`], if the value cannot be encoded.
     fn into_value_as(self, codec: Codec) -> Result<Bytes, CodecError>;
 }
 
 /// A typed value, to be stored through the codec: `put("user", Value(&user), 42)`.
 ///
 /// The type must be `DeserializeOwned` too, because its shape is stored with it. Each value is read back before it
-/// is stored; a value that would decode as another one, or not at all, is an error.
+/// is stored; a value that would decode as another one, or not at all, is an error. So is, with [`Codec::Auto`], one
+/// that serde reads from a copy of its input (`flatten`, `untagged`, `tag`): see [`Compared`].
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'a, T>(pub &'a T);
+
+/// A typed value as [`Value`], which is compared with what is read back before it is stored. So values that serde
+/// reads from a copy of its input can be stored with [`Codec::Auto`]: those with `flatten`, `untagged` or `tag`.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared<'a, T>(pub &'a T);
 
 mod sealed {
     pub trait Sealed {}
@@ -92,5 +98,12 @@ impl<T> sealed::Sealed for Value<'_, T> {}
 impl<T: Serialize + DeserializeOwned> IntoValue for Value<'_, T> {
     fn into_value_as(self, codec: Codec) -> Result<Bytes, CodecError> {
         encode_as(self.0, codec)
+    }
+}
+
+impl<T> sealed::Sealed for Compared<'_, T> {}
+impl<T: Serialize + DeserializeOwned + PartialEq> IntoValue for Compared<'_, T> {
+    fn into_value_as(self, codec: Codec) -> Result<Bytes, CodecError> {
+        encode_compared(self.0, codec)
     }
 }

@@ -30,8 +30,35 @@ pub(super) trait Format {
     ) -> Result<S::Value, CodecError>;
 }
 
+/// What is to be known of a value that was read back.
+pub(super) struct Proof<T> {
+    /// The comparison of two values, if the type has one.
+    pub(super) equality: Option<fn(&T, &T) -> bool>,
+    /// A value that cannot be compared may be read from a copy, where it cannot be observed.
+    pub(super) trusts_copies: bool,
+}
+
+impl<T> Clone for Proof<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Proof<T> {}
+
+impl<T> Proof<T> {
+    /// Compares what was read back; `None` if that says nothing. A value that is not equal to itself contains a NaN.
+    fn is_equal(&self, value: &T, again: &T) -> Option<bool> {
+        let equal = self.equality?;
+        match equal(value, again) {
+            true => Some(true),
+            false => equal(value, value).then_some(false),
+        }
+    }
+}
+
 /// Writes a value with its tag and shape, and reads it back.
-pub(super) fn write<F: Format, T>(value: &T) -> Result<Bytes, CodecError>
+pub(super) fn write<F: Format, T>(value: &T, proof: Proof<T>) -> Result<Bytes, CodecError>
 where
     T: Serialize + DeserializeOwned,
 {
@@ -45,7 +72,7 @@ where
     let transcript = WriteTranscript::new(F::IS_NAMED);
     F::encode(&CompleteValue { value, transcript: &transcript }, &mut out)?;
     if !is_plain::<T>() {
-        reads_back::<F, T>(&out[HEADER_LEN..], &transcript)?;
+        reads_back::<F, T>(value, &out[HEADER_LEN..], &transcript, proof)?;
     }
     Ok(out.into())
 }
@@ -66,8 +93,14 @@ fn is_plain<T>() -> bool {
 }
 
 /// Checks that the bytes decode as the value: what reading asks for agrees with what was written (without names: in
-/// the same order), and the decoded value has the same contents when it is encoded again.
-fn reads_back<F: Format, T>(payload: &[u8], written: &WriteTranscript) -> Result<(), CodecError>
+/// the same order), and the decoded value has the same contents when it is encoded again. Neither sees what the
+/// type does not write, nor what it reads from a copy of its input. So the values are compared, if they can be.
+fn reads_back<F: Format, T>(
+    value: &T,
+    payload: &[u8],
+    written: &WriteTranscript,
+    proof: Proof<T>,
+) -> Result<(), CodecError>
 where
     T: Serialize + DeserializeOwned,
 {
@@ -75,6 +108,14 @@ where
     let again = F::decode(Borrowing(PhantomData::<T>, &reading), payload);
     let again =
         again.map_err(|error| CodecError::Encode(format!("it would not decode: {error}")))?;
+    let is_equal = proof.is_equal(value, &again);
+    if is_equal.is_none() && reading.has_copies() && !proof.trusts_copies {
+        return Err(CodecError::Unproven);
+    }
+    if is_equal == Some(false) {
+        let error = "it would decode as another value, which is not equal to it";
+        return Err(CodecError::Encode(error.to_owned()));
+    }
     let transcript = WriteTranscript::new(F::IS_NAMED);
     let is_same = reading.agrees()
         && F::encode(&CompleteValue { value: &again, transcript: &transcript }, &mut sink())

@@ -18,7 +18,7 @@ use super::origin::Blocking;
 use super::peek::Peek;
 use super::purge::Purge;
 use super::report::{CallOutcome, CallReport, ExplainCall};
-use super::rule::{Errors, Policy, Sharing};
+use super::rule::{Encode, Errors, Policy, Sharing};
 use super::run::{Mode, Run, Steps, start};
 use super::site::Site;
 use super::stage::{Stage, Step};
@@ -132,6 +132,12 @@ impl<F: Future> Call<F> {
     /// Changes how errors are shared with waiting callers.
     pub(super) fn sharing(mut self, sharing: Sharing<F::Output>) -> Self {
         self.policy.sharing = sharing;
+        self
+    }
+
+    /// Changes how values are encoded.
+    pub(super) fn encoding(mut self, encode: Encode<F::Output>) -> Self {
+        self.policy.encode = encode;
         self
     }
 

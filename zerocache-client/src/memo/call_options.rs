@@ -4,8 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::call::Call;
+use super::equality::{WithEquality, WithoutEquality};
 use super::options::MaybeNone;
-use super::rule::{Cacheable, OkRule};
+use super::rule::{Cacheable, OkRule, encode_ok};
 use crate::Ack;
 use crate::codec::Codec;
 use crate::lease::LeaseScope;
@@ -101,8 +102,19 @@ impl<V, E, F: Future<Output = Result<V, E>>> Call<F> {
     where
         E: Cacheable,
     {
-        self.reading_errors(OkRule::new().errors())
-            .with(|options| options.negative_err(OkRule::new().negative_err(holds, lifetime)))
+        self.reading_errors(OkRule::new().errors()).with(|options| {
+            options.negative_err(OkRule::new().negative_err(holds, lifetime, WithoutEquality))
+        })
+    }
+
+    /// Compares an `Ok` value with what is read back before it is stored, as memoized functions do if its type
+    /// implements `PartialEq`. Without it a value that serde reads from a copy of its input (`flatten`,
+    /// `untagged`, `tag`) is stored only in a codec that is named.
+    pub fn compared(self) -> Self
+    where
+        V: Cacheable + PartialEq,
+    {
+        self.encoding(encode_ok::<V, E, WithEquality>)
     }
 
     /// Gives waiting callers a clone of this call's error, as memoized functions do if the error is `Clone`.

@@ -15,10 +15,10 @@ use super::stage::{Computation, Stage, Step, Storing};
 use super::stored::Payload;
 use super::ttl;
 use super::writing::{self, WriteContext, WriteOutcome};
-use crate::Error;
 use crate::client::ReadPoint;
 use crate::codec::CodecError;
-use crate::counters::{MemoCounters, count};
+use crate::counters::count;
+use crate::{Error, ZerocacheClient};
 
 /// A value as it is going to be stored.
 struct Storable {
@@ -38,7 +38,7 @@ impl<T> Steps<'_, T> {
         };
         let counters = run.client.memo_counters();
         count(&counters.computed);
-        match self.storable(&value, counters) {
+        match self.storable(&run.client, &value) {
             Some(Ok(storable)) => self.store(run, value, storable, (computation, begun)),
             Some(Err(error)) => {
                 count(&counters.write_errors);
@@ -55,14 +55,18 @@ impl<T> Steps<'_, T> {
     }
 
     /// Returns what is to be stored of a value, if anything.
-    fn storable(&self, value: &T, counters: &MemoCounters) -> Option<Result<Storable, CodecError>> {
-        let client_codec = || self.run.map(|run| run.client.codec());
-        let codec = self.options.codec.or_else(client_codec).unwrap_or_default();
+    fn storable(
+        &self,
+        client: &ZerocacheClient,
+        value: &T,
+    ) -> Option<Result<Storable, CodecError>> {
+        let counters = client.memo_counters();
+        let destination = client.destination(self.options.codec);
         if (self.policy.is_error)(value) {
             let more = self.options.more.as_deref();
             let rule = more?.error.as_ref().filter(|rule| rule.is_kept.holds(value))?;
             let fresh = self.with_jitter(ttl::checked(rule.lifetime, counters)?);
-            return Some((rule.encode)(value, codec)?.and_then(|bytes| {
+            return Some((rule.encode)(value, destination)?.and_then(|bytes| {
                 let metadata = self.negative_metadata()?;
                 count(&counters.negative_stored);
                 let payload = Payload { bytes, kind: EntryKind::Error };
@@ -78,7 +82,7 @@ impl<T> Steps<'_, T> {
             Some(none) => ttl::checked(none.lifetime, counters)?,
             None => self.ttl.apply(value, counters)?,
         });
-        let encoded = (self.policy.encode)(value, codec)?;
+        let encoded = (self.policy.encode)(value, destination)?;
         Some(encoded.and_then(|bytes| {
             let metadata = match none {
                 Some(_) => self.negative_metadata()?,

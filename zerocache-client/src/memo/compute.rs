@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::call::Call;
 use super::call_target::{CallTarget, ExplicitKey};
+use super::equality::WithoutEquality;
 use super::origin::{self, Boxed};
 use super::rule::{Cacheable, Errors, OkRule, Sharing};
 use super::site::{FunctionInfo, Site};
@@ -33,7 +34,8 @@ impl ZerocacheClient {
     /// It does for an explicit key what a memoized function does: the value is stored as
     /// [`Value`](crate::Value) for `ttl`, an error is returned and not stored, and an unreachable cache never
     /// fails the call. The [`Call`]'s methods set further options. Waiting callers share an error only with
-    /// [`share_errors`](Call::share_errors).
+    /// [`share_errors`](Call::share_errors). A value that serde reads from a copy of its input (`flatten`,
+    /// `untagged`, `tag`) is stored only with [`compared`](Call::compared), or in a codec that is named.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), std::io::Error> {
@@ -67,7 +69,7 @@ impl ZerocacheClient {
             identity: None,
             explicit: Some(Box::new(explicit)),
         };
-        let policy = OkRule::new().policy(Sharing::none(), Errors::unreadable());
+        let policy = OkRule::new().policy(Sharing::none(), Errors::unreadable(), WithoutEquality);
         Call::explicit(call, TtlRule::given(ttl), policy, origin::boxed(compute))
     }
 }

@@ -14,6 +14,7 @@ mod chance;
 mod completion;
 mod compute;
 mod discriminant;
+mod equality;
 mod flight;
 mod invalidate;
 mod key;

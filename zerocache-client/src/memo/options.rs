@@ -4,11 +4,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::rule::Encode;
 use super::ttl::TTL_MAX;
 use crate::Ack;
-use crate::codec::{Codec, CodecError};
+use crate::codec::Codec;
 use crate::lease::LeaseScope;
 use crate::lifetime::Lifetime;
 
@@ -95,7 +94,7 @@ pub(crate) struct NegativeNone<T> {
 pub struct NegativeErr<T> {
     pub(crate) is_kept: Predicate<T>,
     pub(crate) lifetime: Duration,
-    pub(crate) encode: fn(&T, Codec) -> Option<Result<Bytes, CodecError>>,
+    pub(crate) encode: Encode<T>,
 }
 
 /// A returned type that may be `None`: `Option`, or a `Result` of one.

@@ -4,6 +4,7 @@ pub use super::args::{Args, KeyPart, ReceiverKeyPart};
 pub use super::background::{background, background_sync};
 pub use super::call::{Call, Parts, call};
 pub use super::discriminant::{Argument, BorrowedVariant, OwnedVariant, UnsizedVariant};
+pub use super::equality::NoEquality;
 pub use super::near::near;
 pub use super::options::{MaybeNone, NegativeErr, Options, Predicate};
 pub use super::origin::{Blocking, boxed, lazy};

@@ -14,9 +14,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::equality::Equality;
 use super::options::{NegativeErr, Predicate};
 use super::ttl::TtlRule;
-use crate::codec::{self, Codec, CodecError};
+use crate::codec::{self, CodecError, Destination};
 use crate::lifetime::Lifetime;
 
 /// A value that can be cached: `Serialize` and `DeserializeOwned`.
@@ -36,12 +37,14 @@ pub(crate) type SharedError = Arc<dyn Any + Send + Sync>;
 /// The length in bytes of [`Policy::shape`].
 pub(crate) const SHAPE_LEN: usize = 1 + 8 + 8;
 
+/// Returns the bytes to store; `None` for a value that is not cached.
+pub(crate) type Encode<T> = fn(&T, Destination) -> Option<Result<Bytes, CodecError>>;
+
 /// The conversions of a function's values.
 pub struct Policy<T> {
     /// Returns true for an `Err`.
     pub(crate) is_error: fn(&T) -> bool,
-    /// Returns the bytes to store; `None` for a value that is not cached.
-    pub(crate) encode: fn(&T, Codec) -> Option<Result<Bytes, CodecError>>,
+    pub(crate) encode: Encode<T>,
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
     /// Returns the shape of the cached value.
     shape: fn() -> u64,
@@ -156,17 +159,18 @@ impl<V, E> OkRule<V, E> {
 
 impl<V, E> OkRule<V, E> {
     /// Returns the conversions of the function's values.
-    pub fn policy(
+    pub fn policy<Q: Equality<V>>(
         &self,
         sharing: Sharing<Result<V, E>>,
         errors: Errors<Result<V, E>>,
+        _equality: Q,
     ) -> Policy<Result<V, E>>
     where
         V: Cacheable,
     {
         Policy {
             is_error: Result::is_err,
-            encode: |value, codec| Some(codec::encode_as(value.as_ref().ok()?, codec)),
+            encode: encode_ok::<V, E, Q>,
             decode: |bytes| codec::decode(bytes).map(Ok),
             shape: codec::shape_of::<V>,
             sharing,
@@ -195,10 +199,11 @@ impl<V, E> OkRule<V, E> {
     }
 
     /// Returns the condition on stored errors, and their lifetime.
-    pub fn negative_err<C>(
+    pub fn negative_err<C, Q: Equality<E>>(
         &self,
         predicate: C,
         lifetime: impl Lifetime,
+        _equality: Q,
     ) -> NegativeErr<Result<V, E>>
     where
         C: Fn(&E) -> bool + Send + Sync + 'static,
@@ -209,9 +214,17 @@ impl<V, E> OkRule<V, E> {
                 value.as_ref().is_err_and(&predicate)
             }),
             lifetime: lifetime.into_duration(),
-            encode: |value, codec| Some(codec::encode_as(value.as_ref().err()?, codec)),
+            encode: |value, to| Some(codec::encode_for(value.as_ref().err()?, to, Q::function())),
         }
     }
+}
+
+/// Encodes the `Ok` value, if it is one.
+pub(crate) fn encode_ok<V: Cacheable, E, Q: Equality<V>>(
+    value: &Result<V, E>,
+    to: Destination,
+) -> Option<Result<Bytes, CodecError>> {
+    Some(codec::encode_for(value.as_ref().ok()?, to, Q::function()))
 }
 
 impl<V, E: Cacheable> OkRule<V, E> {
@@ -284,7 +297,12 @@ impl<V, E> MayFail for Result<V, E> {}
 
 impl<T> WholeRule<T> {
     /// Exists for the compiler's message alone: there are no errors to store.
-    pub fn negative_err<C>(&self, _predicate: C, lifetime: impl Lifetime) -> NegativeErr<T>
+    pub fn negative_err<C, Q>(
+        &self,
+        _predicate: C,
+        lifetime: impl Lifetime,
+        _equality: Q,
+    ) -> NegativeErr<T>
     where
         T: MayFail,
     {
@@ -293,13 +311,18 @@ impl<T> WholeRule<T> {
     }
 
     /// Returns the conversions of the function's values.
-    pub fn policy(&self, sharing: Sharing<T>, errors: Errors<T>) -> Policy<T>
+    pub fn policy<Q: Equality<T>>(
+        &self,
+        sharing: Sharing<T>,
+        errors: Errors<T>,
+        _equality: Q,
+    ) -> Policy<T>
     where
         T: Cacheable,
     {
         Policy {
             is_error: |_| false,
-            encode: |value, codec| Some(codec::encode_as(value, codec)),
+            encode: |value, to| Some(codec::encode_for(value, to, Q::function())),
             decode: codec::decode,
             shape: codec::shape_of::<T>,
             sharing,

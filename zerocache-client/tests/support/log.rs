@@ -1,4 +1,4 @@
-//! Collects the warnings of this process.
+//! Collects the warnings of this process, and what it logs at INFO.
 
 use std::fmt::Debug;
 use std::sync::{Mutex, Once};
@@ -9,6 +9,9 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 /// All warnings of this process: the client logs from threads of its own.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// All that this process has logged at INFO.
+static NEWS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct Collector;
 
@@ -22,13 +25,14 @@ impl Visit for Fields<'_> {
 
 impl Subscriber for Collector {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= Level::WARN
+        metadata.is_event() && *metadata.level() <= Level::INFO
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut text = String::new();
         event.record(&mut Fields(&mut text));
-        WARNINGS.lock().expect("no panic").push(text);
+        let list = if *event.metadata().level() <= Level::WARN { &WARNINGS } else { &NEWS };
+        list.lock().expect("no panic").push(text);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -51,6 +55,16 @@ pub fn collect() {
 
 /// Returns the collected warnings that contain `text`.
 pub fn warnings(text: &str) -> Vec<String> {
-    let warnings = WARNINGS.lock().expect("no panic");
-    warnings.iter().filter(|warning| warning.contains(text)).cloned().collect()
+    lines(&WARNINGS, text)
+}
+
+/// Returns what was collected at INFO and contains `text`.
+#[allow(dead_code, reason = "not every binary needs it")]
+pub fn news(text: &str) -> Vec<String> {
+    lines(&NEWS, text)
+}
+
+fn lines(list: &Mutex<Vec<String>>, text: &str) -> Vec<String> {
+    let list = list.lock().expect("no panic");
+    list.iter().filter(|line| line.contains(text)).cloned().collect()
 }

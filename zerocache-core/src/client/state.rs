@@ -201,8 +201,12 @@ impl ClientState {
                 if is_its { Ok(response) } else { Err(CallFailure::NotSent) }
             }
             Err(failure) => {
-                // A deadline shorter than the bound of the tier says little about the node.
-                let is_patient = attempt.timeout_ms >= self.bounds.of(step.tier);
+                // A deadline shorter than the bound of the tier says little about the node. So does the response to
+                // a write that waits for other nodes, if this one responded to something else meanwhile.
+                let waits_for_others =
+                    !attempt.expects_soon && self.directory.heard_since(step.node, attempt.sent);
+                let is_patient =
+                    attempt.timeout_ms >= self.bounds.of(step.tier) && !waits_for_others;
                 match failure {
                     CallFailure::NoAnswer if is_patient => {
                         self.directory.request_timed_out(step.node, now);

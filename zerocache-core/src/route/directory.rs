@@ -281,6 +281,12 @@ impl Directory {
         self.nodes.get(&node).is_some_and(can)
     }
 
+    /// Whether a node is known and gave an answer after `then`.
+    #[must_use]
+    pub(crate) fn heard_since(&self, node: Incarnation, then: Instant) -> bool {
+        self.nodes.get(&node).is_some_and(|entry| entry.heard > then)
+    }
+
     /// Whether a node is known and in the rotation at `now`.
     #[must_use]
     pub fn in_rotation(&self, node: Incarnation, now: Instant) -> bool {

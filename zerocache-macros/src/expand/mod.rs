@@ -245,13 +245,15 @@ impl<'a> Expansion<'a> {
         let (site, site_value, region, key) = (site(), self.site(), self.region(), self.key(args));
         let output = &self.output;
         let span = at(self.function.output().map_or(Span::mixed_site(), Spanned::span));
-        let seal = quote_spanned!(span=> #rule.policy(#rule.sharing(), #rule.errors()));
+        let seal = quote_spanned!(span=>
+            #rule.policy(#rule.sharing(), #rule.errors(), #rule.equality())
+        );
         let near = self.near().map(|age| quote!(let #near = #age;));
         quote! {
             #[allow(unused_imports)]
             use #private::{
-                PlainRule as _, NoErrors as _, NoSharing as _, BorrowedVariant as _, OwnedVariant as _,
-                UnsizedVariant as _,
+                PlainRule as _, NoEquality as _, NoErrors as _, NoSharing as _, BorrowedVariant as _,
+                OwnedVariant as _, UnsizedVariant as _,
             };
             static #site: #private::Site = #site_value;
             let #target = match #private::scoped() {

@@ -59,7 +59,9 @@ impl Expansion<'_> {
         if let Some((err, ttl)) = negative_err {
             let (span, ttl) = (at(err.span()), lifetime(ttl));
             let rule = Ident::new(&rule.to_string(), span);
-            code.extend(quote_spanned!(span=> .negative_err(#rule.negative_err(#err, #ttl))));
+            code.extend(quote_spanned!(span=>
+                .negative_err(#rule.negative_err(#err, #ttl, #rule.error_equality()))
+            ));
         }
         if let Some(tags) = tags {
             code.extend(self.tags(tags));

@@ -88,6 +88,17 @@ impl Checker {
         }
     }
 
+    /// A node answered a client's write with this version. The client does not know yet, if it is one of many.
+    pub(crate) fn answered(&mut self, client: usize, key: usize, version: Version) {
+        let last = self.answered.entry((client, key)).or_insert(version);
+        *last = version.max(*last);
+    }
+
+    /// Returns whether a later write of a client's key was answered than `own`: then the node of that one is asked.
+    pub(crate) fn has_later(&self, client: usize, key: usize, own: Version) -> bool {
+        self.answered.get(&(client, key)).is_some_and(|last| *last > own)
+    }
+
     /// The write of a key that its client is to see when it begins to read now.
     pub(crate) fn own(&self, client: usize, key: usize) -> Option<AcknowledgedWrite> {
         let own = self.own.get(&(client, key))?;

@@ -1,8 +1,6 @@
 //! Reasons for which a node may remove another one from its rotation. The contract excludes
 //! removals for pauses up to a second and for light loss, but not for all faults together.
 
-use zerocache_core::wire::features;
-
 use crate::{
     clock::SECOND_US,
     faults::{Area, Fault, PlannedFault},
@@ -35,13 +33,21 @@ enum Weight {
     Full,
 }
 
+/// What passes between a node and another one that it removes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    /// Whether a datagram of the node was ever echoed: the other node may not have given it a key yet.
+    pub(crate) datagrams: bool,
+    /// Whether a connection stood still moments ago, because a segment was lost again and again.
+    pub(crate) has_stalled: bool,
+}
+
 /// Returns whether a node has a reason to remove another one from its rotation.
-pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64) -> bool {
-    let has_datagrams = |host: u32| {
-        let node = plan.nodes.get(host as usize);
-        node.is_some_and(|node| node.features & features::DATAGRAMS != 0)
-    };
-    let datagrams = has_datagrams(host) && has_datagrams(peer);
+pub(super) fn is_excused(plan: &Plan, (host, peer): (u32, u32), path: Path, now_us: u64) -> bool {
+    let Path { datagrams, has_stalled } = path;
+    if has_stalled && !datagrams {
+        return true;
+    }
     let mut some = 0;
     for planned in &plan.faults {
         if now_us < planned.at_us || now_us > planned.until_us + after_us(planned) {

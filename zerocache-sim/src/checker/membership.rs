@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zerocache_core::version::Incarnation;
 
-use super::{Checker, Rule, excuses::is_excused};
+use super::{
+    Checker, Rule,
+    excuses::{Path, is_excused},
+};
 use crate::plan::Plan;
 
 impl Checker {
     /// A node took another one out of its rotation.
-    pub(crate) fn removed(&mut self, plan: &Plan, host: u32, removed: Incarnation) {
+    pub(crate) fn removed(&mut self, plan: &Plan, host: u32, removed: Incarnation, path: Path) {
         let Some(peer) = self.host_of(removed) else {
             return self
                 .violate(Rule::Removal, format!("{host} removes {removed}, which never existed"));
         };
-        if peer == host || is_excused(plan, host, peer, self.now_us) {
+        if peer == host || is_excused(plan, (host, peer), path, self.now_us) {
             return;
         }
         self.violate(Rule::Removal, format!("{host} removes {peer} without a reason"));

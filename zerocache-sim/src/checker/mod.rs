@@ -18,7 +18,7 @@ use zerocache_core::version::Version;
 
 pub(crate) use self::{
     acks::{AcknowledgedWrite, WriteAnswer},
-    excuses::is_disturbed,
+    excuses::{Path, is_disturbed},
     near::{NEAR_AGE_MS, NearHit},
 };
 use self::{
@@ -149,6 +149,8 @@ pub(crate) struct Checker {
     accepted: BTreeMap<Version, u64>,
     /// The last write of each client and key that was acknowledged.
     own: BTreeMap<(usize, usize), AcknowledgedWrite>,
+    /// The highest version with which each client's writes of a key were answered.
+    answered: BTreeMap<(usize, usize), Version>,
     /// The changes that were reported to each client.
     reported: BTreeMap<usize, Reported>,
     purges: Purges,
@@ -169,6 +171,7 @@ impl Checker {
             deletes: BTreeMap::new(),
             accepted: BTreeMap::new(),
             own: BTreeMap::new(),
+            answered: BTreeMap::new(),
             reported: BTreeMap::new(),
             purges: Purges::new(plan),
             makes_room: false,

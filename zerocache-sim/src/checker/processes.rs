@@ -193,16 +193,19 @@ impl Checker {
         known.is_some_and(|known| known.ever.max(known.refused) >= Some(version))
     }
 
-    /// The hosts of processes that ever knew this version of a key or a newer one.
-    pub(crate) fn holders_at(&self, key: usize, version: Version) -> impl Iterator<Item = u32> {
-        let all = self.processes.all.values();
-        let knew = move |process: &&Process| process.keys[key].ever >= Some(version);
-        all.filter(knew).map(|process| process.host)
+    /// The hosts of processes that ever knew this version of a key or a newer one, or refused it.
+    pub(crate) fn judges_of(&self, key: usize, version: Version) -> impl Iterator<Item = u32> {
+        let known = move |process: &&Process| {
+            let known = &process.keys[key];
+            known.ever.max(known.refused) >= Some(version)
+        };
+        self.processes.all.values().filter(known).map(|process| process.host)
     }
 
     /// Returns how many processes ever knew this version of a key or a newer one.
     pub(super) fn holders(&self, key: usize, version: Version) -> u32 {
-        self.holders_at(key, version).count() as u32
+        let all = self.processes.all.values();
+        all.filter(|process| process.keys[key].ever >= Some(version)).count() as u32
     }
 
     /// The version of a key below which the running process of a host never goes.

@@ -109,6 +109,9 @@ impl World {
             return self.checker.violate(Rule::Own, text);
         }
         let AcknowledgedWrite { node, version, is_delete, at_us, .. } = own;
+        if self.checker.has_later(client, running.key, version) {
+            return;
+        }
         let Some(host) = self.checker.host_of(node) else { return };
         let pair = (self.host_of(client as u32), host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };

@@ -16,6 +16,12 @@ use zerocache_net::transport::framed::FrameReader;
 
 use super::{CallToken, Event, World, trace};
 
+/// A connection stands still when a segment is lost this often in a row: contract section 4.
+const STALL_LOSSES: u32 = 4;
+
+/// For this long after such a segment arrives, a removal may be its doing, in microseconds.
+const STALL_US: u64 = 2_500_000;
+
 /// A connection with overdue calls is closed after this much silence, as the transport does, in
 /// microseconds.
 const SILENT_US_MAX: u64 = 3_000_000;
@@ -152,11 +158,23 @@ impl World {
         self.fly(index, direction, (from, to), in_flight);
     }
 
+    /// Returns whether a connection between two hosts stood still a moment ago.
+    pub(super) fn has_stalled(&self, pair: (u32, u32)) -> bool {
+        self.stalls.iter().any(|((from, to), until_us)| {
+            ((*from, *to) == pair || (*to, *from) == pair) && until_us + STALL_US > self.now_us
+        })
+    }
+
     fn fly(&mut self, index: usize, direction: usize, (from, to): (u32, u32), in_flight: InFlight) {
         let (latency_us, losses) = self.network.segment_latency_us(&mut self.random, from, to);
         self.counts.lost += u64::from(losses);
         let slow_us = self.hosts[to as usize].slow_us;
         let arrives_us = self.now_us + latency_us + self.random.below(slow_us + 1);
+        if losses >= STALL_LOSSES {
+            let is_recent = |(_, until_us): &(_, u64)| until_us + STALL_US > self.now_us;
+            self.stalls.retain(is_recent);
+            self.stalls.push_back(((from, to), arrives_us));
+        }
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
             return;

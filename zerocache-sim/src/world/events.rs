@@ -1,8 +1,9 @@
 //! Feeds the events of nodes to the event log, the counters and the checker.
 
-use zerocache_core::{node::Event, wire::Request};
+use zerocache_core::{node::Event, version::Incarnation, wire::Request};
 
 use super::{World, trace};
+use crate::checker::Path;
 
 impl World {
     /// Something happened at a node.
@@ -16,12 +17,12 @@ impl World {
                 let peer = self.checker.host_of(info.incarnation);
                 trace!(self, "{host} removes {peer:?}");
                 self.counts.removals += 1;
-                self.checker.removed(&self.plan, host, info.incarnation);
+                self.member_removed(host, info.incarnation);
             }
             Event::MemberForgotten(info) => {
                 let peer = self.checker.host_of(info.incarnation);
                 trace!(self, "{host} forgets {peer:?}");
-                self.checker.removed(&self.plan, host, info.incarnation);
+                self.member_removed(host, info.incarnation);
             }
             Event::WritesAbandoned { count, .. } => {
                 self.counts.dropped += *count as u64;
@@ -58,6 +59,20 @@ impl World {
             }
             other => trace!(self, "{host}: {other:?}"),
         }
+    }
+
+    /// A node took another one out of its rotation, or forgot it.
+    fn member_removed(&mut self, host: u32, removed: Incarnation) {
+        let now = self.now_at(host);
+        let nodes =
+            self.nodes[host as usize].as_ref().map(|process| process.node.status(now).nodes);
+        let heartbeats = nodes.iter().flatten().find(|node| node.id == removed);
+        let datagrams = heartbeats
+            .and_then(|node| node.heartbeats)
+            .is_none_or(|heartbeats| heartbeats.acknowledged > 0);
+        let peer = self.checker.host_of(removed);
+        let has_stalled = peer.is_some_and(|peer| self.has_stalled((host, peer)));
+        self.checker.removed(&self.plan, host, removed, Path { datagrams, has_stalled });
     }
 }
 

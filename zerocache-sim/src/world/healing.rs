@@ -2,7 +2,7 @@
 
 use zerocache_core::{time::Now, version::Version, wire::features};
 
-use super::{World, trace};
+use super::{World, nodes::Process, trace};
 use crate::{
     checker::{Rule, StoredValue},
     clock::SECOND_US,
@@ -155,8 +155,15 @@ impl World {
         let now = self.now_at(host as u32);
         let snapshot = process.node.status(now);
         let wall_ms = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
-        let retention_ms = process.store.retention_ms(Now { wall_ms, ..now });
-        version.wall_ms() + retention_ms <= wall_ms + RETENTION_MARGIN_MS
+        is_forgotten_at(process, Now { wall_ms, ..now }, version)
+    }
+
+    /// Returns the same of a node that may have moved its clock since: while that was ahead, its retention began
+    /// later.
+    pub(super) fn may_have_forgotten(&self, host: usize, version: Version) -> bool {
+        let Some(process) = self.nodes[host].as_ref() else { return true };
+        let now = self.now_at(host as u32);
+        self.is_forgotten(host, version) || is_forgotten_at(process, now, version)
     }
 
     /// At the end: no two nodes hold different versions, and none lacks a value for no reason.
@@ -263,3 +270,9 @@ impl World {
 
 /// With more nodes than this convergence is not checked.
 const AGREEING_MAX: usize = 200;
+
+/// Returns whether a version is past the retention of a node whose clock shows `now`.
+fn is_forgotten_at(process: &Process, now: Now, version: Version) -> bool {
+    let retention_ms = process.store.retention_ms(now);
+    version.wall_ms() + retention_ms <= now.wall_ms + RETENTION_MARGIN_MS
+}

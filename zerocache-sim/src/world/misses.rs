@@ -169,7 +169,7 @@ impl World {
         // Discarded versions are past the retention of this node, or of the one that did not know
         // them.
         self.is_forgotten(host as usize, version)
-            || (given_up && living.into_iter().any(|host| self.is_forgotten(host, version)))
+            || (given_up && living.into_iter().any(|host| self.may_have_forgotten(host, version)))
     }
 
     /// Checks that a node may hold no value of a version that it knows: it was a delete, it has

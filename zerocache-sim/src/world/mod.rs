@@ -26,7 +26,7 @@ mod transport;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
 };
 
 use bytes::Bytes;
@@ -151,6 +151,8 @@ pub(crate) struct World {
     nodes: Vec<Option<Process>>,
     clients: Vec<Client>,
     connections: Vec<Option<Box<Connection>>>,
+    /// Pairs of hosts between which a segment was lost again and again, and when it arrives.
+    stalls: VecDeque<((u32, u32), u64)>,
     dials: BTreeMap<u64, Dial>,
     next_dial: u64,
     /// The keys of entries, and after them those of registers.
@@ -203,6 +205,7 @@ impl World {
             clients: plan.clients.iter().map(|client| Client::new(client, variant)).collect(),
             hosts,
             connections: Vec::new(),
+            stalls: VecDeque::new(),
             dials: BTreeMap::new(),
             next_dial: 0,
             numbers: keys.iter().enumerate().map(|(at, key)| (key.hash(), at)).collect(),

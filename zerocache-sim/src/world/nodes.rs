@@ -222,7 +222,7 @@ impl World {
         process.node.handle_all(now, inputs, &mut effects);
         process.handled_at = now.mono;
         let touched = std::mem::take(&mut process.touched);
-        self.record_touched(host, &touched);
+        self.record_touched(host, &touched, effects.iter().any(refuses));
         for effect in effects {
             self.perform(host, effect);
         }
@@ -473,4 +473,10 @@ impl World {
         self.check_pending(host);
         self.stop(host, false);
     }
+}
+
+/// Whether a node refuses a message because it has too much to do, or has just started.
+fn refuses(effect: &Effect) -> bool {
+    let Effect::Respond { response: Response::Refused(refusal), .. } = effect else { return false };
+    refusal.code == RefusalCode::Overloaded
 }

@@ -76,8 +76,9 @@ pub(super) struct ReplicationChecks {
 }
 
 impl World {
-    /// A node has handled what touches these keys, and has not answered yet.
-    pub(super) fn record_touched(&mut self, host: u32, touched: &[(usize, Cause)]) {
+    /// A node has handled what touches these keys, and has not answered yet. `refuses` says that it refused a
+    /// message, and with it all that came at this moment.
+    pub(super) fn record_touched(&mut self, host: u32, touched: &[(usize, Cause)], refuses: bool) {
         let at = self.now_at(host).mono;
         let was_received = |key: usize, version: Version| {
             touched.iter().any(|(other, cause)| *other == key && cause.version() == Some(version))
@@ -87,7 +88,11 @@ impl World {
             let after = process.store.version(self.keys[*key].hash());
             let before = process.before.get(key).copied().flatten();
             self.checker.has(host, *key, after);
-            if let Some(version) = cause.version() {
+            if after.is_none() && before.is_some() && before < cause.version() {
+                // A delete that is older than the retention here ends the value, and leaves no trace.
+                self.checker.has(host, *key, cause.version());
+            }
+            if let Some(version) = cause.version().filter(|_| !refuses) {
                 self.checker.offered(host, *key, version, after);
             }
             let Some(version) = after else { continue };
@@ -95,7 +100,8 @@ impl World {
             let is_own = Some(version) > before
                 && !was_received(*key, version)
                 && (gave() || process.filled.contains(&version));
-            if is_own || matches!(cause, Cause::Relayed(relayed) if *relayed == version) {
+            let is_relayed = matches!(cause, Cause::Relayed(relayed) if *relayed == version);
+            if is_own || (is_relayed && !refuses) {
                 process.pending.push(PendingReplication { key: *key, version, at, is_own });
             }
             if is_own {
@@ -229,13 +235,14 @@ impl World {
         }
     }
 
-    /// Returns whether a process of a region, which may have ended, ever had a write.
+    /// Returns whether a process of a region, which may have ended, ever had a write, or refused it: as older
+    /// than its retention, or as ahead of its clock.
     fn was_relayed(&self, region: &str, key: usize, version: Version) -> bool {
         let in_region = |host: u32| {
             let number = self.plan.nodes[host as usize].region;
             super::dial::region_name(number) == region
         };
-        self.checker.holders_at(key, version).any(in_region)
+        self.checker.judges_of(key, version).any(in_region)
     }
 
     /// The keys of what a node fetched or copied, and their versions.

@@ -28,9 +28,10 @@ const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 250, 0, 9));
 const EVERY_US: u64 = SECOND_US;
 
 /// Heartbeats are counted for this long before the end, in microseconds.
-const COUNTED_US: u64 = 4 * SECOND_US;
+const COUNTED_US: u64 = 8 * SECOND_US;
 
-/// So many of ten heartbeats are echoed while nothing goes wrong; the last ones are still on their way.
+/// So many of ten heartbeats are echoed while nothing goes wrong: the last ones are still on their way, and those
+/// around a renewal of the key are lost.
 const ECHOED_OF_TEN: u64 = 8;
 
 /// A heartbeat with this number, which is possible, makes all others old.

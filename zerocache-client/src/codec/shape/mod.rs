@@ -4,8 +4,9 @@
 //! order. An enum shows one variant per run, so the type is read until every variant has been seen. Recursive
 //! types are followed once.
 //!
-//! A type that refuses a sample (a date parsed from text) ends its run; what was recorded before still counts. Two
-//! types that differ only after such a point have the same fingerprint. A type has the same fingerprint on every
+//! A type that refuses a sample (a date parsed from text) ends its run; what was recorded before still counts. So
+//! does a struct with a `flatten` field, whose other fields are not asked for by their names. Two types that differ
+//! only after such a point have the same fingerprint. A type has the same fingerprint on every
 //! platform and in every process; golden tests pin that.
 
 mod access;
@@ -20,19 +21,24 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::xxh3_64;
 
+#[cfg(feature = "messagepack")]
+use super::preference::Preference;
 use recorder::Recorder;
 
 /// The maximum of runs of one type, to see the variants of its enums.
 const RUNS_MAX: usize = 64;
 
 /// The shape of a type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     /// The fingerprint of its structure.
     pub(crate) fingerprint: u64,
     /// True if it has a sequence or map of elements that take no bytes (`Vec<()>`): decoding a forged length
     /// would take unbounded time.
     pub(crate) weightless: bool,
+    /// The codec that is tried first. The types of a process are few: this is never freed.
+    #[cfg(feature = "messagepack")]
+    pub(super) preference: &'static Preference,
 }
 
 /// The number of shapes that a thread caches.
@@ -78,8 +84,7 @@ fn of_any<T: DeserializeOwned>() -> Shape {
     }
     // Recorded outside of the lock: `Deserialize` is the user's code.
     let shape = record::<T>();
-    known.write().insert(id, shape);
-    shape
+    *known.write().entry(id).or_insert(shape)
 }
 
 fn record<T: DeserializeOwned>() -> Shape {
@@ -92,5 +97,10 @@ fn record<T: DeserializeOwned>() -> Shape {
             break;
         }
     }
-    Shape { fingerprint: xxh3_64(recorder.transcript()), weightless: recorder.has_weightless() }
+    Shape {
+        fingerprint: xxh3_64(recorder.transcript()),
+        weightless: recorder.has_weightless(),
+        #[cfg(feature = "messagepack")]
+        preference: Box::leak(Box::default()),
+    }
 }

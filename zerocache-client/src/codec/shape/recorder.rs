@@ -29,6 +29,8 @@ pub(super) struct Recorder {
     occupied: usize,
     /// True if a sequence or map has elements that take no bytes.
     weightless: bool,
+    /// True if this run was asked for any value.
+    showed_any: bool,
 }
 
 /// Kinds that take no bytes themselves: units, and compound kinds.
@@ -56,12 +58,15 @@ impl Recorder {
     pub(super) fn start(&mut self) {
         self.steps = 0;
         self.open.clear();
+        self.showed_any = false;
         self.transcript.push(b'!');
     }
 
     pub(super) fn finish(&mut self, complete: bool) {
         self.run += 1;
-        self.transcript.push(if complete { b'.' } else { b'?' });
+        // Of any value only a sample was shown, whether it was taken or not.
+        let is_whole = complete && !self.showed_any;
+        self.transcript.push(if is_whole { b'.' } else { b'?' });
     }
 
     pub(super) fn needs_another_run(&self) -> bool {
@@ -183,7 +188,15 @@ impl<'de> Deserializer<'de> for &mut Recorder {
         false
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Stop> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
+        self.note(b'*')?;
+        self.showed_any = true;
+        // A number is among the values of most types that take any. Others end the run.
+        visitor.visit_u64(1)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Stop> {
+        // The key of a struct with a `flatten` field: its names are not known.
         self.note(b'*')?;
         Err(Stop)
     }
@@ -284,5 +297,5 @@ impl<'de> Deserializer<'de> for &mut Recorder {
         value
     }
 
-    forward_to_deserialize_any!(identifier ignored_any);
+    forward_to_deserialize_any!(ignored_any);
 }

@@ -97,6 +97,22 @@ fn waiting_for_replicas_may_take_all_the_time_and_makes_nobody_silent() {
     assert!(state.own_write(crate::key::KeyHash::of(b"key"), at(2_001)).unwrap().is_delete);
 }
 
+/// The node waits for a region that is cut off, and answers everything else meanwhile.
+#[test]
+fn a_write_that_waited_in_vain_puts_only_a_silent_node_out() {
+    for is_silent in [false, true] {
+        let mut state = state();
+        let mut put = Operation::new(WriteRules::new(b"key", None, Ack::All), at(0), 2_750);
+        let first = put.on(at(0), Event::Start, &mut state).sent();
+        if !is_silent {
+            state.directory_mut().record_answer(first.step.node, at(2_700), None);
+        }
+        let done = put.on(at(2_750), answer(first.id, Err(CallFailure::NoAnswer)), &mut state);
+        assert_eq!(done.done(), WriteResult::Unknown);
+        assert_eq!(in_rotation(&state, first.step.node.0, 2_751), !is_silent);
+    }
+}
+
 #[test]
 fn a_cancelled_write_still_owes_nothing_to_anybody() {
     let mut state = state();

@@ -88,13 +88,19 @@ impl Round {
         self.wanted.into_iter().chain(in_flight).map(|version| version.0)
     }
 
+    /// The first second of versions that rounds compare. Of what is older the source of an outdated node
+    /// decides, but for what may still be on its way to that source.
+    pub(super) fn first_compared(&self) -> u64 {
+        self.window.from.min(self.last_second.saturating_sub(IN_TRANSIT_SECONDS))
+    }
+
     /// The next request; `None` if the round has nothing more to ask.
     pub(super) fn next_request<B: Backend>(
         &mut self,
         store: &Store<B>,
         last_sync: Option<Instant>,
     ) -> Option<Request> {
-        let window = self.window;
+        let (window, first) = (self.window, self.first_compared());
         let digests =
             |resolution, last_sync_ms| Some(Request::Digests { window, resolution, last_sync_ms });
         loop {
@@ -121,9 +127,7 @@ impl Round {
                 }
                 Step::Verify { shard, left, asked } => {
                     while left.is_empty() && *shard < SHARDS {
-                        // Nothing that may still be on its way to the partner.
-                        let arrived = self.last_second.saturating_sub(IN_TRANSIT_SECONDS);
-                        *left = store.values_before(*shard, window.from.min(arrived));
+                        *left = store.values_before(*shard, first);
                         *shard += 1;
                     }
                     if left.is_empty() {

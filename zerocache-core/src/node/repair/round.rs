@@ -304,6 +304,8 @@ impl Repair {
             }
             Some(Verdict::Outdated) => {
                 self.counts.full_resyncs += 1;
+                // No round passes on what is older: its deletes would hide what is copied, and be forgotten then.
+                cx.replica.store.forget_before(round.first_compared());
                 let (peer, entries_dropped) = (round.partner.id, self.counts.entries_dropped);
                 cx.out.push(Effect::Event(Event::FullResync { peer, entries_dropped }));
                 self.copy_again(cx, view, peer);

@@ -14,7 +14,7 @@ use zerocache_core::{
 use super::{
     super::World,
     Purpose,
-    operations::{RunningRead, RunningWrite},
+    operations::{RunningRead, RunningWrite, written},
 };
 use crate::{checker::Rule, workload::Operation};
 
@@ -75,7 +75,9 @@ impl World {
             && let BatchKeys::Write(writes, _) = &mut running.keys
         {
             writes[index].1 = Some((node, self.now_us));
+            self.write_answered(client, writes[index].0.key, written(&input));
         }
+        let at = &mut self.clients[client];
         match &mut running.keys {
             BatchKeys::Read(reads, batch) => {
                 let BatchReaction { action, .. } = batch.on(now, input, &mut at.state);

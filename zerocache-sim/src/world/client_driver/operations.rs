@@ -10,7 +10,7 @@ use zerocache_core::{
     time::Instant,
     ttl::Ttl,
     version::{Incarnation, Version},
-    wire::{Ack, Request, Status, Written},
+    wire::{Ack, Request, Response, Status, Written},
 };
 
 use super::{
@@ -226,9 +226,11 @@ impl World {
                 }
             }
             KeyMachine::Write(write, machine) => {
+                let written = written(&input);
                 let Reaction { ended, action } = machine.on(now, input, &mut at.state);
                 let write = write.clone();
                 let answered = ended.map(|ended| (ended.step.node, self.now_us));
+                self.write_answered(client, write.key, written);
                 if let Some(result) = self.act(client, serial, action) {
                     self.write_completed(client, &write, answered, result);
                 }
@@ -329,6 +331,13 @@ impl World {
         self.check_own(client, &read, found);
     }
 
+    /// A node has answered a write of a client, if it did. One of many may be answered long before all are.
+    pub(super) fn write_answered(&mut self, client: usize, key: usize, written: Option<Written>) {
+        if let Some(version) = written.and_then(|written| written.version) {
+            self.checker.answered(client, key, version);
+        }
+    }
+
     /// A write of a client is over; a node answered it at a time.
     pub(super) fn write_completed(
         &mut self,
@@ -375,5 +384,13 @@ impl World {
         let (metadata, node) = (self.metadata_of(write.id, ttl), version.incarnation());
         let kept = NearValue { value, metadata, version, remaining_ms, node };
         self.keep_near(client, (write.key, write.near), kept);
+    }
+}
+
+/// What a node answered to a write, if the input says so.
+pub(super) const fn written(input: &Input) -> Option<Written> {
+    match input {
+        Input::Answer { result: Ok(Response::Written(written)), .. } => Some(*written),
+        _ => None,
     }
 }
