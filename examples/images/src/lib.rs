@@ -25,7 +25,7 @@ pub mod demo;
 pub mod directory;
 pub mod failure;
 pub mod fetch;
-pub mod files;
+
 pub mod gateway;
 pub mod internal;
 pub mod listener;
@@ -42,5 +42,6 @@ pub mod settings;
 pub mod signature;
 pub mod source;
 pub mod steps;
+pub mod try_files;
 pub mod variant;
 pub mod worker;

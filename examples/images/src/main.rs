@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use images::demo::{self, DemoArgs, NodeArgs, end_with_parent};
-use images::files;
 use images::run;
 use images::settings::{LogFormat, ServeArgs, add_variables, with_variables_in_help};
 use images::signature::Keys;
+use images::try_files;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Action::Serve(args) => serve(*args).map(|()| true),
         Action::Demo(args) => demo(&args),
         Action::Convert { params, out, files } => {
-            files::convert_all(&params, out.as_deref(), &files)
+            try_files::convert_all(&params, out.as_deref(), &files)
         }
         Action::Costs => demo::costs().map(|table| println!("{table}")).map(|()| true),
         Action::Node(args) => node(args).map(|()| true),

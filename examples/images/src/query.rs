@@ -126,7 +126,7 @@ fn variant_of(params: &Params, steps: &Steps, webp: bool) -> Result<Variant, Fai
         None | Some("") => Ok(None),
         Some(text) => {
             let side = number(name, text, 0, 99_999)?;
-            // 0 is what thumbnailers call a free side.
+            // 0 is a free side, as in other services.
             Ok((side > 0).then(|| (side * dpr).div_ceil(2).clamp(1, 2 * SIDE_MAX)))
         }
     };

@@ -33,11 +33,15 @@ pub async fn serve(args: ServeArgs) -> Result<()> {
         true => Some(embedded_node(&region).await?),
         false => None,
     };
-    let mut builder = ZerocacheClient::builder_from_variables(&region, variable)?;
-    builder = builder.near_bytes(args.near_mib << 20);
-    if let Some(node) = &node {
-        builder = builder.seed(node.address().to_string());
-    }
+    let own = node.as_ref().map(|node| node.address().to_string());
+    let builder = ZerocacheClient::builder_from_variables(&region, |name| match (name, &own) {
+        // The node in this process is the way to all others, however it finds them.
+        ("ZEROCACHE_DISCOVERY", Some(_)) => Some("seeds".to_owned()),
+        ("ZEROCACHE_SEED", Some(own)) => Some(own.clone()),
+        ("ZEROCACHE_DNS", Some(_)) => None,
+        (name, _) => variable(name),
+    });
+    let builder = builder?.near_bytes(args.near_mib << 20);
     let cache = builder.build()?;
     if let Err(error) = cache.ready(READY_MAX).await {
         tracing::warn!(%error, "no node of the cache is known; images are made until there is one");
