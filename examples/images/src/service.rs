@@ -16,7 +16,7 @@ use crate::api::{App, router};
 use crate::capacity::Capacity;
 use crate::directory;
 use crate::gateway::Gateway;
-use crate::listener;
+use crate::listener::{self, Bounds};
 use crate::metrics::Metrics;
 use crate::parts;
 use crate::placement::{WorkerAddress, Workers};
@@ -65,7 +65,8 @@ impl Service {
             announced = Some((args.service.clone(), name));
         }
         let (end, ended) = watch::channel(false);
-        let serve = listener::serve(listener, router(app), args.connections.get(), ended);
+        let serve =
+            listener::serve(listener, router(app), Bounds::new(args.connections.get()), ended);
         tasks.push(tokio::spawn(serve));
         tracing::info!(role = ?args.role, %address, "serving");
         Ok(Self { address, cache, announced, end, tasks })
