@@ -160,6 +160,7 @@ fn silent(document: &Json) -> usize {
 fn judged(document: &Json) -> Exit {
     match (document["agrees"] == true, silent(document)) {
         (false, _) => Exit::BAD_NEWS,
+        // Also that no node has a value: with a tag, entries expire while they are verified.
         (true, 0) => Exit::DONE,
         (true, _) => Exit::WARNINGS,
     }
