@@ -38,6 +38,7 @@ const TOTAL_MAX: Duration = Duration::from_secs(3_600);
 /// A setting that [`Config::validate`] checks: its builder method and its variable.
 type Setting = (&'static str, &'static str);
 const CLUSTER: Setting = ("cluster", "ZEROCACHE_CLUSTER");
+const ZONE: Setting = ("zone", "ZEROCACHE_ZONE");
 const NAMESPACE: Setting = ("namespace", "ZEROCACHE_NAMESPACE");
 const SEED: Setting = ("seed", "ZEROCACHE_SEED");
 const DNS: Setting = ("dns", "ZEROCACHE_DNS");
@@ -66,6 +67,8 @@ impl ConfigSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Config {
     pub(super) region: String,
+    /// The zone in the region whose nodes are asked before the others there.
+    pub(super) zone: Option<String>,
     pub(super) cluster: String,
     pub(super) namespace: String,
     pub(super) discovery_methods: DiscoverySet,
@@ -91,6 +94,7 @@ impl Config {
     pub(super) fn new(region: &str) -> Self {
         Self {
             region: region.to_owned(),
+            zone: None,
             cluster: CLUSTER_DEFAULT.to_owned(),
             namespace: String::new(),
             discovery_methods: DiscoverySet::ALL,
@@ -154,6 +158,7 @@ impl Config {
     ) -> Result<Self, Error> {
         let set = |name: &str| Ok::<_, Error>(variable(name)?.filter(|value| !value.is_empty()));
         let mut config = Self::new(region);
+        config.zone = set("ZEROCACHE_ZONE")?;
         if let Some(cluster) = set("ZEROCACHE_CLUSTER")? {
             config.cluster = cluster;
         }
@@ -236,6 +241,9 @@ impl Config {
         let wrong = |setting, why: &dyn Display| invalid(source.name(setting), why);
         name::check_region(&self.region).map_err(|error| invalid("region", &error))?;
         name::check(&self.cluster).map_err(|error| wrong(CLUSTER, &error))?;
+        if let Some(zone) = &self.zone {
+            name::check(zone).map_err(|error| wrong(ZONE, &error))?;
+        }
         if !self.namespace.is_empty() {
             name::check(&self.namespace).map_err(|error| wrong(NAMESPACE, &error))?;
         }
