@@ -8,7 +8,7 @@ use crate::Error;
 
 /// The default wait for another call's computation, after which one more call computes. It is longer than
 /// most functions worth caching take, and shorter than callers wait for a leader that makes no progress.
-const FLIGHT_WAIT_DEFAULT: Duration = Duration::from_secs(10);
+pub(crate) const FLIGHT_WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -121,6 +121,13 @@ counters! {
     unkeyed,
     /// Calls that computed because their wait for another call expired.
     wait_timeouts,
+    /// Calls answered with the previous value because computing took longer than their soft timeout; included in
+    /// `stale_served`, or in `hits` for values that were still fresh.
+    soft_timeouts,
+    /// Calls that waited because as many runs of their function were in progress as `max_concurrent` allows.
+    limit_waits,
+    /// Calls that computed beside these because that wait expired.
+    limit_exceeded,
 }
 
 impl MemoCounters {

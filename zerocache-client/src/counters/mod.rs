@@ -5,6 +5,6 @@ mod striped;
 
 pub use self::memo::MemoStats;
 pub(crate) use self::{
-    memo::{MemoCounters, count},
+    memo::{FLIGHT_WAIT_DEFAULT, MemoCounters, count},
     striped::Striped,
 };

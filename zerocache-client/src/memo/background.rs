@@ -1,18 +1,20 @@
 //! Refreshes in the background: in a task, or on a thread, of their own, while the caller has the previous value.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::oneshot;
 
 use super::BoxFuture;
 use super::call::{Call, Parts, call};
 use super::call_target::CallTarget;
 use super::options::Options;
 use super::origin::{self, Boxed, Lazy};
+use super::report::CallReport;
 use super::rule::Policy;
 use super::run::Run;
-use super::stage::Stage;
+use super::stage::{DetachedResult, Stage};
 use super::ttl::TtlRule;
 use crate::client::function_runtime;
 use crate::wait;
@@ -30,6 +32,24 @@ pub(super) struct BackgroundRefresh<T> {
     pub(super) run: Option<Run>,
     /// The stage of the call: it requests a lease, or computes.
     pub(super) stage: Stage<T>,
+    /// The caller, if it waits for the value.
+    pub(super) caller: Option<Caller<T>>,
+}
+
+/// A caller that waits for the value of a computation in another task, and its report so far.
+pub(super) type Caller<T> = (oneshot::Sender<DetachedResult<T>>, Box<CallReport>);
+
+impl<T> BackgroundRefresh<T> {
+    /// Completes the call with its function. The caller gets the value if it still waits.
+    async fn complete<F: Future<Output = T>>(mut self, origin: F) {
+        let (caller, report) = self.caller.take().unzip();
+        let mut call = pin!(Call::background_refresh(self, report, origin));
+        let value = call.as_mut().await;
+        if let Some(caller) = caller {
+            // A caller that has the previous value, or is gone, has dropped its end.
+            drop(caller.send((value, Box::new(call.take_report()))));
+        }
+    }
 }
 
 /// Work that runs without the caller.
@@ -67,12 +87,20 @@ where
     B: FnOnce() -> F + Send + 'static,
     F: Future<Output: Send + 'static> + Send + 'static,
 {
-    call(parts, origin::boxed(make)).detached_by(|mut origin, refresh| {
-        let make = origin.as_mut().take()?;
-        Some(Work::Task(Box::pin(async move {
-            drop(Call::background_refresh(refresh, origin::boxed(make)).await);
-        })))
-    })
+    call(parts, origin::boxed(make)).detached_by(detach)
+}
+
+/// Moves an async function into a task.
+pub(super) fn detach<B, F>(
+    origin: Pin<&mut Boxed<B, F>>,
+    refresh: BackgroundRefresh<F::Output>,
+) -> Option<Work>
+where
+    B: FnOnce() -> F + Send + 'static,
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let make = origin.take()?;
+    Some(Work::Task(Box::pin(refresh.complete(origin::boxed(make)))))
 }
 
 /// Creates a sync call whose value may be refreshed on a thread of its own.
@@ -84,7 +112,7 @@ where
     call(parts, origin::lazy(body)).detached_by(|mut origin, refresh| {
         let body = origin.as_mut().take()?;
         Some(Work::Thread(Box::new(move || {
-            drop(wait::block_on(Call::background_refresh(refresh, origin::lazy(body))));
+            wait::block_on(refresh.complete(origin::lazy(body)));
         })))
     })
 }

@@ -12,6 +12,7 @@ use super::args::Args;
 use super::background::{BackgroundRefresh, Detach};
 use super::call_target::CallTarget;
 use super::invalidate::Invalidate;
+use super::limit::RunPermit;
 use super::near;
 use super::options::Options;
 use super::origin::Blocking;
@@ -113,10 +114,15 @@ impl<F: Future> Call<F> {
     }
 
     /// Creates the call that completes a refresh in the background.
-    pub(super) fn background_refresh(refresh: BackgroundRefresh<F::Output>, origin: F) -> Self {
-        let BackgroundRefresh { call: target, ttl, policy, options, run, stage } = refresh;
+    pub(super) fn background_refresh(
+        refresh: BackgroundRefresh<F::Output>,
+        report: Option<Box<CallReport>>,
+        origin: F,
+    ) -> Self {
+        let BackgroundRefresh { call: target, ttl, policy, options, run, stage, .. } = refresh;
         let mut call = Self::explicit(target, ttl, policy, origin);
         (call.options, call.run, call.mode, call.stage) = (options, run, Mode::Background, stage);
+        call.report = report;
         call
     }
 
@@ -261,6 +267,7 @@ impl<F: Future> Future for Call<F> {
             }
             let mut steps = Steps {
                 run: this.run.as_ref(),
+                call: this.call,
                 policy: this.policy,
                 ttl: this.ttl,
                 options: this.options,
@@ -269,22 +276,25 @@ impl<F: Future> Future for Call<F> {
             };
             if this.detach.is_some()
                 && let Some(computation) = this.stage.computation()
-                && let Some(previous) = computation.previous_value(this.policy)
+                && let Some(plan) = steps.plan_detach(computation)
                 && let Some(detach) = this.detach.take()
             {
-                steps.serve_previous(computation);
+                let (caller, detached) = steps.wait_or_serve(&plan).unzip();
                 let refresh = BackgroundRefresh {
                     call: this.call.clone(),
                     ttl: mem::replace(this.ttl, TtlRule::seconds(0)),
                     policy: *this.policy,
                     options: mem::replace(this.options, Options::new()),
-                    run: this.run.take(),
+                    run: this.run.clone(),
                     stage: mem::replace(this.stage, Stage::Done),
+                    caller,
                 };
                 if let Some(work) = detach(this.origin.as_mut(), refresh) {
                     work.start();
                 }
-                return Poll::Ready(previous);
+                let Some(detached) = detached else { return Poll::Ready(plan.previous) };
+                *this.stage = Stage::Detached(Box::new((detached, Some(plan))));
+                continue;
             }
             let step = match this.stage {
                 Stage::Start => Step::Next(steps.first_stage(*this.mode, *this.blocking)),
@@ -296,13 +306,25 @@ impl<F: Future> Future for Call<F> {
                     let response = ready!(request.as_mut().poll(context));
                     steps.after_lease(response, computation.take().unwrap_or_default())
                 }
+                Stage::Queued { turn, computation } => {
+                    let permit = ready!(turn.as_mut().poll(context));
+                    steps.after_turn(permit, computation.take().unwrap_or_default())
+                }
                 Stage::Computing(computation) => {
                     let value = {
+                        let _running = computation.permit.as_ref().map(RunPermit::enter);
                         let _span = computation.start(this.call.site.name()).span.enter();
                         let _entered = this.run.as_ref().map(Run::enter);
                         ready!(this.origin.as_mut().poll(context))
                     };
                     steps.after_compute(value, mem::take(&mut **computation))
+                }
+                Stage::Detached(waiting) => {
+                    let (detached, plan) = &mut **waiting;
+                    let result = ready!(detached.poll(context));
+                    // It is there until the wait is over.
+                    let Some(plan) = plan.take() else { return Poll::Pending };
+                    Step::Value(steps.after_wait(result, plan))
                 }
                 Stage::Storing(storing) => {
                     let written = ready!(storing.write.as_mut().poll(context));

@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
+use super::background::detach;
 use super::call::Call;
 use super::equality::{WithEquality, WithoutEquality};
 use super::options::MaybeNone;
+use super::origin::Boxed;
 use super::rule::{Cacheable, OkRule, encode_ok};
 use crate::Ack;
 use crate::codec::Codec;
@@ -84,6 +86,23 @@ impl<F: Future> Call<F> {
         F::Output: MaybeNone,
     {
         self.with(|options| options.negative_none(lifetime))
+    }
+}
+
+impl<C, F> Call<Boxed<C, F>>
+where
+    C: FnOnce() -> F + Send + 'static,
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    /// Serves the previous value when computing takes longer than `time`, at least 1 ms.
+    ///
+    /// This needs a previous value that may still be served: fresh, or within the times of
+    /// [`stale_while`](Self::stale_while) or [`stale_if_error`](Self::stale_if_error) of the call that stored it.
+    /// Then the computation runs in a task of its own from its begin, and continues without its caller. Callers that
+    /// wait for another caller's computation wait no longer than their own `time` either. Without such a value the
+    /// caller computes, however long that takes.
+    pub fn soft_timeout(self, time: impl Lifetime) -> Self {
+        self.detached_by(detach).with(|options| options.soft_timeout(time))
     }
 }
 

@@ -31,6 +31,8 @@ impl<T> Steps<'_, T> {
     /// Continues after the function has returned `value`.
     pub(super) fn after_compute(&mut self, value: T, mut computation: Computation) -> Step<T> {
         let begun = computation.function_run.take().map(|run| run.started);
+        // Storing the value takes no place.
+        computation.permit = None;
         let compute_time = begun.map(|begun| clock::elapsed().saturating_sub(begun));
         self.note(|report| report.compute_time = compute_time);
         let Some(run) = self.run else {

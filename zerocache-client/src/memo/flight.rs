@@ -99,10 +99,14 @@ impl Progress {
         !matches!(self, Self::LookingUp | Self::Computing(_))
     }
 
-    /// Returns true if followers need not wait any longer.
-    fn releases_followers(&self) -> bool {
+    /// Returns true if followers need not wait any longer. A follower whose soft timeout is over takes what may be
+    /// served if computing fails.
+    fn releases_followers(&self, is_overdue: bool) -> bool {
+        let now = clock::mono();
         match self {
-            Self::Computing(stale) => stale.is_servable(clock::mono()),
+            Self::Computing(stale) => {
+                stale.is_servable(now) || (is_overdue && stale.is_servable_on_error(now))
+            }
             _ => self.is_final(),
         }
     }
@@ -230,7 +234,7 @@ pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Role {
         key_state.flight.as_ref().filter(|flight| flight.is_open())
     {
         let needs_others =
-            |state: &FlightState| !state.progress.releases_followers() && state.blocking == 0;
+            |state: &FlightState| !state.progress.releases_followers(false) && state.blocking == 0;
         if blocking && needs_others(&state.borrow()) {
             return Role::Unshared;
         }
@@ -311,14 +315,15 @@ pub(crate) fn close_after_delete(group: u64, key: &Bytes) {
 }
 
 impl Follower {
-    /// Waits until a leader publishes something usable. Returns `None` when there is no leader left for
+    /// Waits until a leader publishes something usable; for a follower whose soft timeout is over (`is_overdue`) that
+    /// includes an entry that may be served if computing fails. Returns `None` when there is no leader left for
     /// which this caller may wait.
-    pub(crate) async fn wait(&mut self) -> Option<Progress> {
+    pub(crate) async fn wait(&mut self, is_overdue: bool) -> Option<Progress> {
         let is_over = |state: &FlightState| {
-            state.progress.releases_followers() || (self.blocking && state.blocking == 0)
+            state.progress.releases_followers(is_overdue) || (self.blocking && state.blocking == 0)
         };
         let state = self.state.wait_for(is_over).await.ok()?;
-        state.progress.releases_followers().then(|| state.progress.clone())
+        state.progress.releases_followers(is_overdue).then(|| state.progress.clone())
     }
 
     /// Returns the entry that may be served if computing fails.
@@ -400,6 +405,14 @@ impl Leader {
                 // Nobody waits for this change.
                 false
             });
+        }
+    }
+
+    /// Returns the value that another leader has published.
+    pub(crate) fn superseding_value(&self) -> Option<Payload> {
+        match &self.state.borrow().progress {
+            Progress::Value(payload) if !self.has_published => Some(payload.clone()),
+            _ => None,
         }
     }
 

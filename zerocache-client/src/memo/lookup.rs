@@ -2,7 +2,8 @@
 //!
 //! Everything here is `Send + 'static` whatever the function is: it needs the key, not the call.
 
-use std::pin::pin;
+use std::future::{self, Future};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,11 @@ use crate::counters::count;
 /// The bound of a caller's wait in all, whoever leads meanwhile, as a multiple of the bound of one wait: five
 /// minutes by default.
 const WAITS_MAX: u32 = 30;
+
+/// Returns the bound of a caller's wait in all, for a bound of one wait.
+pub(super) fn wait_in_all(wait: Duration) -> Duration {
+    wait.saturating_mul(WAITS_MAX)
+}
 
 /// The outcome of a lookup.
 pub(crate) enum LookupOutcome {
@@ -61,6 +67,8 @@ pub(crate) struct LookupOptions {
     pub(crate) lease_wait: Duration,
     /// The time that nodes may take, instead of the client's own bound.
     pub(crate) deadline: Option<Duration>,
+    /// The wait for a leader after which an entry is taken that may be served if computing fails.
+    pub(crate) soft_wait: Option<Duration>,
     /// The read is reported.
     pub(crate) explain: bool,
 }
@@ -71,6 +79,7 @@ pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupO
     let group = counters.flight_group();
     let wait = counters.flight_wait().saturating_add(options.lease_wait);
     let (mut timer, mut left) = (pin!(None), wait);
+    let (mut soft_timer, mut is_overdue) = (pin!(None), false);
     // The begin of the first wait: one bound holds for all leaders after each other.
     let mut waiting_since = None;
     loop {
@@ -84,16 +93,22 @@ pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupO
             if timer.is_none() {
                 timer.set(Some(client.sleep(left)));
             }
+            if soft_timer.is_none() {
+                soft_timer.set(options.soft_wait.map(|wait| client.sleep(wait)));
+            }
             tokio::select! {
                 biased;
-                progress = follower.wait() => break progress,
-                // The condition holds: the timer was set above.
-                () = async { if let Some(timer) = timer.as_mut().as_pin_mut() { timer.await } } => {}
+                progress = follower.wait(is_overdue) => break progress,
+                () = expiry(soft_timer.as_mut()), if !is_overdue => {
+                    is_overdue = true;
+                    continue;
+                }
+                () = expiry(timer.as_mut()) => {}
             }
             timer.set(None);
             let waited = clock::elapsed().saturating_sub(waiting_since);
             // A client with an invalid configuration has no timer either.
-            if waited >= wait.saturating_mul(WAITS_MAX) || client.runtime().is_none() {
+            if waited >= wait_in_all(wait) || client.runtime().is_none() {
                 count(&counters.wait_timeouts);
                 return Lookup::without_leader(LookupOutcome::Miss(follower.fallback()));
             }
@@ -113,7 +128,11 @@ pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupO
         let outcome = match progress {
             Some(Progress::Computing(entry)) => {
                 // An entry that is refreshed ahead of its expiry is still fresh.
-                let is_stale = entry.freshness(clock::mono()) != Freshness::Fresh;
+                let now = clock::mono();
+                let is_stale = entry.freshness(now) != Freshness::Fresh;
+                if !entry.is_servable(now) {
+                    count(&counters.soft_timeouts);
+                }
                 LookupOutcome::Coalesced { payload: entry.payload, is_stale }
             }
             Some(Progress::Value(payload)) => LookupOutcome::Coalesced { payload, is_stale: false },
@@ -124,6 +143,14 @@ pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupO
             Some(Progress::LookingUp) | None => continue,
         };
         return Lookup::without_leader(outcome);
+    }
+}
+
+/// Waits until a timer is over; for ever without one.
+async fn expiry(timer: Pin<&mut Option<impl Future<Output = ()>>>) {
+    match timer.as_pin_mut() {
+        Some(timer) => timer.await,
+        None => future::pending().await,
     }
 }
 

@@ -46,6 +46,12 @@ pub struct Options<T> {
     pub(crate) stale_while_ms: u64,
     pub(crate) stale_if_error_ms: u64,
     pub(crate) refresh_ahead_ms: u64,
+    /// The wait for a computation while there is a previous value; 0 for no bound.
+    soft_timeout_ms: u32,
+    /// The most runs of the function that are in progress at a time in this process; 0 for no bound.
+    max_concurrent: u32,
+    /// A previous value that may be served while it is refreshed is served at once.
+    pub(crate) background: bool,
     /// The percentage by which the lifetime is shortened at random, at most [`JITTER_MAX`].
     pub(crate) jitter: u8,
     pub(crate) ack: Option<Ack>,
@@ -139,6 +145,9 @@ impl<T> Options<T> {
             stale_while_ms: 0,
             stale_if_error_ms: 0,
             refresh_ahead_ms: 0,
+            soft_timeout_ms: 0,
+            max_concurrent: 0,
+            background: false,
             jitter: 0,
             ack: None,
             codec: None,
@@ -168,8 +177,7 @@ impl<T> Options<T> {
     ) -> Self {
         let (life, wait) = (life.unwrap_or(LEASE_LIFE_DEFAULT), wait.unwrap_or(LEASE_WAIT_DEFAULT));
         // Nodes allow less than 32 bits of milliseconds.
-        let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
-        self.lease = Some(LeaseRule { scope, life_ms: ms(life), wait_ms: ms(wait) });
+        self.lease = Some(LeaseRule { scope, life_ms: short_ms(life), wait_ms: short_ms(wait) });
         self
     }
 
@@ -191,6 +199,27 @@ impl<T> Options<T> {
     #[must_use]
     pub fn refresh_ahead(mut self, time: impl Lifetime) -> Self {
         self.refresh_ahead_ms = bounded_ms(time);
+        self
+    }
+
+    /// The wait for a computation after which a previous value is served, if there is one; at least 1 ms.
+    #[must_use]
+    pub fn soft_timeout(mut self, time: impl Lifetime) -> Self {
+        self.soft_timeout_ms = short_ms(time.into_duration()).max(1);
+        self
+    }
+
+    /// The most runs of the function that are in progress at a time in this process; at least 1.
+    #[must_use]
+    pub fn max_concurrent(mut self, runs: usize) -> Self {
+        self.max_concurrent = u32::try_from(runs).unwrap_or(u32::MAX).max(1);
+        self
+    }
+
+    /// Serves a previous value at once while it is refreshed.
+    #[must_use]
+    pub fn background(mut self) -> Self {
+        self.background = true;
         self
     }
 
@@ -266,6 +295,17 @@ impl<T> Options<T> {
         self.lease.map(|rule| rule.wait(self.deadline)).unwrap_or_default()
     }
 
+    /// Returns the wait for a computation while there is a previous value, if it is bounded.
+    pub(crate) fn soft_wait(&self) -> Option<Duration> {
+        let ms = Some(self.soft_timeout_ms).filter(|ms| *ms > 0)?;
+        Some(Duration::from_millis(ms.into()))
+    }
+
+    /// Returns the most runs of the function at a time, if they are bounded.
+    pub(crate) fn runs_max(&self) -> Option<u32> {
+        Some(self.max_concurrent).filter(|runs| *runs > 0)
+    }
+
     /// Returns all tags, those of the function first.
     pub(crate) fn all_tags(&self) -> impl Iterator<Item = &str> {
         let own = self.more.iter().flat_map(|more| &more.tags);
@@ -281,6 +321,11 @@ impl<T> Options<T> {
 fn bounded_ms(time: impl Lifetime) -> u64 {
     // The longest lifetime in milliseconds fits.
     time.into_duration().min(TTL_MAX).as_millis() as u64
+}
+
+/// Returns a wait in milliseconds, at most the 49 days that fit.
+fn short_ms(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -303,6 +348,7 @@ mod tests {
             .lease(LeaseScope::All, None, Some(Duration::from_millis(5)))
             .stale_while(Duration::from_millis(500))
             .stale_if_error(i64::MAX)
+            .soft_timeout(Duration::ZERO)
             .jitter(200)
             .ack(Ack::Region)
             .fixed_tags(&["a"])
@@ -316,6 +362,7 @@ mod tests {
         assert_eq!(lease.wait(Some(Duration::from_secs(1))), Duration::from_millis(5));
         assert_eq!(lease.wait(Some(Duration::from_millis(2))), Duration::from_millis(2));
         assert_eq!(options.stale_while_ms, 500);
+        assert_eq!(options.soft_wait(), Some(Duration::from_millis(1)));
         assert_eq!((options.stale_if_error_ms, options.jitter), (99_999_999_000, JITTER_MAX));
         assert_eq!(options.all_tags().collect::<Vec<_>>(), ["a", "b", "c"]);
         let none = options.none.expect("was set");

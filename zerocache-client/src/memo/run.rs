@@ -45,6 +45,7 @@ pub(super) enum Mode {
 }
 
 /// The client and key that a running call uses.
+#[derive(Clone)]
 pub(super) struct Run {
     /// `None` for an explicit key, which is not bound to one type.
     pub(super) site: Option<&'static Site>,
@@ -85,6 +86,7 @@ pub(super) fn start(call: &CallTarget, mode: Mode) -> Option<Run> {
 pub(super) struct Steps<'a, T> {
     /// `None` for a call that does not use the cache.
     pub(super) run: Option<&'a Run>,
+    pub(super) call: &'a CallTarget,
     pub(super) policy: &'a Policy<T>,
     pub(super) ttl: &'a TtlRule<T>,
     pub(super) options: &'a Options<T>,
@@ -111,26 +113,27 @@ impl<T> Steps<'_, T> {
             near: self.options.near,
             lease_wait: self.options.lease_wait(),
             deadline: self.options.deadline,
+            soft_wait: self.options.soft_wait(),
             explain: self.report.is_some(),
         }
     }
 
     /// Returns the first stage of a call. A `blocking` caller blocks its thread.
     pub(super) fn first_stage(&mut self, mode: Mode, blocking: bool) -> Stage<T> {
-        let Some(run @ Run { client, key, .. }) = self.run else {
-            return Stage::Computing(Box::default());
+        let Some(Run { client, key, .. }) = self.run else {
+            return self.start_computing(Box::default());
         };
         let group = client.memo_counters().flight_group();
         if mode == Mode::Refresh {
             // Pending writes complete before this call's value is written.
             flight::invalidate(group, key);
             self.set_outcome(CallOutcome::Refreshed);
-            return start_computing(run, Box::default());
+            return self.start_computing(Box::default());
         }
         if recursion::is_computing(group, key) {
             // This call's own caller computes the key: waiting for it would be a deadlock.
             self.set_outcome(CallOutcome::Miss);
-            return start_computing(run, Computation::new(None, None, 0));
+            return self.start_computing(Computation::new(None, None, 0));
         }
         let options = self.lookup_options(blocking);
         Stage::LookingUp(Box::pin(lookup(client.clone(), key.clone(), options)))
@@ -138,7 +141,7 @@ impl<T> Steps<'_, T> {
 
     pub(super) fn after_lookup(&mut self, lookup: Lookup) -> Step<T> {
         let Some(run) = self.run else {
-            return Step::Next(Stage::Computing(Box::default()));
+            return Step::Next(self.start_computing(Box::default()));
         };
         let counters = run.client.memo_counters();
         let Lookup { outcome, leader, report, base, known } = lookup;
@@ -323,7 +326,7 @@ impl<T> Steps<'_, T> {
     fn compute(&mut self, run: &Run, mut computation: Box<Computation>) -> Stage<T> {
         let is_leader = computation.leader.is_some();
         let Some(rule) = self.options.lease.filter(|_| is_leader) else {
-            return start_computing(run, computation);
+            return self.start_computing(computation);
         };
         if let Some(previous) = computation.fresh() {
             // It is refreshed although it is fresh.
@@ -354,17 +357,15 @@ impl<T> Steps<'_, T> {
         Stage::Leasing { request, computation: Some(computation) }
     }
 
-    /// Counts a caller that is served the previous value.
-    pub(super) fn serve_previous(&mut self, computation: &Computation) {
+    /// Notes that the caller is served the previous value.
+    pub(super) fn serve_previous(&mut self, is_fresh: bool) {
+        self.set_outcome(if is_fresh { CallOutcome::Hit } else { CallOutcome::Stale });
+        if self.is_background {
+            return;
+        }
         let Some(run) = self.run else { return };
         let counters = run.client.memo_counters();
-        if computation.fresh().is_some() {
-            count(&counters.hits);
-            self.set_outcome(CallOutcome::Hit);
-        } else {
-            count(&counters.stale_served);
-            self.set_outcome(CallOutcome::Stale);
-        }
+        count(if is_fresh { &counters.hits } else { &counters.stale_served });
     }
 
     pub(super) fn after_lease(
@@ -373,7 +374,7 @@ impl<T> Steps<'_, T> {
         mut computation: Box<Computation>,
     ) -> Step<T> {
         let Some(run) = self.run else {
-            return Step::Next(Stage::Computing(computation));
+            return Step::Next(self.start_computing(computation));
         };
         let request = computation.lease_request;
         self.note(|report| {
@@ -401,9 +402,7 @@ impl<T> Steps<'_, T> {
                 let previous = computation.previous.as_ref();
                 let servable = previous.filter(|entry| entry.is_servable(clock::mono()));
                 if let Some(Ok(value)) = servable.map(|entry| entry.payload.decode(self.policy)) {
-                    if !self.is_background {
-                        self.serve_previous(&computation);
-                    }
+                    self.serve_previous(computation.fresh().is_some());
                     return Step::Value(value);
                 }
                 LeaseOutcome::Busy
@@ -414,7 +413,7 @@ impl<T> Steps<'_, T> {
             }
         };
         self.note(|report| report.lease = Some(outcome));
-        Step::Next(start_computing(run, computation))
+        Step::Next(self.start_computing(computation))
     }
 
     /// Continues after a node returned an entry instead of a lease. Gives `computation` back if the entry is
@@ -471,10 +470,21 @@ impl<T> Steps<'_, T> {
         }
         None
     }
+
+    /// Enters the stage in which the function runs, or waits for its turn.
+    fn start_computing(&self, mut computation: Box<Computation>) -> Stage<T> {
+        if let Some(run) = self.run {
+            begin(run, &mut computation);
+        }
+        match self.take_place(&mut computation) {
+            None => Stage::Computing(computation),
+            Some(turn) => Stage::Queued { turn, computation: Some(computation) },
+        }
+    }
 }
 
-/// Enters the stage in which the function runs.
-fn start_computing<T>(run: &Run, mut computation: Box<Computation>) -> Stage<T> {
+/// Adds a computation to the table of running ones.
+fn begin(run: &Run, computation: &mut Computation) {
     let counters = run.client.memo_counters();
     if computation.leader.is_none() {
         let unshared = flight::compute_unshared(counters.flight_group(), &run.key);
@@ -487,5 +497,4 @@ fn start_computing<T>(run: &Run, mut computation: Box<Computation>) -> Stage<T> 
         let is_ahead = computation.fresh().is_some();
         count(if is_ahead { &counters.refreshed_ahead } else { &counters.refreshed });
     }
-    Stage::Computing(computation)
 }

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
 use zerocache_net::clock;
 use zerocache_net::process::PerProcess;
 
 use super::key::{FunctionId, Identity};
+use super::limit;
 use crate::ZerocacheClient;
 use crate::client::{LocalState, generation};
 
@@ -41,10 +43,16 @@ pub struct FunctionInfo {
     pub column: u32,
 }
 
+/// Where a function is in the source: its file, line, column and the hash of its tokens.
+pub(super) type SourcePlace = (&'static str, u32, u32, u64);
+
 impl FunctionInfo {
+    fn place(&self) -> SourcePlace {
+        (self.file, self.line, self.column, self.tokens)
+    }
+
     fn is_same_function(&self, other: &FunctionInfo) -> bool {
-        let place = |info: &FunctionInfo| (info.file, info.line, info.column, info.tokens);
-        place(self) == place(other)
+        self.place() == other.place()
     }
 }
 
@@ -71,6 +79,7 @@ pub struct Site {
     first: OnceLock<(TypeId, Option<&'static FunctionId>)>,
     ids: RwLock<BTreeMap<TypeId, Option<&'static FunctionId>>>,
     local: PerProcess<RegionClient>,
+    limit: PerProcess<Arc<Semaphore>>,
     warned: AtomicBool,
     warned_of_argument: AtomicBool,
     /// The earliest time of the next warning about shapes, in milliseconds of the process's clock.
@@ -113,6 +122,7 @@ impl Site {
             first: OnceLock::new(),
             ids: RwLock::new(BTreeMap::new()),
             local: PerProcess::new(),
+            limit: PerProcess::new(),
             warned: AtomicBool::new(false),
             warned_of_argument: AtomicBool::new(false),
             shape_warning_from_ms: AtomicU64::new(0),
@@ -122,6 +132,11 @@ impl Site {
     /// Returns the function's name.
     pub(crate) fn name(&self) -> &'static str {
         self.info.function
+    }
+
+    /// Returns the limit of the function's runs, which the first call sets.
+    pub(super) fn limit(&self, runs_max: u32) -> Arc<Semaphore> {
+        Arc::clone(self.limit.get_or_init(|_| limit::of(self.info.place(), runs_max)))
     }
 
     /// Warns once that a value cannot be encoded, cannot be read back, or is refused by the nodes.

@@ -1,8 +1,11 @@
 //! The stages of a running call, and their state.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use zerocache_core::metadata::Freshness;
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_net::clock;
@@ -10,7 +13,9 @@ use zerocache_net::clock;
 use super::BoxFuture;
 use super::flight::{Invalidation, Leader, UnsharedComputation};
 use super::lease::{LeaseGrant, LeaseResponse};
+use super::limit::{RunPermit, Turn};
 use super::lookup::Lookup;
+use super::report::CallReport;
 use super::rule::Policy;
 use super::stored::{BaseEntry, StoredEntry};
 use super::writing::WriteOutcome;
@@ -24,7 +29,14 @@ pub(super) enum Stage<T> {
         request: BoxFuture<(LeaseResponse, Option<Incarnation>)>,
         computation: Option<Box<Computation>>,
     },
+    /// The call waits because the function runs as often as it may.
+    Queued {
+        turn: Turn,
+        computation: Option<Box<Computation>>,
+    },
     Computing(Box<Computation>),
+    /// Another task computes; this call waits for it for a while.
+    Detached(Box<(Detached<T>, Option<DetachPlan<T>>)>),
     Storing(Box<Storing<T>>),
     Done,
 }
@@ -33,9 +45,15 @@ impl<T> Stage<T> {
     /// Returns the computation that runs or is about to.
     pub(super) fn computation(&self) -> Option<&Computation> {
         match self {
-            Self::Leasing { computation, .. } => computation.as_deref(),
+            Self::Leasing { computation, .. } | Self::Queued { computation, .. } => {
+                computation.as_deref()
+            }
             Self::Computing(computation) => Some(computation),
-            Self::Start | Self::LookingUp(_) | Self::Storing(_) | Self::Done => None,
+            Self::Start
+            | Self::LookingUp(_)
+            | Self::Detached(_)
+            | Self::Storing(_)
+            | Self::Done => None,
         }
     }
 }
@@ -44,6 +62,36 @@ impl<T> Stage<T> {
 pub(super) enum Step<T> {
     Next(Stage<T>),
     Value(T),
+}
+
+/// The result of a computation that another task completes, for the caller that waits for it.
+pub(super) type DetachedResult<T> = (T, Box<CallReport>);
+
+/// The previous value of a call whose computation moves to another task.
+pub(super) struct DetachPlan<T> {
+    pub(super) previous: T,
+    /// The previous value is fresh.
+    pub(super) is_fresh: bool,
+    /// The wait for the computation; `None` to serve the previous value at once.
+    pub(super) wait: Option<Duration>,
+}
+
+/// A wait for a computation in another task.
+pub(super) struct Detached<T> {
+    pub(super) result: oneshot::Receiver<DetachedResult<T>>,
+    /// The end of the wait.
+    pub(super) timer: BoxFuture<()>,
+}
+
+impl<T> Detached<T> {
+    /// Waits for the result; `None` when the wait is over, or there will be no result.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<DetachedResult<T>>> {
+        if let Poll::Ready(result) = Pin::new(&mut self.result).poll(context) {
+            return Poll::Ready(result.ok());
+        }
+        ready!(self.timer.as_mut().poll(context));
+        Poll::Ready(None)
+    }
 }
 
 /// The state of a call whose value is being written.
@@ -75,6 +123,8 @@ pub(super) struct Computation {
     /// The highest stamp of a version that was in force before the function runs, 0 if none is known; `None` for a
     /// refresh, which supersedes what others write meanwhile.
     pub(super) known: Option<u64>,
+    /// The place among the runs of the function, if these are limited.
+    pub(super) permit: Option<RunPermit>,
     /// Set at the first poll of the function.
     pub(super) function_run: Option<FunctionRun>,
 }
@@ -145,12 +195,12 @@ impl Computation {
         self.previous.as_ref().filter(|entry| entry.freshness(clock::mono()) == Freshness::Fresh)
     }
 
-    /// Returns the value that may be served instead of a computation that has not begun.
+    /// Returns the value that may be served while or instead of computing, as its own age permits.
     pub(super) fn previous_value<T>(&self, policy: &Policy<T>) -> Option<T> {
-        if self.function_run.is_some() || !self.is_refresh() {
-            return None;
-        }
-        self.previous.as_ref()?.payload.decode(policy).ok()
+        let previous = self.previous.as_ref()?;
+        let now = clock::mono();
+        let is_usable = previous.is_servable(now) || previous.is_servable_on_error(now);
+        if is_usable { previous.payload.decode(policy).ok() } else { None }
     }
 
     pub(super) fn start(&mut self, function: &'static str) -> &FunctionRun {

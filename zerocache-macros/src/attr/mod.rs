@@ -13,7 +13,7 @@ use syn::{Error, Expr, Ident, LitBool, LitInt, LitStr, Path, Result, Token, pare
 pub(crate) use freshness::{Lease, Negative, Stale};
 
 const NAMES: &str = "region, client, ttl, key, skip(…), call, name, version, near, lease, \
-                     stale(…), ahead, jitter, negative(…), tags, cache_if, ack, codec, crate";
+                     stale(…), soft_timeout, max_concurrent, ahead, jitter, negative(…), tags, cache_if, ack, codec, crate";
 
 /// The content of `#[zerocache(…)]`: positional region and lifetime, then named arguments.
 #[derive(Default)]
@@ -31,6 +31,9 @@ pub(crate) struct Attr {
     pub(crate) near: Option<Option<Expr>>,
     pub(crate) lease: Option<Lease>,
     pub(crate) stale: Option<Stale>,
+    /// `soft_timeout = …`, and the span of its name.
+    pub(crate) soft_timeout: Option<(Span, Expr)>,
+    pub(crate) max_concurrent: Option<Expr>,
     pub(crate) ahead: Option<Expr>,
     pub(crate) jitter: Option<Expr>,
     pub(crate) negative: Option<Negative>,
@@ -94,9 +97,10 @@ fn form(input: ParseStream<'_>) -> Option<Form> {
     if fork.peek(Token![=]) && !fork.peek(Token![==]) {
         return Some(Form::Assigned);
     }
-    let listed = ["skip", "near", "lease", "stale", "ahead", "jitter", "negative"];
-    let listed =
-        is_one_of(&listed) || is_one_of(&["tags", "cache_if", "ack", "codec", "background"]);
+    let listed = ["skip", "near", "lease", "stale", "soft_timeout", "max_concurrent", "ahead"];
+    let listed = is_one_of(&listed)
+        || is_one_of(&["jitter", "negative"])
+        || is_one_of(&["tags", "cache_if", "ack", "codec", "background"]);
     if fork.peek(syn::token::Paren) && listed {
         return Some(Form::Listed);
     }
@@ -144,6 +148,8 @@ impl Attr {
             }
             "near" => self.near = Some(Some(input.parse()?)),
             "lease" => self.lease = Some(Lease::assigned(input)?),
+            "soft_timeout" => self.soft_timeout = Some((name.span(), input.parse()?)),
+            "max_concurrent" => self.max_concurrent = Some(input.parse()?),
             "ahead" => self.ahead = Some(input.parse()?),
             "jitter" => self.jitter = Some(input.parse()?),
             "tags" => self.tags = Some(input.parse()?),
@@ -222,6 +228,8 @@ fn wrong_form(name: &Ident, text: &str) -> Error {
         "lease" => "lease = region`, `lease = all` or `lease(region, wait = \"3s\")",
         "stale" => "stale(while = \"1m\", if_error = \"1h\")",
         "background" => "stale(while = \"1m\", background)",
+        "soft_timeout" => "soft_timeout = \"200ms\"",
+        "max_concurrent" => "max_concurrent = 4",
         "ahead" => "ahead = \"30s\"",
         "jitter" => "jitter = 10",
         "negative" => "negative(none = \"5s\")",

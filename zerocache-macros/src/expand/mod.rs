@@ -137,7 +137,7 @@ impl<'a> Expansion<'a> {
 
     /// Expands a sync function, which blocks its caller.
     fn blocking(&self) -> TokenStream {
-        let code = match (&self.plan.options.near, self.plan.options.background) {
+        let code = match (&self.plan.options.near, self.plan.options.detached) {
             (Some(_), None) => self.near_first(),
             _ => {
                 let call = self.sync_call();
@@ -206,7 +206,7 @@ impl<'a> Expansion<'a> {
     fn async_call(&self) -> TokenStream {
         let private = &self.private;
         let (parts, origin) = (self.parts(), self.async_origin());
-        match self.plan.options.background {
+        match self.plan.options.detached {
             None => quote!(#private::call(#parts, #origin)),
             Some(span) => {
                 let background = Ident::new("background", at(span));
@@ -223,7 +223,7 @@ impl<'a> Expansion<'a> {
     fn sync_call(&self) -> TokenStream {
         let private = &self.private;
         let (parts, origin) = (self.parts(), self.sync_origin());
-        match self.plan.options.background {
+        match self.plan.options.detached {
             None => quote!(#private::call(#parts, #private::lazy(#origin))),
             Some(span) => {
                 let background = Ident::new("background_sync", at(span));

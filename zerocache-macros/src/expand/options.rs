@@ -24,7 +24,10 @@ impl Expansion<'_> {
             lease,
             stale_while,
             stale_if_error,
-            background: _,
+            background,
+            soft_timeout,
+            detached: _,
+            max_concurrent,
             ahead,
             jitter,
             negative_none,
@@ -44,6 +47,7 @@ impl Expansion<'_> {
         for (method, time) in [
             ("stale_while", stale_while),
             ("stale_if_error", stale_if_error),
+            ("soft_timeout", soft_timeout),
             ("refresh_ahead", ahead),
             ("negative_none", negative_none),
         ] {
@@ -52,6 +56,12 @@ impl Expansion<'_> {
             let method = Ident::new(method, span);
             let time = lifetime(time);
             code.extend(quote_spanned!(span=> .#method(#time)));
+        }
+        if background.is_some() {
+            code.extend(quote!(.background()));
+        }
+        if let Some(runs) = max_concurrent {
+            code.extend(quote_spanned!(at(runs.span())=> .max_concurrent(#runs)));
         }
         if let Some(percent) = jitter {
             code.extend(quote_spanned!(at(percent.span())=> .jitter(#percent)));
@@ -75,12 +85,14 @@ impl Expansion<'_> {
             let who = variant(ack);
             code.extend(quote!(.ack(#private::Ack::#who)));
         }
-        if let Some(codec) = codec {
-            let span = at(codec.span());
-            let name = Ident::new(codec_variant(codec), span);
-            code.extend(quote_spanned!(span=> .codec(#private::Codec::#name)));
-        }
+        code.extend(codec.as_ref().map(|codec| self.codec(codec)));
         code
+    }
+
+    fn codec(&self, codec: &Ident) -> TokenStream {
+        let (private, span) = (&self.private, at(codec.span()));
+        let name = Ident::new(codec_variant(codec), span);
+        quote_spanned!(span=> .codec(#private::Codec::#name))
     }
 
     fn lease(&self, lease: &Lease) -> TokenStream {

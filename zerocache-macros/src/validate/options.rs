@@ -10,7 +10,7 @@ use syn::{
 use zerocache_core::metadata::{Metadata, TAGS_MAX};
 
 use super::seen::{self, Seen};
-use super::times::{AHEAD, LEASE_LIFE, LEASE_WAIT, NEAR, STALE, Time, Ttl};
+use super::times::{AHEAD, LEASE_LIFE, LEASE_WAIT, NEAR, SOFT_TIMEOUT, STALE, Time, Ttl};
 use super::ungroup;
 use crate::ast::{Function, Kind};
 use crate::attr::{self, Attr};
@@ -26,6 +26,11 @@ pub(crate) struct Options {
     pub(crate) stale_if_error: Option<Time>,
     /// The span of `background`.
     pub(crate) background: Option<Span>,
+    pub(crate) soft_timeout: Option<Time>,
+    /// The span of the argument because of which computations may move to another task.
+    pub(crate) detached: Option<Span>,
+    /// A number of runs.
+    pub(crate) max_concurrent: Option<Expr>,
     pub(crate) ahead: Option<Time>,
     /// Percent.
     pub(crate) jitter: Option<Expr>,
@@ -66,6 +71,7 @@ impl Options {
         errors: &mut Errors,
     ) -> Self {
         let mut options = Options::default();
+        options.add_soft_timeout(attr, function, errors);
         if let Some(age) = attr.near.take() {
             options.near = errors.take(Time::optional(age, NEAR)).map(Near);
         }
@@ -80,9 +86,12 @@ impl Options {
             options.stale_if_error = if_error.and_then(|time| errors.take(time));
             if let Some(word) = stale.background {
                 options.background = Some(word.span());
-                background(&word, function, errors);
+                options.detached = Some(word.span());
+                detached("background", word.span(), function, errors);
             }
         }
+        let runs = attr.max_concurrent.take().map(max_concurrent);
+        options.max_concurrent = runs.and_then(|runs| errors.take(runs));
         options.ahead = attr.ahead.take().and_then(|time| errors.take(ahead(time, ttl)));
         options.jitter = attr.jitter.take().and_then(|percent| errors.take(jitter(percent)));
         if let Some(attr::Negative { none, err }) = attr.negative.take() {
@@ -102,6 +111,23 @@ impl Options {
             errors.take(without_json(word, function));
         }
         options
+    }
+
+    /// Takes the soft timeout, before what it needs is taken.
+    fn add_soft_timeout(&mut self, attr: &mut Attr, function: &Function, errors: &mut Errors) {
+        let Some((name, time)) = attr.soft_timeout.take() else { return };
+        if attr.stale.is_none() && attr.ahead.is_none() {
+            let message = "`soft_timeout` serves the previous value when computing takes longer, and this \
+                           function has none to serve: say for how long it may be served past its \
+                           lifetime, such as `stale(if_error = \"1h\")`";
+            errors.add(Error::new(name, message));
+        }
+        self.soft_timeout = errors.take(Time::new(time, SOFT_TIMEOUT));
+        self.detached = Some(name);
+        let is_checked = attr.stale.as_ref().is_some_and(|stale| stale.background.is_some());
+        if !is_checked {
+            detached("soft_timeout", name, function, errors);
+        }
     }
 }
 
@@ -145,6 +171,25 @@ fn jitter(percent: Expr) -> Result<Expr> {
         },
         wrong @ (Expr::Lit(_) | Expr::Closure(_) | Expr::Unary(_)) => {
             let message = "`jitter` is a percentage of the lifetime: 1 to 50";
+            Err(Error::new_spanned(wrong, message))
+        }
+        other => Ok(other),
+    }
+}
+
+fn max_concurrent(runs: Expr) -> Result<Expr> {
+    match ungroup(runs) {
+        Expr::Lit(ExprLit { lit: Lit::Int(number), attrs }) => match number.base10_parse::<u32>() {
+            Ok(1..) => Ok(Expr::Lit(ExprLit { lit: Lit::Int(number), attrs })),
+            _ => {
+                let message =
+                    format!("`max_concurrent` of {number} is out of range: at least 1 run");
+                Err(Error::new(number.span(), message))
+            }
+        },
+        wrong @ (Expr::Lit(_) | Expr::Closure(_) | Expr::Unary(_)) => {
+            let message = "`max_concurrent` is how many runs of the function may be in progress in \
+                           this process: max_concurrent = 4";
             Err(Error::new_spanned(wrong, message))
         }
         other => Ok(other),
@@ -227,12 +272,14 @@ fn tags(list: Expr) -> Result<Tags> {
     Ok(Tags::List(literals, expressions))
 }
 
-/// Checks that a background task, which may outlive the call, owns its arguments.
-fn background(word: &Ident, function: &Function, errors: &mut Errors) {
+/// Checks that a task, which may outlive the call, owns its arguments. `argument` is why there is one.
+fn detached(argument: &str, span: Span, function: &Function, errors: &mut Errors) {
     if matches!(function.kind, Kind::Boxed) {
-        let message = "`background` is not for functions that return a boxed future: memoize an \
-                       inherent function and delegate to it";
-        return errors.add(Error::new(word.span(), message));
+        let message = format!(
+            "`{argument}` is not for functions that return a boxed future: memoize an inherent \
+             function and delegate to it"
+        );
+        return errors.add(Error::new(span, message));
     }
     for input in &function.sig.inputs {
         let mut borrowed = Borrowed(false);
@@ -253,8 +300,8 @@ fn background(word: &Ident, function: &Function, errors: &mut Errors) {
         };
         if borrowed.0 {
             let message = format!(
-                "`background` computes in a task that outlives the call: {name} must be owned \
-                 (such as {example}); or leave `background` out, and one caller refreshes \
+                "`{argument}` computes in a task that outlives the call: {name} must be owned \
+                 (such as {example}); or leave `{argument}` out, and one caller refreshes \
                  while it waits"
             );
             errors.add(Error::new_spanned(input, message));

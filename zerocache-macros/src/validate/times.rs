@@ -14,6 +14,10 @@ pub(super) const NEAR: Range = Range { what: "an age", min_ms: 1, max_ms: TTL_SE
 pub(super) const STALE: Range =
     Range { what: "a stale time", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };
 
+/// The wait for a computation while there is a previous value.
+pub(super) const SOFT_TIMEOUT: Range =
+    Range { what: "a soft timeout", min_ms: 1, max_ms: 3_600_000 };
+
 /// The time before the end of a lifetime in which callers may refresh.
 pub(super) const AHEAD: Range =
     Range { what: "a time ahead", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };

@@ -72,5 +72,5 @@ fn blocking_caller_takes_the_value_that_an_async_leader_has_published() {
     assert!(matches!(join(0, &key, true), Role::Unshared));
     leader.publish_fresh(Payload::value(Bytes::from_static(b"v")), Duration::from_secs(60));
     let Role::Follower(mut follower) = join(0, &key, true) else { panic!("a value is published") };
-    assert!(matches!(follower.wait().now_or_never(), Some(Some(Progress::Value(_)))));
+    assert!(matches!(follower.wait(false).now_or_never(), Some(Some(Progress::Value(_)))));
 }

@@ -1,0 +1,200 @@
+//! Functions of which only so many runs are in progress at a time.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{join, join_all, poll_immediate};
+use support::{bounded, in_time, other};
+use tokio::sync::Semaphore;
+use zerocache_client::{ZerocacheClient, zerocache};
+
+/// Something to compute that a test holds open, and that counts the runs in progress.
+struct Source {
+    cache: ZerocacheClient,
+    runs: AtomicUsize,
+    running: AtomicUsize,
+    running_max: AtomicUsize,
+    permits: Semaphore,
+}
+
+impl Source {
+    fn new(test: &str) -> Arc<Self> {
+        let permits = Semaphore::new(0);
+        let [runs, running, running_max] = [0; 3].map(AtomicUsize::new);
+        Arc::new(Source { cache: other(test), runs, running, running_max, permits })
+    }
+
+    fn begin(&self) -> usize {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.running_max.fetch_max(running, Ordering::SeqCst);
+        self.runs.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn end(&self) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    async fn run(&self) -> usize {
+        let run = self.begin();
+        self.permits.acquire().await.expect("never closed").forget();
+        self.end();
+        run
+    }
+
+    /// The runs so far, and the most that were in progress at a time.
+    fn counts(&self) -> (usize, usize) {
+        (self.runs.load(Ordering::SeqCst), self.running_max.load(Ordering::SeqCst))
+    }
+}
+
+#[zerocache(&source.cache, 60, skip(source), max_concurrent = 3)]
+async fn three(source: &Source, key: usize) -> usize {
+    source.run().await
+}
+
+#[tokio::test]
+async fn no_more_runs_than_allowed_are_in_progress() {
+    bounded(async {
+        let source = Source::new("three");
+        let mut calls = Vec::new();
+        for key in 0..20 {
+            // One after the other, so that their order is known.
+            let mut call = Box::pin(three(&source, key));
+            while source.counts().0 + source.cache.memo_stats().limit_waits as usize <= key {
+                assert!(poll_immediate(&mut call).await.is_none());
+                tokio::task::yield_now().await;
+            }
+            calls.push(call);
+        }
+        let mut calls = join_all(calls);
+        assert_eq!(source.counts(), (3, 3));
+        source.permits.add_permits(1);
+        while source.counts().0 < 4 {
+            assert!(poll_immediate(&mut calls).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        // A caller that goes away gives its place to the next one.
+        let mut gone = Box::pin(three(&source, 20));
+        assert!(poll_immediate(&mut gone).await.is_none());
+        drop(gone);
+        // An explicit refresh and a call without the cache are runs like others.
+        let more =
+            async { (three(&source, 21).refresh().await, three(&source, 22).uncached().await) };
+        source.permits.add_permits(100);
+        let (mut values, more) = join(calls, more).await;
+        assert!(values.is_sorted(), "each in its turn: {values:?}");
+        values.extend([more.0, more.1]);
+        assert_eq!(source.counts(), (22, 3));
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.computed, stats.limit_exceeded), (21, 0));
+    })
+    .await;
+}
+
+#[zerocache(&source.cache, 60, skip(source), max_concurrent = 1)]
+async fn one(source: &Source, key: usize, wait: bool) -> usize {
+    source.run().await
+}
+
+#[tokio::test]
+async fn caller_whose_wait_is_over_computes_beside_the_others() {
+    bounded(async {
+        let source = Source::new("one");
+        source.cache.set_memo_wait(Duration::from_millis(1));
+        let mut first = Box::pin(one(&source, 1, false));
+        while source.counts().0 < 1 {
+            assert!(poll_immediate(&mut first).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        let mut second = Box::pin(one(&source, 2, false));
+        while source.counts().0 < 2 {
+            assert!(poll_immediate(&mut second).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        source.permits.add_permits(2);
+        assert_eq!((first.await, second.await), (1, 2));
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.limit_waits, stats.limit_exceeded), (1, 1));
+    })
+    .await;
+}
+
+#[zerocache(&source.cache, 1, skip(source), stale(if_error = 60), max_concurrent = 1)]
+async fn stale(source: &Source, key: usize) -> Result<usize, ()> {
+    Ok(source.run().await)
+}
+
+#[tokio::test]
+async fn caller_with_a_previous_value_gets_it_at_its_deadline() {
+    bounded(async {
+        let source = Source::new("stale");
+        source.permits.add_permits(1);
+        assert_eq!(stale(&source, 1).await, Ok(1));
+        while stale(&source, 1).peek().await.expect("reads").is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut running = Box::pin(stale(&source, 2));
+        while source.counts().0 < 2 {
+            assert!(poll_immediate(&mut running).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        let deadline = Duration::from_millis(500);
+        assert_eq!(stale(&source, 1).deadline(deadline).await, Ok(1), "the old one");
+        source.permits.add_permits(2);
+        assert_eq!(running.await, Ok(2));
+        assert_eq!(stale(&source, 1).deadline(deadline).await, Ok(3));
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.limit_exceeded, stats.stale_served), (0, 1));
+        assert_eq!(source.counts(), (3, 1));
+    })
+    .await;
+}
+
+#[zerocache(&source.cache, 60, skip(source), max_concurrent = 1)]
+fn depth(source: &Source, n: usize) -> usize {
+    source.begin();
+    let below = if n == 0 { 0 } else { depth(source, n - 1) + 1 };
+    source.end();
+    below
+}
+
+#[test]
+fn function_that_calls_itself_takes_one_place() {
+    in_time(|| {
+        let source = Source::new("depth");
+        assert_eq!(depth(&source, 5), 5);
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.computed, stats.limit_waits, stats.limit_exceeded), (6, 0, 0));
+    });
+}
+
+const TWO: usize = 2;
+
+#[zerocache(&source.cache, 60, skip(source), max_concurrent = TWO, call = blocking_call)]
+fn blocking(source: &Source, key: usize) -> usize {
+    let run = source.begin();
+    std::thread::sleep(Duration::from_millis(2));
+    source.end();
+    run
+}
+
+#[test]
+fn sync_function_and_its_sibling_have_one_limit() {
+    in_time(|| {
+        let source = Source::new("sync-limit");
+        std::thread::scope(|scope| {
+            for key in 0..20 {
+                let source = &source;
+                scope.spawn(move || match key % 2 {
+                    0 => blocking(source, key),
+                    _ => blocking_call(source, key).wait(),
+                });
+            }
+        });
+        assert_eq!(source.counts(), (20, 2));
+        assert_eq!(source.cache.memo_stats().limit_exceeded, 0);
+    });
+}
