@@ -1,6 +1,10 @@
 //! Where the copies of a key are: the same answer from every node, and writes that wait for each of them.
 
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use serde_json::Value as Json;
 use zerocache_client::Ack;
@@ -9,6 +13,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::node::Node;
 use zerocache_tests::operator::Operator;
 use zerocache_tests::poll::{timed, until, until_true};
+use zerocache_tests::setup::unique_address;
 
 const REGIONS: [&str; 9] = ["lima", "lima", "lima", "oslo", "oslo", "oslo", "rome", "rome", "rome"];
 
@@ -171,6 +176,24 @@ fn parameters_and_methods_are_checked() {
     }
 }
 
+/// Starts another server, which has something of five bytes at `/5`. It ends with the test.
+fn start_origin() -> SocketAddr {
+    let listener = TcpListener::bind((unique_address(), 0)).expect("binds");
+    let address = listener.local_addr().expect("is bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut request = [0; 1024];
+            let read = stream.read(&mut request).unwrap_or_default();
+            let is_there = request[..read].starts_with(b"HEAD /5");
+            let answer = if is_there { "200 OK\r\ncontent-length: 5" } else { "404 Not Found" };
+            // Who asked may be gone.
+            let _ = write!(stream, "HTTP/1.1 {answer}\r\nconnection: close\r\n\r\n");
+        }
+    });
+    address
+}
+
 #[test]
 fn tool_prints_where_copies_are() {
     let mut cluster = Cluster::start(&["lima", "lima", "oslo"]);
@@ -193,6 +216,18 @@ fn tool_prints_where_copies_are() {
         (nodes(&verified["keys"][0]).len(), &verified["keys"][1]["found"]),
         (3, &false.into())
     );
+    let origin = start_origin();
+    let put = |origins: &[&str]| {
+        let origins: Vec<_> = origins.iter().flat_map(|url| ["--origin", url]).collect();
+        let put = [&["put", "k", "value", "--ack", "all"][..], &origins].concat();
+        assert_eq!(operator.run(&put).exit, 0);
+        operator.run(&["verify", "k", "--origins"])
+    };
+    let there = put(&[&format!("http://{origin}/5"), &format!("http://{origin}/5?a=b")]);
+    assert_eq!((there.exit, there.err.matches("of the same length").count()), (0, 2), "{there:?}");
+    let gone = put(&[&format!("http://{origin}/5"), &format!("http://{origin}/gone")]);
+    let line = format!("origin http://{origin}/gone: gone");
+    assert!(gone.exit == 7 && gone.err.contains(&line), "{gone:?}");
     for n in 0..5 {
         cluster[0].put(format!("t/{n}").as_bytes(), b"v", "ttl=600&ack=all&tags=t");
     }

@@ -47,6 +47,35 @@ fn values_are_put_read_and_deleted() {
 }
 
 #[test]
+fn nodes_that_lack_a_delete_or_a_purge_are_named() {
+    let mut cluster = Cluster::start(&["london", "london", "sydney"]);
+    let operator = Operator::new(cluster[0].address());
+    let (first, silent) = (cluster[0].address().to_string(), cluster[2].address().to_string());
+    for place in [&[][..], &["--node", &first]] {
+        let with = |args: &[&str]| operator.run(&[args, place].concat());
+        assert_eq!(with(&["put", "k", "v", "--ack", "all", "--tags", "t"]).exit, 0);
+        for command in [&["purge", "t"][..], &["delete", "k"]] {
+            let done = with(&[command, &["--ack", "nodes"]].concat());
+            assert_eq!((done.exit, done.text().split(' ').nth(1)), (0, Some("3/3")), "{done:?}");
+            let json = with(&[command, &["--ack", "nodes", "--json"]].concat()).json();
+            let one = if command[0] == "purge" { &json["purges"][0] } else { &json["keys"][0] };
+            let nodes = one["nodes"].as_array().expect("nodes");
+            let have = nodes.iter().filter(|node| node["acknowledged"] == true);
+            assert_eq!((nodes.len(), have.count()), (3, 3), "{json}");
+        }
+    }
+    cluster[2].freeze();
+    for command in [&["purge", "t"][..], &["delete", "k"]] {
+        let args = [command, &["--ack", "nodes", "--node", &first]].concat();
+        let partly = operator.run(&args);
+        assert_eq!((partly.exit, partly.text().split(' ').nth(1)), (6, Some("2/3")), "{partly:?}");
+        let line = format!("sydney {silent} does not have it yet: unreachable");
+        assert!(partly.err.contains(&line), "{partly:?}");
+    }
+    assert_eq!(operator.run(&["delete", "k", "--ack", "some"]).exit, 2);
+}
+
+#[test]
 fn values_of_any_bytes_pass_through_standard_input_and_files() {
     let cluster = Cluster::start(&["oslo"]);
     let operator = Operator::new(cluster[0].address());

@@ -1,5 +1,6 @@
 //! A client's use of the nodes of its own region: rotation, its own writes first, and misses.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -79,6 +80,33 @@ fn local_rotation_adapts_as_the_ring_shrinks_and_grows() {
 }
 
 /// Requests without an answer, on all tiers.
+#[test]
+fn nodes_of_the_own_zone_answer_before_the_others_of_the_region() {
+    let zones = RefCell::new(["a", "b", "b", "a"].into_iter());
+    let mut cluster = Cluster::start_with(&["london", "london", "london", "sydney"], |setup| {
+        setup.flag("--zone", zones.borrow_mut().next().expect("a zone for each"))
+    });
+    cluster[0].put(b"shared", b"x", "ttl=300");
+    cluster.everywhere(b"shared", |answer| answer.status == 200);
+    let client = cluster.client_with("london", |builder| builder.zone("b"));
+    is_even(&spread(&client), &[&cluster[1], &cluster[2]]);
+    is_even(&spread(&cluster.client("london")), &[&cluster[0], &cluster[1], &cluster[2]]);
+    cluster[1].kill();
+    spread(&client);
+    is_even(&spread(&client), &[&cluster[2]]);
+    cluster[2].freeze();
+    spread(&client);
+    is_even(&spread(&client), &[&cluster[0]]);
+    cluster[2].resume();
+    until_true("the zone answers again", || {
+        let before = hits(&client);
+        assert!(client.get("shared").wait().expect("an answer").is_some());
+        let at = cluster[2].address();
+        hits(&client).get(&at) > before.get(&at)
+    });
+    is_even(&spread(&client), &[&cluster[2]]);
+}
+
 fn errors(client: &ZerocacheClient) -> u64 {
     client.stats().errors.total()
 }

@@ -72,7 +72,7 @@ pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_TOKEN", ReadBy::Clients),
     ("ZEROCACHE_TOKEN_FILE", ReadBy::Clients),
     ("ZEROCACHE_WARM_MAX", ReadBy::Nodes),
-    ("ZEROCACHE_ZONE", ReadBy::Nodes),
+    ("ZEROCACHE_ZONE", ReadBy::Both),
 ];
 
 /// A name that differs from a known one by more than this share of its letters (1/3) is no misspelling of it.

@@ -9,6 +9,7 @@
 mod access;
 mod frames;
 mod headers;
+mod image_query;
 mod node;
 mod record;
 mod url;
@@ -18,6 +19,7 @@ mod wire;
 pub use access::{access_file, token};
 pub use frames::{frame_reader, frame_writer};
 pub use headers::headers;
+pub use image_query::image_query;
 pub use node::node;
 pub use record::record;
 pub use url::url;
@@ -28,7 +30,7 @@ pub use wire::{request, response};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("request", request),
     ("response", response),
     ("node", node),
@@ -40,4 +42,5 @@ pub const TARGETS: [Target; 11] = [
     ("frame_writer", frame_writer),
     ("access_file", access_file),
     ("token", token),
+    ("image_query", image_query),
 ];

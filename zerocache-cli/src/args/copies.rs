@@ -13,12 +13,13 @@ Examples:
 const VERIFY_EXAMPLES: &str = "\
 Verdicts: same; behind (an older version); missing; damaged (the same version with another content); evicted \
 (dropped for lack of memory: no difference); unreachable; unsupported (an earlier release). Exit codes: 0 all agree, \
-6 some differ, 7 those that answered agree. With --tag, which needs the role admin, it prints the keys that are not \
+6 some differ, 7 those that answered agree, or an origin has nothing of this length. With --tag, which needs the role admin, it prints the keys that are not \
 all right, and exit code 1 says that there are none with this tag.
 
 Examples:
   zerocache verify greeting
   zerocache verify orders/1 orders/2
+  zerocache verify logo --origins
   zerocache verify --tag tenant:7 --sample 100";
 
 const REPAIR_EXAMPLES: &str = "\
@@ -57,6 +58,10 @@ pub(crate) struct VerifyArgs {
     /// The keys of the entries that have this tag and that some node holds
     #[arg(long, value_name = "TAG", value_parser = parse_tag, conflicts_with_all = ["hex", "url"])]
     pub(crate) tag: Option<String>,
+
+    /// Also ask the origins of the values by HEAD, whether they have something of the same length
+    #[arg(long)]
+    pub(crate) origins: bool,
 
     /// Only so many keys, by chance
     #[arg(long, value_name = "N", requires = "tag", value_parser = clap::value_parser!(u32).range(1..))]

@@ -47,6 +47,15 @@ Examples:
   zerocache purge --namespace shop
   zerocache purge --everything --yes";
 
+/// Who is to have a write before a command ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WhoHasIt {
+    /// As many replicas as this.
+    Ack(Ack),
+    /// Every node that the asked one knows; those that do not have it are named.
+    EachNode,
+}
+
 /// How keys are written on the command line.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct KeyFormat {
@@ -147,9 +156,9 @@ pub(crate) struct DeleteArgs {
     #[command(flatten)]
     pub(crate) format: KeyFormat,
 
-    /// Who knows of it before the command ends: local, region or all
-    #[arg(long, value_name = "WHO", default_value = "local", value_parser = parse_ack)]
-    pub(crate) ack: Ack,
+    /// Who knows of it before the command ends: local, region, all, or nodes: every known node, for 2 s
+    #[arg(long, value_name = "WHO", default_value = "local", value_parser = parse_who)]
+    pub(crate) ack: WhoHasIt,
 
     /// Delete more than one key, or those with a tag
     #[arg(long)]
@@ -183,9 +192,9 @@ pub(crate) struct PurgeArgs {
     #[arg(long, value_name = "VERSION")]
     pub(crate) replay: Option<Version>,
 
-    /// Who has it before the command ends: local, region or all
-    #[arg(long, value_name = "WHO", default_value = "region", value_parser = parse_ack)]
-    pub(crate) ack: Ack,
+    /// Who has it before the command ends: local, region, all, or nodes: every known node, for 2 s
+    #[arg(long, value_name = "WHO", default_value = "region", value_parser = parse_who)]
+    pub(crate) ack: WhoHasIt,
 
     /// Purge everything, or more than one tag
     #[arg(long)]
@@ -237,6 +246,13 @@ fn parse_ack(text: &str) -> Result<Ack, String> {
         "region" => Ok(Ack::Region),
         "all" => Ok(Ack::All),
         _ => Err(format!("{text:?} is none of local, region, all")),
+    }
+}
+
+fn parse_who(text: &str) -> Result<WhoHasIt, String> {
+    match text {
+        "nodes" => Ok(WhoHasIt::EachNode),
+        _ => parse_ack(text).map(WhoHasIt::Ack).map_err(|error| format!("{error}, nodes")),
     }
 }
 

@@ -17,7 +17,7 @@ use zerocache_core::{
 
 pub(crate) use self::{
     copies::{RepairArgs, VerifyArgs, WhereArgs},
-    entries::{DeleteArgs, GetArgs, KeyFormat, PurgeArgs, PutArgs},
+    entries::{DeleteArgs, GetArgs, KeyFormat, PurgeArgs, PutArgs, WhoHasIt},
     global::Global,
     operate::{CheckArgs, CheckKind, DoctorArgs, TopArgs},
     service::{DrainArgs, KeysArgs, ServiceArgs, UndrainArgs, WatchArgs},

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use anstyle::Style;
 use bytes::Bytes;
-use hyper::{HeaderMap, Method};
+use hyper::{HeaderMap, Method, header::CONTENT_LENGTH};
 use serde_json::{Value as Json, json};
 use zerocache_net::transport::http_request;
 
@@ -12,12 +12,14 @@ use super::{
     entries::escaped_bytes,
     keys::{self, readable},
     one_node::OneNode,
+    origins,
 };
 use crate::{
     args::{KeyFormat, RepairArgs, VerifyArgs, WhereArgs},
     context::{Context, no_answer, parse_json},
     exit::{Exit, print_document},
     failure::Failure,
+    from_hex,
     progress::Progress,
     random, say, style, table, to_hex,
 };
@@ -46,7 +48,10 @@ pub(crate) fn locate(context: &Context, args: &WhereArgs) -> Result<Exit, Failur
 /// Compares the copies of keys.
 pub(crate) fn verify(context: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
     let Some(tag) = &args.tag else {
-        let documents = verified(context, parsed(&args.keys, args.format)?)?;
+        let mut documents = verified(context, parsed(&args.keys, args.format)?)?;
+        if args.origins {
+            ask_origins(context, &mut documents)?;
+        }
         return report(context, &documents, worst(&documents, judged));
     };
     let mut keys = keys::with_tag(context, tag)?;
@@ -54,6 +59,9 @@ pub(crate) fn verify(context: &Context, args: &VerifyArgs) -> Result<Exit, Failu
         keys = sample(keys, count as usize, u64::from_le_bytes(random()?));
     }
     let mut documents = verified(context, keys)?;
+    if args.origins {
+        ask_origins(context, &mut documents)?;
+    }
     let exit = if documents.is_empty() { Exit::NOTHING } else { worst(&documents, judged) };
     let all = documents.len();
     if !context.global.json {
@@ -116,6 +124,40 @@ fn parsed(keys: &[String], format: KeyFormat) -> Result<Vec<Bytes>, Failure> {
     keys.map_err(Failure::usage)
 }
 
+/// Asks the origins of each value, and adds what they say to its document.
+fn ask_origins(context: &Context, documents: &mut [Json]) -> Result<(), Failure> {
+    let progress = Progress::new(context, "asking origins", documents.len() as u64);
+    context.runtime.block_on(async {
+        let to = OneNode::address(context).await?;
+        for document in documents {
+            let urls: Vec<_> = strings(&document["origins"]).map(str::to_owned).collect();
+            if !urls.is_empty() {
+                let key = document["key_hex"].as_str().and_then(from_hex).unwrap_or_default();
+                let target = format!("/v1/entries/{}?stale=true", escaped_bytes(&key));
+                let value = context.request(to, (Method::HEAD, &target, Bytes::new())).await;
+                let value = value.map_err(|failure| no_answer(to, failure))?;
+                let length = value.headers.get(CONTENT_LENGTH);
+                let length = length.and_then(|text| text.to_str().ok()?.parse().ok());
+                let length = length.filter(|_| value.status.is_success());
+                let places = urls.into_iter().map(|url| (url, length)).collect();
+                document["origins_asked"] =
+                    origins::verify(places, context.global.timeout).await.into();
+            }
+            progress.advance(1);
+        }
+        Ok(())
+    })
+}
+
+fn strings(json: &Json) -> impl Iterator<Item = &str> {
+    json.as_array().into_iter().flatten().filter_map(Json::as_str)
+}
+
+/// What the origins of a value said, if they were asked.
+fn asked_origins(document: &Json) -> impl Iterator<Item = &Json> {
+    document["origins_asked"].as_array().into_iter().flatten()
+}
+
 /// Asks a node about each key.
 fn ask_all(
     context: &Context,
@@ -160,7 +202,8 @@ fn silent(document: &Json) -> usize {
 fn judged(document: &Json) -> Exit {
     match (document["agrees"] == true, silent(document)) {
         (false, _) => Exit::BAD_NEWS,
-        (true, 0) => Exit::DONE,
+        // Also that no node has a value: with a tag, entries expire while they are verified.
+        (true, 0) if asked_origins(document).all(origins::is_good) => Exit::DONE,
         (true, _) => Exit::WARNINGS,
     }
 }
@@ -198,9 +241,25 @@ fn report(context: &Context, documents: &[Json], exit: Exit) -> Result<Exit, Fai
     }
     style::print(&out)?;
     if !context.global.quiet {
-        documents.iter().for_each(|document| say(&summary(document)));
+        for document in documents {
+            say(&summary(document));
+            asked_origins(document).for_each(say_origin);
+        }
     }
     Ok(exit)
+}
+
+fn say_origin(place: &Json) {
+    let (url, verdict) = (text(place, "url"), text(place, "verdict"));
+    let words = match verdict {
+        "same" => "there, of the same length".to_owned(),
+        "other" => format!("there, with {} bytes: another length", place["bytes"]),
+        "there" => "there; it states no length".to_owned(),
+        "gone" => "gone".to_owned(),
+        "refused" => format!("it answers with the status {}", place["status"]),
+        _ => format!("no answer: {}", text(place, "reason")),
+    };
+    say(&format!("  origin {url}: {words}"));
 }
 
 fn row(node: &Json) -> Vec<String> {
@@ -230,7 +289,7 @@ fn cell_style(column: usize, cell: &str) -> Style {
 }
 
 fn name(document: &Json) -> String {
-    let key = document["key_hex"].as_str().and_then(crate::from_hex).unwrap_or_default();
+    let key = document["key_hex"].as_str().and_then(from_hex).unwrap_or_default();
     readable(&key)
 }
 

@@ -4,7 +4,6 @@ use std::{
     fmt::Write as _,
     fs,
     io::{Read as _, Write as _},
-    net::SocketAddr,
 };
 
 use bytes::Bytes;
@@ -13,13 +12,17 @@ use hyper::{
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
 };
 use serde_json::{Value as Json, json};
-use zerocache_client::{Ack, Error, Status, Written};
+use zerocache_client::Error;
 use zerocache_core::limits::VALUE_BYTES_WIRE_MAX;
-use zerocache_net::{discovery::HostPort, transport::HttpResponse};
+use zerocache_net::discovery::HostPort;
 
-use super::keys::{self, readable};
+use super::{
+    keys::{self, readable},
+    one_node::OneNode,
+    outcome::{Outcome, ack, write_at},
+};
 use crate::{
-    args::{DeleteArgs, GetArgs, PutArgs},
+    args::{DeleteArgs, GetArgs, PutArgs, WhoHasIt},
     context::{Context, no_answer, refusal},
     exit::{Exit, print_document},
     failure::Failure,
@@ -43,54 +46,6 @@ struct Found {
     content_type: Option<String>,
     content_encoding: Option<String>,
     origins: Vec<String>,
-}
-
-/// The outcome of a write, as a node states it.
-pub(super) struct Outcome {
-    key: Bytes,
-    status: String,
-    replicas: u64,
-    replicas_wanted: u64,
-    version: Option<String>,
-}
-
-impl Outcome {
-    pub(super) fn new(key: Bytes, written: &Written) -> Self {
-        Self {
-            key,
-            status: written.status.as_str().to_owned(),
-            replicas: written.replicas.into(),
-            replicas_wanted: written.replicas_wanted.into(),
-            version: written.version.map(|version| version.to_string()),
-        }
-    }
-
-    pub(super) fn exit(&self) -> Exit {
-        match self.status.as_str() {
-            status if status == Status::Stored.as_str() => Exit::DONE,
-            status if status == Status::Unknown.as_str() => Exit::UNKNOWN,
-            _ => Exit::NOTHING,
-        }
-    }
-
-    pub(super) fn to_line(&self) -> String {
-        let version = self.version.as_deref().unwrap_or("-");
-        format!("{} {}/{} {version}", self.status, self.replicas, self.replicas_wanted)
-    }
-
-    pub(super) fn to_json(&self) -> Json {
-        let mut json = json!({
-            "status": self.status,
-            "replicas": self.replicas,
-            "replicas_wanted": self.replicas_wanted,
-            "version": self.version,
-        });
-        // A purge has no key.
-        if !self.key.is_empty() {
-            describe_key(&mut json, &self.key);
-        }
-        json
-    }
 }
 
 /// Prints a value.
@@ -164,7 +119,8 @@ pub(crate) fn put(context: &Context, args: &PutArgs) -> Result<Exit, Failure> {
     };
     let outcome = match &context.global.node {
         Some(node) => {
-            let mut query = format!("ttl={}&ack={}", args.ttl.as_secs(), ack(args.ack));
+            let who = WhoHasIt::Ack(args.ack);
+            let mut query = format!("ttl={}&ack={}", args.ttl.as_secs(), ack(who));
             let tags: Vec<_> = args.tags.iter().map(|tag| escaped(&escaped_tag(tag))).collect();
             if !tags.is_empty() {
                 // Writing to a string does not fail.
@@ -176,7 +132,10 @@ pub(crate) fn put(context: &Context, args: &PutArgs) -> Result<Exit, Failure> {
             let target = format!("/v1/entries/{}?{query}", escaped_bytes(&key));
             let request = (Method::PUT, target.as_str(), value);
             let headers = description_headers(args)?;
-            context.runtime.block_on(write_with(context, node, key, (request, headers)))?
+            context.runtime.block_on(async {
+                let to = context.resolve(node).await?;
+                write_at(context, to, key, (request, headers), who).await
+            })?
         }
         None => {
             let client = context.client()?;
@@ -252,6 +211,7 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
         } else {
             line
         })?;
+        outcome.say_lacking();
     }
     Ok(exit)
 }
@@ -259,20 +219,26 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
 /// Deletes keys, and adds the outcomes up to the first failure.
 fn delete_each(
     context: &Context,
-    acks: Ack,
+    who: WhoHasIt,
     keys: Vec<Bytes>,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<(), Failure> {
     let progress = Progress::new(context, "deleting", keys.len() as u64);
-    if let Some(node) = &context.global.node {
-        for key in keys {
-            let target = format!("/v1/entries/{}?ack={}", escaped_bytes(&key), ack(acks));
-            let request = (Method::DELETE, target.as_str(), Bytes::new());
-            outcomes.push(context.runtime.block_on(write_at(context, node, key, request))?);
-            progress.advance(1);
+    let acks = match who {
+        WhoHasIt::Ack(acks) if context.global.node.is_none() => acks,
+        _ => {
+            let to = context.runtime.block_on(OneNode::address(context))?;
+            for key in keys {
+                let target = format!("/v1/entries/{}?ack={}", escaped_bytes(&key), ack(who));
+                let request = (Method::DELETE, target.as_str(), Bytes::new());
+                let request = (request, HeaderMap::new());
+                let deleted = write_at(context, to, key, request, who);
+                outcomes.push(context.runtime.block_on(deleted)?);
+                progress.advance(1);
+            }
+            return Ok(());
         }
-        return Ok(());
-    }
+    };
     let client = context.client()?;
     for keys in keys.chunks(DELETED_AT_A_TIME) {
         let written = client.delete_many(keys).ack(acks).each().wait()?;
@@ -331,43 +297,6 @@ async fn get_at(context: &Context, node: &HostPort, key: &[u8]) -> Result<Option
     }
 }
 
-pub(super) async fn write_at(
-    context: &Context,
-    node: &HostPort,
-    key: Bytes,
-    request: (Method, &str, Bytes),
-) -> Result<Outcome, Failure> {
-    write_with(context, node, key, (request, HeaderMap::new())).await
-}
-
-async fn write_with(
-    context: &Context,
-    node: &HostPort,
-    key: Bytes,
-    (request, headers): ((Method, &str, Bytes), HeaderMap),
-) -> Result<Outcome, Failure> {
-    let to: SocketAddr = context.resolve(node).await?;
-    let response: HttpResponse = match context.request_with(to, request, headers).await {
-        Ok(response) => response,
-        Err(zerocache_core::call::CallFailure::NoAnswer) => {
-            let line = format!("{to}: no answer in time: it may be done or not");
-            return Err(Failure::with(Exit::UNKNOWN, line));
-        }
-        Err(failure) => return Err(no_answer(to, failure)),
-    };
-    let body: Json = serde_json::from_slice(&response.body).unwrap_or_default();
-    let Some(status) = body["status"].as_str() else {
-        return Err(refusal(to, &response, &body));
-    };
-    Ok(Outcome {
-        key,
-        status: status.to_owned(),
-        replicas: body["replicas"].as_u64().unwrap_or_default(),
-        replicas_wanted: body["replicas_wanted"].as_u64().unwrap_or_default(),
-        version: body["version"].as_str().map(str::to_owned),
-    })
-}
-
 fn read_input() -> Result<Bytes, Failure> {
     let mut value = Vec::new();
     let mut input = std::io::stdin().lock().take(VALUE_BYTES_WIRE_MAX as u64 + 1);
@@ -379,15 +308,6 @@ fn read_input() -> Result<Bytes, Failure> {
         ))));
     }
     Ok(value.into())
-}
-
-pub(super) fn ack(ack: Ack) -> &'static str {
-    match ack {
-        Ack::Region => "region",
-        Ack::All => "all",
-        // The parser makes no other.
-        _ => "local",
-    }
 }
 
 /// Adds a key to a document: as text, if it is text, and in hexadecimal digits.

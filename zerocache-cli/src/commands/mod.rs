@@ -9,6 +9,8 @@ mod hot_keys;
 pub(crate) mod keys;
 pub(crate) mod nodes;
 mod one_node;
+mod origins;
+mod outcome;
 pub(crate) mod purge;
 pub(crate) mod service;
 pub(crate) mod top;

@@ -34,6 +34,15 @@ impl OneNode {
         Ok(Self::from(&survey::first(context, is_ready).await?))
     }
 
+    /// Returns the address of the node that was named, without asking it, or of the one that [`choose`](Self::choose)
+    /// finds.
+    pub(crate) async fn address(context: &Context) -> Result<SocketAddr, Failure> {
+        match &context.global.node {
+            Some(node) => context.resolve(node).await,
+            None => Ok(Self::choose(context).await?.address),
+        }
+    }
+
     /// Returns the node that was named, or else all that answer; says which do not.
     pub(crate) async fn each(context: &Context) -> Result<Vec<Self>, Failure> {
         let survey = survey::needed(context).await?;

@@ -1,16 +1,18 @@
 //! `purge`: ends all entries with a tag, of a namespace, or all.
 
 use bytes::Bytes;
-use hyper::Method;
+use hyper::{HeaderMap, Method};
 use serde_json::{Value as Json, json};
 use zerocache_client::memo::Purge;
 
 use super::{
-    entries::{Outcome, ack, escaped_bytes, write_at},
+    entries::escaped_bytes,
     keys::readable,
+    one_node::OneNode,
+    outcome::{Outcome, ack, write_at},
 };
 use crate::{
-    args::PurgeArgs,
+    args::{PurgeArgs, WhoHasIt},
     context::Context,
     exit::{Exit, print_document},
     failure::Failure,
@@ -79,27 +81,23 @@ pub(crate) fn purge(context: &Context, args: &PurgeArgs) -> Result<Exit, Failure
     for (what, outcome) in all.iter().zip(&outcomes) {
         let line = outcome.to_line().replacen("stored", "purged", 1);
         print_line(&format!("{line} {}", what.in_words()))?;
+        outcome.say_lacking();
     }
     Ok(exit)
 }
 
 fn purge_one(context: &Context, args: &PurgeArgs, what: &What) -> Result<Outcome, Failure> {
-    if let Some(node) = &context.global.node {
-        let (path, ack, hold) = (what.path(), ack(args.ack), args.hold.as_secs());
-        let mut target = format!("{path}ack={ack}&soft={}&hold={hold}", args.soft);
-        if let Some(version) = args.replay {
-            target += &format!("&version={version}");
-        }
-        let request = (Method::POST, target.as_str(), Bytes::new());
-        return context.runtime.block_on(write_at(context, node, Bytes::new(), request));
-    }
+    let acks = match args.ack {
+        WhoHasIt::Ack(acks) if context.global.node.is_none() => acks,
+        who => return purge_at_one(context, args, what, who),
+    };
     let client = context.client()?;
     let mut purge: Purge = match what {
         What::Tag(tag) => client.invalidate_tag(tag),
         What::Namespace(name) => client.invalidate_namespace(name),
         What::Everything => client.invalidate_everything(),
     };
-    purge = purge.ack(args.ack).hold(args.hold);
+    purge = purge.ack(acks).hold(args.hold);
     if args.soft {
         purge = purge.soft();
     }
@@ -107,4 +105,23 @@ fn purge_one(context: &Context, args: &PurgeArgs, what: &What) -> Result<Outcome
         purge = purge.replay(version);
     }
     Ok(Outcome::new(Bytes::new(), &purge.wait()?))
+}
+
+/// Purges at the node that was named, or at one in sync.
+fn purge_at_one(
+    context: &Context,
+    args: &PurgeArgs,
+    what: &What,
+    who: WhoHasIt,
+) -> Result<Outcome, Failure> {
+    context.runtime.block_on(async {
+        let to = OneNode::address(context).await?;
+        let (path, ack, hold) = (what.path(), ack(who), args.hold.as_secs());
+        let mut target = format!("{path}ack={ack}&soft={}&hold={hold}", args.soft);
+        if let Some(version) = args.replay {
+            target += &format!("&version={version}");
+        }
+        let request = ((Method::POST, target.as_str(), Bytes::new()), HeaderMap::new());
+        write_at(context, to, Bytes::new(), request, who).await
+    })
 }

@@ -44,6 +44,13 @@ impl ClientBuilder {
         Self { config, error: None, has_discovery }
     }
 
+    /// The zone of this process in its region, as in the nodes' `--zone`: nodes there are asked before the others of
+    /// the region, which serve when none of the zone can. Default none: all of the region take turns.
+    pub fn zone(mut self, name: impl Into<String>) -> Self {
+        self.config.zone = Some(name.into());
+        self
+    }
+
     /// The cluster whose nodes are used; default `zerocache`.
     pub fn cluster(mut self, name: impl Into<String>) -> Self {
         self.config.cluster = name.into();

@@ -45,10 +45,12 @@ impl Engine {
         transport: Arc<dyn Transport>,
         runtime: Handle,
     ) -> Self {
-        let Config { region, bounds, hedge, .. } = &config;
+        let Config { region, zone, bounds, hedge, .. } = &config;
+        let mut state = ClientState::new(region, *bounds, *hedge, clock::mono());
+        state.directory_mut().set_zone(zone.clone());
         Self {
             cluster: cluster_id(&config.cluster),
-            state: Mutex::new(ClientState::new(region, *bounds, *hedge, clock::mono())),
+            state: Mutex::new(state),
             config,
             transport,
             counters: Counters::default(),

@@ -55,6 +55,8 @@ pub struct NodeEntry {
     pub(super) features: u64,
     /// Whether it stands in the client's own region.
     pub(super) is_local: bool,
+    /// Whether it stands in the client's own zone, too, if the client states one.
+    pub(super) is_in_zone: bool,
     /// Whether it is out because of a time-out that nothing has confirmed since: the fault may as well be
     /// the client's.
     is_doubtful: bool,
@@ -88,6 +90,11 @@ impl NodeEntry {
         self.is_local
     }
 
+    /// Nodes of the client's zone are nearest, then those of its region.
+    fn nearness(&self) -> (bool, bool) {
+        (self.is_local, self.is_in_zone)
+    }
+
     /// Whether it may be asked at `now` although it is out or passed over, because most local nodes are.
     pub(super) fn in_doubt(&self, now: Instant) -> bool {
         (!self.out || self.is_doubtful) && !self.is_silent(now) && self.serves()
@@ -117,6 +124,8 @@ impl NodeEntry {
 #[derive(Debug)]
 pub struct Directory {
     region: String,
+    /// The client's own zone in its region: nodes there are asked before others.
+    zone: Option<String>,
     pub(super) nodes: BTreeMap<Incarnation, NodeEntry>,
     candidates: Candidates,
     ranking: Ranking,
@@ -131,6 +140,7 @@ impl Directory {
     pub fn new(region: impl Into<String>) -> Self {
         Self {
             region: region.into(),
+            zone: None,
             nodes: BTreeMap::new(),
             candidates: Candidates::default(),
             ranking: Ranking::default(),
@@ -138,6 +148,18 @@ impl Directory {
             next_write: 0,
             next_watch: 0,
         }
+    }
+
+    /// States the client's zone: nodes of its region that stand in it are asked before the others there. Called
+    /// before the first node is known.
+    pub fn set_zone(&mut self, zone: Option<String>) {
+        self.zone = zone;
+    }
+
+    /// Whether a node stands in the region and in the zone of this client.
+    fn place_of(&self, info: &NodeInfo) -> (bool, bool) {
+        let is_local = info.region == self.region;
+        (is_local, is_local && self.zone.is_some() && info.zone == self.zone)
     }
 
     /// Returns a few nodes to ask what any node can answer: reachable ones, of the own region first, then by latency.
@@ -210,17 +232,19 @@ impl Directory {
         elapsed_us: u64,
     ) {
         let id = info.incarnation;
+        let (is_local, is_in_zone) = self.place_of(&info);
         self.candidates.answered(address);
         self.nodes.retain(|other, node| *other == id || node.address != address);
         if let Some(entry) = self.nodes.get_mut(&id) {
             if entry.out {
                 entry.address = address;
             }
-            entry.is_local = info.region == self.region;
+            (entry.is_local, entry.is_in_zone) = (is_local, is_in_zone);
             entry.info = info;
         } else if self.nodes.len() < NODES_MAX {
             let entry = NodeEntry {
-                is_local: info.region == self.region,
+                is_local,
+                is_in_zone,
                 is_doubtful: false,
                 info,
                 address,
@@ -261,12 +285,12 @@ impl Directory {
     }
 
     /// The next node whose change feed can be followed: a node in sync that supports it, of the client's own
-    /// region if there is one, another one each time.
+    /// zone, or else of its region, if there is one, another one each time.
     pub fn next_feed_node(&mut self, now: Instant) -> Option<(Incarnation, SocketAddr)> {
         let supports =
             |node: &&NodeEntry| node.is_ready(now) && node.features & features::FEED != 0;
-        let local = self.nodes().any(|node| node.is_local && supports(&node));
-        let fits = |node: &&NodeEntry| supports(node) && (node.is_local || !local);
+        let near = self.nodes().filter(supports).map(NodeEntry::nearness).max();
+        let fits = |node: &&NodeEntry| supports(node) && Some(node.nearness()) == near;
         let count = self.nodes().filter(fits).count();
         self.next_watch = self.next_watch.wrapping_add(1);
         let node = self.nodes().filter(fits).nth(self.next_watch.checked_rem(count)?)?;

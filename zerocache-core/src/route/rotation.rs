@@ -1,4 +1,5 @@
-//! Rotation: the nodes to ask for an operation, in their order.
+//! Rotation: the nodes to ask for an operation, in their order. Those of the client's own zone take turns before
+//! the others of its region, if the client states a zone.
 //!
 //! When more than half of the local nodes are out, the client doubts its own judgement: nodes that gave
 //! no answer in time rejoin the rotation, until a probe or one more request confirms that they are gone.
@@ -16,6 +17,15 @@ use crate::{time::Instant, version::Incarnation};
 /// The place of an operation in the rotation. Every plan made from a ticket begins at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationTicket(usize);
+
+/// The nodes in their order, beginning with that of a ticket.
+fn from<'a>(
+    nodes: &'a [&'a NodeEntry],
+    ticket: usize,
+) -> impl Iterator<Item = &'a NodeEntry> + use<'a> {
+    let first = ticket.checked_rem(nodes.len()).unwrap_or(0);
+    nodes[first..].iter().chain(&nodes[..first]).copied()
+}
 
 /// Whether most of the local nodes that serve are out of the rotation.
 const fn fails_open(serving: usize, rotating: usize) -> bool {
@@ -46,19 +56,23 @@ impl Directory {
             return Some(node.step(if node.is_local { Tier::Local } else { Tier::Nearest }));
         }
         let locals = || self.readers().filter(|node| node.is_local);
-        let (mut serving, mut rotating) = (0, 0);
+        let (mut serving, mut rotating, mut in_zone) = (0, 0, 0);
         for node in locals() {
+            let in_rotation = node.in_rotation(now);
             serving += usize::from(node.serves());
-            rotating += usize::from(node.in_rotation(now));
+            rotating += usize::from(in_rotation);
+            in_zone += usize::from(in_rotation && node.is_in_zone);
         }
         if fails_open(serving, rotating) {
             let usable = || locals().filter(|node| node.in_rotation(now) || node.in_doubt(now));
+            let has_zone = usable().any(|node| node.is_in_zone);
+            let usable = || usable().filter(|node| node.is_in_zone || !has_zone);
             let node = usable().nth(ticket.checked_rem(usable().count())?)?;
             return Some(node.step(Tier::Local));
         }
-        let at = ticket.checked_rem(rotating)?;
-        let node = locals().filter(|node| node.in_rotation(now)).nth(at)?;
-        Some(node.step(Tier::Local))
+        let turns = |node: &&NodeEntry| node.in_rotation(now) && (node.is_in_zone || in_zone == 0);
+        let at = ticket.checked_rem(if in_zone > 0 { in_zone } else { rotating })?;
+        Some(locals().filter(turns).nth(at)?.step(Tier::Local))
     }
 
     /// The nodes to ask: `preferred` if it can be used, local nodes in rotation, then the nearest regions.
@@ -98,8 +112,9 @@ impl Directory {
             preferred
                 .map(|node| node.step(if node.is_local { Tier::Local } else { Tier::Nearest })),
         );
-        for offset in 0..locals.len() {
-            let node = locals[(ticket.wrapping_add(offset)) % locals.len()];
+        let (in_zone, others): (Vec<&NodeEntry>, Vec<_>) =
+            locals.iter().copied().partition(|node| node.is_in_zone);
+        for node in from(&in_zone, ticket).chain(from(&others, ticket)) {
             let tier = match steps.iter().filter(|step| step.tier <= Tier::NextLocal).count() {
                 0 => Tier::Local,
                 1 => Tier::NextLocal,

@@ -83,6 +83,45 @@ fn local_nodes_rotate_and_regions_follow_by_latency() {
 }
 
 #[test]
+fn nodes_of_the_own_zone_take_turns_before_the_others_of_the_region() {
+    let mut directory = Directory::new("oslo");
+    directory.set_zone(Some("b".into()));
+    for (n, region, zone) in
+        [(1, "oslo", "a"), (2, "oslo", "b"), (3, "oslo", "b"), (4, "rome", "b"), (5, "oslo", "c")]
+    {
+        let info = NodeInfo { zone: Some(zone.into()), ..info(n, region) };
+        directory.handshake_completed(info, address(n), at(0), 100);
+        directory.set_features(Incarnation(n), features::FEED);
+    }
+    let (mut first, mut plans) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let ticket = directory.take_ticket(false);
+        first.push(directory.first_step(ticket, None, at(1)).unwrap().node.0);
+        plans.push(ids(&directory.plan(ticket, None, at(1))));
+    }
+    assert_eq!(first, [2, 3, 2, 3]);
+    assert_eq!(plans, [[2, 3, 4], [3, 2, 4], [2, 3, 4], [3, 2, 4]]);
+    let (followed, _) = directory.next_feed_node(at(1)).unwrap();
+    assert!([2, 3].contains(&followed.0));
+    // Another zone serves when one node of the own is left, and when none is.
+    directory.request_failed(Incarnation(2), at(1));
+    let plans: Vec<_> = (0..2).map(|_| ids(&directory.next_plan(at(1), None))).collect();
+    assert_eq!(plans, [[3, 1, 4], [3, 5, 4]]);
+    directory.request_failed(Incarnation(3), at(1));
+    let ticket = directory.take_ticket(false);
+    let step = directory.first_step(ticket, None, at(1)).unwrap();
+    assert!([1, 5].contains(&step.node.0));
+    // Nothing changes for a client without a zone.
+    directory.set_zone(None);
+    for (n, zone) in [(2, "b"), (3, "b")] {
+        let info = NodeInfo { zone: Some(zone.into()), ..info(n, "oslo") };
+        directory.handshake_completed(info, address(n), at(2), 100);
+    }
+    let nodes: Vec<_> = (0..4).map(|_| ids(&directory.next_plan(at(3), None))[0]).collect();
+    assert_eq!(nodes.iter().collect::<alloc::collections::BTreeSet<_>>().len(), 4, "{nodes:?}");
+}
+
+#[test]
 fn a_node_in_sync_is_followed_until_it_fails() {
     let mut directory = directory();
     directory.set_features(Incarnation(2), features::FEED);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::client::ComputedPut;
 use tokio::time::{sleep, timeout};
-use zerocache_core::{metadata::Metadata, wire::Status};
+use zerocache_core::{metadata::Metadata, route::Tier, wire::Status};
 use zerocache_server::{
     EmbeddedNode,
     config::{DiscoverySet, HostPort, ServerConfig},
@@ -34,7 +34,11 @@ fn node(region: &str, seeds: &[SocketAddr]) -> EmbeddedNode {
 
 /// A client that knows all of `nodes`.
 async fn client(region: &str, nodes: &[&EmbeddedNode]) -> ZerocacheClient {
-    let builder = ZerocacheClient::builder(region).cluster("lease-tests").mdns(false);
+    // A node that is slow on a busy machine is none that is gone: another one would grant a second lease.
+    let builder = [Tier::Local, Tier::NextLocal]
+        .into_iter()
+        .fold(ZerocacheClient::builder(region), |builder, tier| builder.tier_timeout(tier, MOST));
+    let builder = builder.total_timeout(MOST).cluster("lease-tests").mdns(false);
     let client =
         nodes.iter().fold(builder, |builder, node| builder.seed(node.address().to_string()));
     let client = client.build().expect("the configuration is allowed");

@@ -1,0 +1,292 @@
+//! The HTTP interface of gateways and workers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, RANGE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
+use axum::response::Html;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use serde_json::json;
+use zerocache_client::{Ack, ZerocacheClient};
+
+use crate::capacity::Capacity;
+use crate::clock::now;
+use crate::failure::Failure;
+use crate::gateway::{Answer, Gateway};
+use crate::internal::{self, KEY_HEADER, Wanted};
+use crate::metrics::{Gauges, Metrics};
+use crate::negotiate::accepts_webp;
+use crate::query::{Params, VariantRules};
+use crate::responses::{Conditions, Style, json, json_failure};
+use crate::signature::{Keys, SharedKey};
+use crate::source::{Source, host_tag};
+use crate::variant::Format;
+use crate::worker::Worker;
+
+/// The longest body of a request between gateways and workers: a URL and a variant.
+const INTERNAL_BYTES_MAX: usize = 16 << 10;
+
+/// The type of OpenMetrics text.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A process of the service.
+pub struct App {
+    /// The gateway, unless the process is a worker alone.
+    pub gateway: Option<Gateway>,
+    /// The worker, unless the process is a gateway alone.
+    pub worker: Option<Arc<Worker>>,
+    /// The cache.
+    pub cache: ZerocacheClient,
+    /// Presets and sizes.
+    pub rules: VariantRules,
+    /// The keys of signed URLs.
+    pub signing: Keys,
+    /// The key with which everything of a source may be purged; none if nobody may.
+    pub purge_key: Option<SharedKey>,
+    /// The key that gateways tell workers; none if this process's worker is for itself alone.
+    pub worker_key: Option<SharedKey>,
+    /// How answers are sent.
+    pub style: Style,
+    /// Requests at once.
+    pub requests: Capacity,
+    /// Whether there is a page with a gallery.
+    pub gallery: bool,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The routes of a process, by its roles.
+pub fn router(app: Arc<App>) -> Router {
+    let mut routes = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics));
+    if app.gateway.is_some() {
+        routes = routes
+            .route("/image", get(image))
+            .route("/thumb/{size}/{*url}", get(thumb))
+            .route("/original", get(original))
+            .route("/purge", post(purge));
+    }
+    if app.gateway.is_some() && app.gallery {
+        routes = routes.route("/", get(async || Html(include_str!("gallery.html"))));
+    }
+    if app.worker.is_some() && app.worker_key.is_some() {
+        routes = routes.route(internal::PATH, post(work));
+    }
+    routes.layer(DefaultBodyLimit::max(INTERNAL_BYTES_MAX)).with_state(app)
+}
+
+async fn image(State(app): State<Arc<App>>, target: Uri, headers: HeaderMap) -> Response<Body> {
+    let params = Params::parse(target.query().unwrap_or_default());
+    app.answer(&target, &headers, params, false).await
+}
+
+async fn thumb(
+    State(app): State<Arc<App>>,
+    Path((size, url)): Path<(String, String)>,
+    target: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let params = Params::parse(target.query().unwrap_or_default());
+    app.answer(&target, &headers, params.and_then(|params| params.with_path(&size, &url)), false)
+        .await
+}
+
+async fn original(State(app): State<Arc<App>>, target: Uri, headers: HeaderMap) -> Response<Body> {
+    let params = Params::parse(target.query().unwrap_or_default());
+    app.answer(&target, &headers, params, true).await
+}
+
+impl App {
+    async fn answer(
+        &self,
+        target: &Uri,
+        headers: &HeaderMap,
+        params: Result<Params, Failure>,
+        original: bool,
+    ) -> Response<Body> {
+        match self.try_answer(target, headers, params, original).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                self.metrics.refused(&failure);
+                tracing::info!(target: "images::access", error = failure.code(), "refused");
+                self.style.failure(&failure)
+            }
+        }
+    }
+
+    async fn try_answer(
+        &self,
+        target: &Uri,
+        headers: &HeaderMap,
+        params: Result<Params, Failure>,
+        original: bool,
+    ) -> Result<Response<Body>, Failure> {
+        let begin = now();
+        let gateway = self.gateway.as_ref().ok_or(Failure::Internal)?;
+        let _place = self.requests.acquire().await?;
+        // Before anything that depends on the parameters.
+        let signed = target.path_and_query().map_or("", |target| target.as_str());
+        self.signing.verify(signed)?;
+        let params = params?;
+        let source =
+            Source::parse(params.get("url").ok_or_else(|| Failure::bad("url: required"))?)?;
+        let range = original.then(|| text(headers, &RANGE)).flatten();
+        let (Answer { picture, outcome, worker }, varies) = if original {
+            (gateway.original(&source).await?, false)
+        } else {
+            let variant = self.rules.variant(&params, accepts_webp(text(headers, &ACCEPT)))?;
+            let varies = matches!(variant.format, Format::Auto | Format::AutoWebp);
+            (gateway.variant(&source, &variant).await?, varies)
+        };
+        let conditions = Conditions { if_none_match: text(headers, &IF_NONE_MATCH), range, varies };
+        let (answer, outcome) = self.style.image(&source, picture, (outcome, worker), conditions);
+        let took = now() - begin;
+        self.metrics.answered(outcome, took);
+        let (source, ms) = (source.hash(), took.as_secs_f64() * 1e3);
+        tracing::info!(target: "images::access", %source, outcome = outcome.as_str(), ms, "answered");
+        Ok(answer)
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Purges all variants and the original of a URL, or everything of a host.
+async fn purge(State(app): State<Arc<App>>, target: Uri, headers: HeaderMap) -> Response<Body> {
+    match app.purge(target.query().unwrap_or_default(), &headers).await {
+        Ok(answer) => answer,
+        Err(failure) => {
+            app.metrics.refused(&failure);
+            json_failure(&failure)
+        }
+    }
+}
+
+impl App {
+    async fn purge(&self, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
+        let sent = text(headers, &AUTHORIZATION).and_then(|sent| sent.strip_prefix("Bearer "));
+        let allowed =
+            self.purge_key.as_ref().is_some_and(|key| key.matches(sent.map(str::as_bytes)));
+        if !allowed {
+            return Err(Failure::Forbidden);
+        }
+        let wanted = PurgeParams::parse(query)?;
+        let begin = now();
+        let purge = self.cache.invalidate_tag(&wanted.tag).ack(wanted.ack);
+        let purge = if wanted.soft { purge.soft() } else { purge };
+        let written = purge.await.map_err(|error| {
+            tracing::error!(%error, "purge failed");
+            Failure::Busy
+        })?;
+        self.metrics.purged();
+        tracing::info!(tag = wanted.tag, soft = wanted.soft, "purged");
+        let body = json!({
+            "tag": wanted.tag,
+            "version": written.version.map(|version| version.to_string()),
+            "replicas": written.replicas,
+            "replicas_wanted": written.replicas_wanted,
+            "ms": (now() - begin).as_secs_f64() * 1e3,
+        });
+        Ok(json(StatusCode::OK, HeaderMap::new(), &body))
+    }
+}
+
+/// The parameters of a purge.
+#[derive(Debug)]
+struct PurgeParams {
+    tag: String,
+    ack: Ack,
+    soft: bool,
+}
+
+impl PurgeParams {
+    fn parse(query: &str) -> Result<Self, Failure> {
+        let (mut tag, mut ack, mut soft) = (None, Ack::Region, false);
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match (name.as_ref(), value.as_ref()) {
+                ("url", url) if tag.is_none() => tag = Some(Source::parse(url)?.tag()),
+                ("host", host) if tag.is_none() && !host.is_empty() => tag = Some(host_tag(host)),
+                ("ack", "local") => ack = Ack::Local,
+                ("ack", "region") => ack = Ack::Region,
+                ("ack", "all") => ack = Ack::All,
+                ("soft", "0" | "1") => soft = value == "1",
+                _ => {
+                    return Err(Failure::bad(
+                        "one of url and host, ack=local|region|all, soft=0|1 are allowed",
+                    ));
+                }
+            }
+        }
+        let tag = tag.ok_or_else(|| Failure::bad("url or host: required"))?;
+        Ok(Self { tag, ack, soft })
+    }
+}
+
+/// A worker's answer to a gateway.
+async fn work(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    match app.work(&headers, &body).await {
+        Ok(answer) => answer,
+        Err(failure) => {
+            app.metrics.refused(&failure);
+            json_failure(&failure)
+        }
+    }
+}
+
+impl App {
+    async fn work(&self, headers: &HeaderMap, body: &[u8]) -> Result<Response<Body>, Failure> {
+        let sent = headers.get(KEY_HEADER).map(HeaderValue::as_bytes);
+        if !self.worker_key.as_ref().is_some_and(|key| key.matches(sent)) {
+            return Err(Failure::Forbidden);
+        }
+        let worker = self.worker.as_ref().ok_or(Failure::Internal)?;
+        let _place = self.requests.acquire().await?;
+        let Wanted { url, variant } = serde_json::from_slice(body)
+            .map_err(|_| Failure::bad("the body is not a request of a gateway"))?;
+        let source = Source::parse(&url)?;
+        let picture = match variant {
+            Some(variant) => worker.variant(&source, &variant).await?,
+            None => worker.original(&source).await?,
+        };
+        let (name, shape) = internal::shape(&picture);
+        let mut answer = Response::new(Body::from(picture.bytes));
+        answer.headers_mut().insert(name, shape);
+        Ok(answer)
+    }
+
+    fn cache_nodes(&self) -> usize {
+        self.cache.nodes().iter().filter(|node| node.in_rotation).count()
+    }
+}
+
+/// A gateway is ready when it knows a worker. The cache is no condition: without it the service is slower.
+async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
+    let workers = app.gateway.as_ref().map(Gateway::worker_count);
+    let body = json!({ "workers": workers, "cache_nodes": app.cache_nodes() });
+    let status = match workers {
+        Some(0) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::OK,
+    };
+    json(status, HeaderMap::new(), &body)
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> ([(HeaderName, &'static str); 1], String) {
+    let counts = |capacity: fn(&Worker) -> &Capacity| {
+        let capacity = app.worker.as_ref().map(|worker| capacity(worker));
+        capacity.map_or((0, 0), |capacity| (capacity.used(), capacity.waiting()))
+    };
+    app.metrics.set_gauges(&Gauges {
+        workers: app.gateway.as_ref().map_or(0, Gateway::worker_count),
+        conversions: counts(|worker| &worker.conversions),
+        fetches: counts(|worker| &worker.fetches),
+        cache_nodes: app.cache_nodes(),
+    });
+    ([(CONTENT_TYPE, METRICS_TYPE)], app.metrics.text())
+}

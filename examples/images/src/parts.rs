@@ -1,0 +1,168 @@
+//! The parts of a process, by its settings.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use zerocache_client::ZerocacheClient;
+
+use crate::capacity::Capacity;
+use crate::convert::{Kind, Limits};
+use crate::directory::Directory;
+use crate::fetch::{FetchLimits, Fetcher};
+use crate::metrics::Metrics;
+use crate::picture::Picture;
+use crate::query::VariantRules;
+use crate::responses::Style;
+use crate::settings::{Secrets, ServeArgs};
+use crate::signature::{Keys, SharedKey};
+use crate::source::SourceRules;
+use crate::worker::{Lifetimes, Worker};
+
+/// The waiting fetches and conversions for each one that runs.
+const QUEUE_FACTOR: usize = 4;
+
+pub(crate) fn directory(args: &ServeArgs, cache: &ZerocacheClient) -> Directory {
+    match &args.worker_dns {
+        Some(name) => Directory::Dns(name.clone()),
+        None if args.workers.is_empty() => {
+            Directory::Cache { cache: cache.clone(), service: args.service.clone() }
+        }
+        None => Directory::Fixed(args.workers.clone()),
+    }
+}
+
+pub(crate) fn worker(
+    args: &ServeArgs,
+    cache: &ZerocacheClient,
+    metrics: &Arc<Metrics>,
+) -> Result<Worker> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let conversions = if args.conversions == 0 { processors } else { args.conversions };
+    let queue = if args.queue == 0 { conversions * QUEUE_FACTOR } else { args.queue };
+    let authorities = match &args.origin_ca {
+        Some(path) => std::fs::read(path).with_context(|| path.display().to_string())?,
+        None => Vec::new(),
+    };
+    if !args.allow_networks.is_empty() {
+        let networks: Vec<_> = args.allow_networks.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            networks = networks.join(", "),
+            "originals are fetched from networks that are not public"
+        );
+    }
+    let milliseconds = Duration::from_millis;
+    let limits = FetchLimits {
+        connect: milliseconds(args.fetch_connect_ms),
+        first_byte: milliseconds(args.fetch_first_byte_ms),
+        total: milliseconds(args.fetch_total_ms),
+        bytes: args.source_kib << 10,
+        rate: args.fetch_rate_kib << 10,
+        ..FetchLimits::default()
+    };
+    let seconds = Duration::from_secs;
+    Ok(Worker {
+        cache: cache.clone(),
+        fetcher: Fetcher::new(sources(args), limits, &authorities)?,
+        conversions: if args.naive {
+            Capacity::new(1 << 20, 0)
+        } else {
+            Capacity::new(conversions, queue)
+        },
+        fetches: Capacity::new(args.fetches.get(), args.fetches.get() * QUEUE_FACTOR),
+        limits: Limits {
+            side: args.source_side,
+            pixels: args.source_megapixels * 1_000_000,
+            memory: args.decode_mib << 20,
+        },
+        lifetimes: Lifetimes {
+            fresh: seconds(args.ttl),
+            stale_while: seconds(args.stale_while),
+            stale_if_error: seconds(args.stale_if_error),
+            failures: seconds(args.failure_ttl),
+        },
+        naive: args.naive,
+        metrics: Arc::clone(metrics),
+    })
+}
+
+pub(crate) fn sources(args: &ServeArgs) -> SourceRules {
+    SourceRules {
+        hosts: args.allow_hosts.clone(),
+        networks: args.allow_networks.clone(),
+        ports: args.allow_ports.clone(),
+    }
+}
+
+pub(crate) fn signing(args: &ServeArgs, secrets: &Secrets) -> Result<Keys> {
+    let keys = secrets.signing_keys.as_deref().map_or(Ok(Keys::default()), Keys::parse);
+    let keys = keys.map_err(|error| anyhow::anyhow!("the keys of signed URLs: {error}"))?;
+    if args.steps.is_exact() && keys.is_empty() {
+        bail!("--steps exact needs signed URLs: anybody could have any number of sizes made");
+    }
+    Ok(keys)
+}
+
+pub(crate) fn rules(args: &ServeArgs) -> Result<VariantRules> {
+    let mut rules = VariantRules { steps: args.steps.clone(), ..VariantRules::default() };
+    for preset in &args.presets {
+        rules.add_preset(preset).map_err(|error| anyhow::anyhow!(error))?;
+    }
+    rules.only_presets = args.only_presets;
+    Ok(rules)
+}
+
+pub(crate) fn shared_key(secret: Option<&str>, of: &str) -> Result<Option<SharedKey>> {
+    secret
+        .map(SharedKey::new)
+        .transpose()
+        .map_err(|error| anyhow::anyhow!("the key of {of}: {error}"))
+}
+
+pub(crate) fn style(args: &ServeArgs) -> Result<Style> {
+    let fallback = match &args.fallback_image {
+        None => None,
+        Some(path) => {
+            let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+            let kind =
+                Kind::of(&bytes).with_context(|| format!("{}: not an image", path.display()))?;
+            Some(Picture::new(kind, (0, 0), bytes))
+        }
+    };
+    let stale = Duration::from_secs(args.stale_while);
+    Ok(Style {
+        max_age: args.max_age.map(Duration::from_secs),
+        stale,
+        name_worker: args.name_worker,
+        fallback,
+    })
+}
+
+pub(crate) fn default_name(address: SocketAddr) -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}-{}-{}", host.trim(), std::process::id(), address.port())
+}
+
+/// The address that is announced: of a wildcard, the one from which this host reaches a node of the cache.
+pub(crate) fn advertised(
+    args: &ServeArgs,
+    address: SocketAddr,
+    cache: &ZerocacheClient,
+) -> Result<String> {
+    if let Some(advertise) = &args.advertise {
+        return Ok(advertise.clone());
+    }
+    if !address.ip().is_unspecified() {
+        return Ok(address.to_string());
+    }
+    let node = cache.nodes().first().map(|node| node.address);
+    let node = node.context(
+        "no node of the cache is known yet: say with --advertise how gateways reach this worker",
+    )?;
+    let any: IpAddr = if node.is_ipv4() { [0, 0, 0, 0].into() } else { [0; 16].into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    // Sends nothing.
+    socket.connect(node)?;
+    Ok(SocketAddr::new(socket.local_addr()?.ip(), address.port()).to_string())
+}

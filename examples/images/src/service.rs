@@ -1,0 +1,137 @@
+//! A process of the service: assembles its roles, and runs them until it is told to end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use zerocache_client::ZerocacheClient;
+
+use crate::api::{App, router};
+use crate::capacity::Capacity;
+use crate::directory;
+use crate::gateway::Gateway;
+use crate::listener::{self, Bounds};
+use crate::metrics::Metrics;
+use crate::parts;
+use crate::placement::{WorkerAddress, Workers};
+use crate::settings::{Role, Secrets, ServeArgs};
+
+/// The longest time for answers that are due at the end.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// A running process of the service. Dropping it ends it at once.
+pub struct Service {
+    address: SocketAddr,
+    cache: ZerocacheClient,
+    /// The name of the service and of this worker, if it is announced.
+    announced: Option<(String, String)>,
+    end: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts a process with a client of the cache.
+    ///
+    /// # Errors
+    /// If a setting is wrong, or the address cannot be listened on.
+    pub async fn start(args: ServeArgs, secrets: Secrets, cache: ZerocacheClient) -> Result<Self> {
+        let listener = TcpListener::bind(args.listen).await;
+        let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
+        let address = listener.local_addr()?;
+        let name = args.name.clone().unwrap_or_else(|| parts::default_name(address));
+        let is_alone = args.role == Role::Both && secrets.worker_key.is_none();
+        if secrets.worker_key.is_none() && !is_alone {
+            bail!("gateways and workers need a common key: --worker-key-file or IMAGES_WORKER_KEY");
+        }
+        let workers = Arc::new(Mutex::new(Workers::default()));
+        let app = app(&args, &secrets, &cache, &workers, &name)?;
+        let mut tasks = Vec::new();
+        let mut announced = None;
+        if !is_alone && app.gateway.is_some() {
+            tasks.push(tokio::spawn(parts::directory(&args, &cache).follow(workers)));
+        }
+        let is_listed_elsewhere = !args.workers.is_empty() || args.worker_dns.is_some();
+        if !is_alone && app.worker.is_some() && !is_listed_elsewhere {
+            let reached_at = parts::advertised(&args, address, &cache)?;
+            let me = WorkerAddress { name: name.clone(), address: reached_at };
+            tracing::info!(name = me.name, address = me.address, "worker is announced");
+            tasks.push(tokio::spawn(directory::announce(cache.clone(), args.service.clone(), me)));
+            announced = Some((args.service.clone(), name));
+        }
+        let (end, ended) = watch::channel(false);
+        let serve =
+            listener::serve(listener, router(app), Bounds::new(args.connections.get()), ended);
+        tasks.push(tokio::spawn(serve));
+        tracing::info!(role = ?args.role, %address, "serving");
+        Ok(Self { address, cache, announced, end, tasks })
+    }
+
+    /// The address on which the process listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends the process in order: gateways are told, and answers that are due are sent.
+    pub async fn shutdown(mut self) {
+        let _ = self.end.send(true);
+        if let Some(serve) = self.tasks.pop() {
+            // Nothing renews the entry while it is withdrawn.
+            self.tasks.drain(..).for_each(|task| task.abort());
+            if let Some((service, name)) = &self.announced {
+                directory::withdraw(&self.cache, service, name).await;
+            }
+            let _late = timeout(DRAIN_MAX, serve).await;
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn app(
+    args: &ServeArgs,
+    secrets: &Secrets,
+    cache: &ZerocacheClient,
+    workers: &Arc<Mutex<Workers>>,
+    name: &str,
+) -> Result<Arc<App>> {
+    let metrics = Arc::new(Metrics::default());
+    let worker = match args.role {
+        Role::Gateway => None,
+        Role::Worker | Role::Both => Some(Arc::new(parts::worker(args, cache, &metrics)?)),
+    };
+    let gateway = match args.role {
+        Role::Worker => None,
+        Role::Gateway | Role::Both => {
+            let local = worker.clone().map(|worker| (name.to_owned(), worker));
+            let key = secrets.worker_key.clone().unwrap_or_default().trim().to_owned();
+            let (sources, workers) = (parts::sources(args), Arc::clone(workers));
+            let gateway =
+                Gateway::new(cache.clone(), sources, workers, local, key, Arc::clone(&metrics))?;
+            Some(gateway.naive(args.naive))
+        }
+    };
+    Ok(Arc::new(App {
+        gateway,
+        worker,
+        cache: cache.clone(),
+        signing: parts::signing(args, secrets)?,
+        rules: parts::rules(args)?,
+        purge_key: parts::shared_key(secrets.purge_key.as_deref(), "purges")?,
+        worker_key: parts::shared_key(secrets.worker_key.as_deref(), "workers")?,
+        style: parts::style(args)?,
+        requests: Capacity::new(args.requests.get(), 0),
+        gallery: args.gallery,
+        metrics,
+    }))
+}

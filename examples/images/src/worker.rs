@@ -1,0 +1,174 @@
+//! Workers: fetch originals and make variants, each once for all processes of a region.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zerocache_client::ZerocacheClient;
+use zerocache_client::memo::LeaseScope;
+
+use crate::capacity::Capacity;
+use crate::clock::now;
+use crate::convert::{Limits, convert};
+use crate::failure::Failure;
+use crate::fetch::Fetcher;
+use crate::metrics::Metrics;
+use crate::picture::{Picture, original_key, variant_key};
+use crate::source::Source;
+use crate::variant::Variant;
+
+/// The life of a lease: longer than a fetch, the wait in the queue and a conversion.
+const LEASE_LIFE: Duration = Duration::from_secs(30);
+
+/// How long other processes wait for the one that has the lease.
+const LEASE_WAIT: Duration = Duration::from_secs(25);
+
+/// The percentage by which lifetimes differ, so that what was stored together does not end together.
+const JITTER: u8 = 10;
+
+/// The largest original that is stored, in bytes: below the 8 MiB that nodes allow for a value. Larger ones are
+/// used, and fetched again for each variant that is not stored.
+const STORED_BYTES_MAX: usize = 8_000_000;
+
+/// The lifetimes of what is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// Of originals and variants.
+    pub fresh: Duration,
+    /// After that, while a new one is made.
+    pub stale_while: Duration,
+    /// After that, if no new one can be made.
+    pub stale_if_error: Duration,
+    /// Of failures that last; zero stores none.
+    pub failures: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            fresh: Duration::from_secs(3_600),
+            stale_while: Duration::from_secs(3_600),
+            stale_if_error: Duration::from_secs(86_400),
+            failures: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A computation that owns what it uses.
+type Computation = Pin<Box<dyn Future<Output = Result<Picture, Failure>> + Send>>;
+
+/// A worker.
+pub struct Worker {
+    /// The cache.
+    pub cache: ZerocacheClient,
+    /// Fetches originals.
+    pub fetcher: Fetcher,
+    /// Conversions at once, and those that wait.
+    pub conversions: Capacity,
+    /// Fetches at once, and those that wait.
+    pub fetches: Capacity,
+    /// What an original may cost.
+    pub limits: Limits,
+    /// Lifetimes in the cache.
+    pub lifetimes: Lifetimes,
+    /// Whether each request makes its own image, without a lease: to show what a lease is for.
+    pub naive: bool,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Worker {
+    /// Returns a variant: from the cache, or made. It is made to its end if the caller goes away.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn variant(
+        self: &Arc<Self>,
+        source: &Source,
+        variant: &Variant,
+    ) -> Result<Picture, Failure> {
+        self.fetcher.rules().check(source.url())?;
+        variant.check()?;
+        let (worker, source, variant) = (Arc::clone(self), source.clone(), variant.clone());
+        let made = tokio::spawn(async move {
+            let key = variant_key(&source, &variant);
+            let make = {
+                let (worker, source) = (Arc::clone(&worker), source.clone());
+                async move { worker.make(&source, &variant).await }
+            };
+            worker.stored(&source, &key, Box::pin(make)).await
+        });
+        made.await.unwrap_or(Err(Failure::Internal))
+    }
+
+    /// Returns an original: from the cache, or fetched.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn original(self: &Arc<Self>, source: &Source) -> Result<Picture, Failure> {
+        self.fetcher.rules().check(source.url())?;
+        let (worker, source) = (Arc::clone(self), source.clone());
+        let fetched = tokio::spawn(async move { worker.load(&source).await });
+        fetched.await.unwrap_or(Err(Failure::Internal))
+    }
+
+    async fn load(self: &Arc<Self>, source: &Source) -> Result<Picture, Failure> {
+        let fetch = {
+            let (worker, source) = (Arc::clone(self), source.clone());
+            async move { worker.fetch(&source).await }
+        };
+        self.stored(source, &original_key(source), Box::pin(fetch)).await
+    }
+
+    /// Returns what is stored under a key, or computes it, once in the region.
+    // Not an async function: the compiler does not see that a call is `Send` when it is part of one.
+    fn stored(&self, source: &Source, key: &str, compute: Computation) -> Computation {
+        let Lifetimes { fresh, stale_while, stale_if_error, failures } = self.lifetimes;
+        let call = self.cache.get_or_compute(key, fresh, || compute);
+        if self.naive {
+            return Box::pin(call.uncached());
+        }
+        let call = call
+            .tags([source.tag(), source.host_tag()])
+            .lease_within(LeaseScope::Region, LEASE_LIFE, LEASE_WAIT)
+            .stale_while(stale_while)
+            .stale_if_error(stale_if_error)
+            .negative_err(Failure::is_lasting, failures)
+            .cache_if(|picture: &Picture| picture.bytes.len() <= STORED_BYTES_MAX)
+            .jitter(JITTER)
+            .near()
+            .share_errors();
+        Box::pin(call)
+    }
+
+    async fn fetch(&self, source: &Source) -> Result<Picture, Failure> {
+        let _place = self.fetches.acquire().await?;
+        let begin = now();
+        let fetched = self.fetcher.fetch(source).await;
+        self.metrics.fetched(now() - begin, fetched.as_ref().err());
+        let (kind, bytes) = fetched?;
+        Ok(Picture::new(kind, (0, 0), bytes))
+    }
+
+    async fn make(
+        self: &Arc<Self>,
+        source: &Source,
+        variant: &Variant,
+    ) -> Result<Picture, Failure> {
+        let original = self.load(source).await?;
+        let permit = self.conversions.acquire().await?;
+        self.metrics.conversion_started();
+        let (variant, limits, begin) = (variant.clone(), self.limits, now());
+        let made = tokio::task::spawn_blocking(move || {
+            let made = convert(&original.bytes, &variant, &limits);
+            // Not before its end, whether or not somebody waits for it.
+            drop(permit);
+            made
+        });
+        // A decoder that panics does so for this image.
+        let made = made.await.unwrap_or(Err(Failure::Undecodable));
+        self.metrics.converted(now() - begin, made.as_ref().err());
+        let made = made?;
+        Ok(Picture::new(made.kind, (made.width, made.height), made.bytes))
+    }
+}
