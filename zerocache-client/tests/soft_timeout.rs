@@ -45,8 +45,8 @@ impl Source {
     async fn run(self: Arc<Self>) -> Result<usize, String> {
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
         self.permits.acquire().await.expect("never closed").forget();
-        assert!(run % 4 != 0, "run {run}");
-        if run % 3 == 0 { Err("down".to_owned()) } else { Ok(run) }
+        assert!(!run.is_multiple_of(4), "run {run}");
+        if run.is_multiple_of(3) { Err("down".to_owned()) } else { Ok(run) }
     }
 
     fn call(
