@@ -10,6 +10,7 @@ use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
 use zerocache_net::clock;
 
+use super::BoxFuture;
 use super::flight::{self, Leader, Progress, Role, WaitExpired};
 use super::rule::SharedError;
 use super::stored::{BaseEntry, Payload, StoredEntry};
@@ -74,14 +75,17 @@ pub(crate) struct LookupOptions {
 }
 
 /// Reads the key as its leader, or waits for the leader's value.
-pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupOptions) -> Lookup {
-    let role = flight::join(client.memo_counters().flight_group(), &key, options.blocking);
-    lookup_as(role, client, key, options).await
+pub(crate) fn lookup(
+    client: ZerocacheClient,
+    key: Bytes,
+    options: LookupOptions,
+) -> impl Future<Output = Lookup> + Send + use<> {
+    lookup_as(None, client, key, options)
 }
 
-/// As [`lookup`], for a caller that has this role already.
+/// As [`lookup`], for a caller that may have a role already.
 pub(super) async fn lookup_as(
-    mut role: Role,
+    mut joined: Option<Box<Role>>,
     client: ZerocacheClient,
     key: Bytes,
     options: LookupOptions,
@@ -90,10 +94,13 @@ pub(super) async fn lookup_as(
     let group = counters.flight_group();
     let wait = counters.flight_wait().saturating_add(options.lease_wait);
     let (mut timer, mut left) = (pin!(None), wait);
-    let (mut soft_timer, mut is_overdue) = (pin!(None), false);
+    // Boxed: few calls have it, and the state of the others stays small.
+    let (mut soft_timer, mut is_overdue) = (None::<BoxFuture<()>>, false);
     // The begin of the first wait: one bound holds for all leaders after each other.
     let mut waiting_since = None;
     loop {
+        let role = joined.take().map(|role| *role);
+        let role = role.unwrap_or_else(|| flight::join(group, &key, options.blocking));
         let mut follower = match role {
             Role::Leader(leader) => return read(&client, key, options, Some(leader), None).await,
             Role::Unshared => return read(&client, key, options, None, None).await,
@@ -105,16 +112,16 @@ pub(super) async fn lookup_as(
                 timer.set(Some(client.sleep(left)));
             }
             if soft_timer.is_none() {
-                soft_timer.set(options.soft_wait.map(|wait| client.sleep(wait)));
+                soft_timer = options.soft_wait.map(|wait| Box::pin(client.sleep(wait)) as _);
             }
             tokio::select! {
                 biased;
                 progress = follower.wait(is_overdue) => break progress,
-                () = expiry(soft_timer.as_mut()), if !is_overdue => {
+                () = expiry(soft_timer.as_mut().map(Pin::new)), if !is_overdue => {
                     is_overdue = true;
                     continue;
                 }
-                () = expiry(timer.as_mut()) => {}
+                () = expiry(timer.as_mut().as_pin_mut()) => {}
             }
             timer.set(None);
             let waited = clock::elapsed().saturating_sub(waiting_since);
@@ -151,18 +158,15 @@ pub(super) async fn lookup_as(
             Some(Progress::Failed(error)) => LookupOutcome::Failed(error),
             Some(Progress::Nothing) => LookupOutcome::Miss(None),
             // The leaders are gone and have published nothing; this caller may lead now.
-            Some(Progress::LookingUp) | None => {
-                role = flight::join(group, &key, options.blocking);
-                continue;
-            }
+            Some(Progress::LookingUp) | None => continue,
         };
         return Lookup::without_leader(outcome);
     }
 }
 
 /// Waits until a timer is over; for ever without one.
-async fn expiry(timer: Pin<&mut Option<impl Future<Output = ()>>>) {
-    match timer.as_pin_mut() {
+async fn expiry(timer: Option<Pin<&mut impl Future<Output = ()>>>) {
+    match timer {
         Some(timer) => timer.await,
         None => future::pending().await,
     }

@@ -147,7 +147,8 @@ where
                 role @ Role::Follower(_) => {
                     let (client, options) = (client.clone(), self.shared.lookup_options());
                     following.push(Box::pin(async move {
-                        let lookup = lookup_as(role, client, key.clone(), options).await;
+                        let lookup =
+                            lookup_as(Some(Box::new(role)), client, key.clone(), options).await;
                         (key, lookup)
                     }) as BoxFuture<KeyLookup>);
                 }
