@@ -49,17 +49,26 @@ struct Register {
 /// What a purge ends.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
-    /// It ends entries with a lower version.
-    below: Version,
+    /// The version of the purge.
+    version: Version,
+    purge: PurgeValue,
     /// Writes that begin here at this time or later come after the purge.
     until: Instant,
+}
+
+impl Bound {
+    /// It ends entries with a lower version than this.
+    const fn below(self) -> Version {
+        self.purge.judges_below(self.version)
+    }
 }
 
 impl Register {
     /// Takes in a purge that came at `at`, and is refused as too old from `expires` on. Returns whether it says
     /// something new.
     fn merge(&mut self, mode: PurgeMode, bound: Bound, at: Instant, expires: Instant) -> bool {
-        let is_later = |known: Option<Bound>| known.is_none_or(|known| known.below < bound.below);
+        let is_later =
+            |known: Option<Bound>| known.is_none_or(|known| known.below() < bound.below());
         let is_new = match mode {
             PurgeMode::Hard => is_later(self.hard),
             PurgeMode::Soft => is_later(self.soft.map(|(soft, _)| soft)),
@@ -146,8 +155,8 @@ impl<B: Backend> Purges<B> {
             _ if self.breakage.is(Broken::HardPurgesSoft) => PurgeMode::Soft,
             mode => mode,
         };
-        let below = purge.judges_below(record.version);
-        let bound = Bound { below, until: now.mono.plus_ms(purge.hold_ms) };
+        let (version, until) = (record.version, now.mono.plus_ms(purge.hold_ms));
+        let bound = Bound { version, purge, until };
         let at = expires.minus_ms(purge.life_ms);
         let id = target.id();
         self.registers.with(|Registers { by_id, sweep, first_expiry }| {
@@ -161,7 +170,7 @@ impl<B: Backend> Purges<B> {
             register.swept_by = sweep.number + 1;
             sweep.is_wanted = true;
             self.latest.purge.fetch_max(record.version.stamp(), Release);
-            self.raise(&target, id, below.stamp());
+            self.raise(&target, id, bound.below().stamp());
         });
     }
 
@@ -229,10 +238,10 @@ impl<B: Backend> Purges<B> {
     /// Returns what the purges of one target say.
     fn end_by(&self, id: TargetId, version: Version, metadata: &[u8]) -> Option<Instant> {
         let register = self.register(id)?;
-        if register.hard.is_some_and(|hard| version < hard.below) {
+        if register.hard.is_some_and(|hard| version < hard.below()) {
             return Some(Instant::default());
         }
-        let (_, at) = register.soft.filter(|(soft, _)| version < soft.below)?;
+        let (_, at) = register.soft.filter(|(soft, _)| version < soft.below())?;
         Some(at.plus_ms(stale_ms_of(metadata)))
     }
 
@@ -251,7 +260,7 @@ impl<B: Backend> Purges<B> {
             let Some(Register { hard, soft, .. }) = self.register(id) else { return };
             let bounds = hard.into_iter().chain(soft.map(|(bound, _)| bound));
             let before = bounds.filter(|bound| bound.until <= begun);
-            stamp = before.fold(stamp, |stamp, bound| stamp.max(bound.below.stamp() + 1));
+            stamp = before.fold(stamp, |stamp, bound| stamp.max(bound.below().stamp() + 1));
         });
         record.version = Version::new(stamp, record.version.incarnation());
     }
@@ -320,8 +329,8 @@ impl<B: Backend> Purges<B> {
 
     /// Moves the versions that were stamped at `from` or later, as those of entries.
     pub fn restamp(&self, from: u64, by_ms: i64) {
-        let restamped = |bound: Bound| match bound.below.stamp() >= from {
-            true => Bound { below: bound.below.restamped(by_ms), ..bound },
+        let restamped = |bound: Bound| match bound.version.stamp() >= from {
+            true => Bound { version: bound.version.restamped(by_ms), ..bound },
             false => bound,
         };
         // What a wrong clock stamped says nothing of later computations.
@@ -330,8 +339,8 @@ impl<B: Backend> Purges<B> {
             for (id, register) in by_id {
                 register.hard = register.hard.map(restamped);
                 register.soft = register.soft.map(|(bound, at)| (restamped(bound), at));
-                let hard = register.hard.map_or(0, |bound| bound.below.stamp());
-                let stamp = register.soft.map_or(0, |(bound, _)| bound.below.stamp()).max(hard);
+                let hard = register.hard.map_or(0, |bound| bound.below().stamp());
+                let stamp = register.soft.map_or(0, |(bound, _)| bound.below().stamp()).max(hard);
                 self.floor(*id).fetch_max(stamp, Release);
                 self.latest.everything.fetch_max(stamp, Release);
                 self.latest.scopes.fetch_max(stamp, Release);
