@@ -247,6 +247,14 @@ struct Account {
     note: Option<u8>,
 }
 
+/// Writes all the fields that [`Account`] reads, and one more.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct WiderAccount {
+    secret: u8,
+    note: Option<u8>,
+    more: u8,
+}
+
 /// Writes all the fields that [`Account`] reads.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct WholeAccount {
@@ -301,6 +309,10 @@ fn value_that_messagepack_would_read_as_another_one_is_refused() {
     // Whatever else is in the value.
     let whole = || WholeAccount { secret: 1, note: None };
     is_refused(&(Account { secret: 7, note: None }, whole()));
+    let wider = || WiderAccount { secret: 1, note: None, more: 2 };
+    is_refused(&(Account { secret: 7, note: Some(1) }, wider()));
+    is_refused(&vec![(wider(), Account { secret: 7, note: Some(1) }, whole())]);
+    there_and_back_in(&vec![(wider(), whole())], Codec::MessagePack);
     is_refused(&(vec![whole(), whole()], Some(Account { secret: 7, note: Some(1) })));
     let full = || Holder::Full { id: 1, secret: 2 };
     is_refused(&vec![full(), Holder::Public { id: 3, secret: 4 }, full()]);

@@ -190,10 +190,18 @@ impl<'a> ReadTranscript<'a> {
             // Of as many structs as are read with some fields, each was written with all of them. Structs that serde
             // reads from a copy are not among those read.
             true => {
-                let is_whole = |(fields, count): &(&[&str], usize)| {
-                    fields.is_empty() || *count <= self.written.structs_with(fields)
+                let read = self.read.borrow();
+                // A struct with more fields is written with these, too, and stands for itself alone.
+                let read_with = |fields: &[&str]| -> usize {
+                    let has_all = |(known, _): &&(&[&str], usize)| {
+                        fields.iter().all(|name| known.contains(name))
+                    };
+                    read.iter().filter(has_all).map(|(_, count)| count).sum()
                 };
-                self.read.borrow().iter().all(is_whole)
+                let is_whole = |(fields, _): &(&[&str], usize)| {
+                    fields.is_empty() || read_with(fields) <= self.written.structs_with(fields)
+                };
+                read.iter().all(is_whole)
             }
             false => self.order == self.written.order,
         }
