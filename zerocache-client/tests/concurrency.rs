@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all, poll_immediate};
-use support::{bounded, in_time, other};
+use support::{bounded, in_time, other, poll_until};
 use tokio::sync::Semaphore;
 use zerocache_client::{ZerocacheClient, zerocache};
 
@@ -63,19 +63,16 @@ async fn no_more_runs_than_allowed_are_in_progress() {
         for key in 0..20 {
             // One after the other, so that their order is known.
             let mut call = Box::pin(three(&source, key));
-            while source.counts().0 + source.cache.memo_stats().limit_waits as usize <= key {
-                assert!(poll_immediate(&mut call).await.is_none());
-                tokio::task::yield_now().await;
-            }
+            poll_until(&mut call, || {
+                source.counts().0 + source.cache.memo_stats().limit_waits as usize > key
+            })
+            .await;
             calls.push(call);
         }
         let mut calls = join_all(calls);
         assert_eq!(source.counts(), (3, 3));
         source.permits.add_permits(1);
-        while source.counts().0 < 4 {
-            assert!(poll_immediate(&mut calls).await.is_none());
-            tokio::task::yield_now().await;
-        }
+        poll_until(&mut calls, || source.counts().0 >= 4).await;
         // A caller that goes away gives its place to the next one.
         let mut gone = Box::pin(three(&source, 20));
         assert!(poll_immediate(&mut gone).await.is_none());
@@ -105,15 +102,9 @@ async fn caller_whose_wait_is_over_computes_beside_the_others() {
         let source = Source::new("one");
         source.cache.set_memo_wait(Duration::from_millis(1));
         let mut first = Box::pin(one(&source, 1, false));
-        while source.counts().0 < 1 {
-            assert!(poll_immediate(&mut first).await.is_none());
-            tokio::task::yield_now().await;
-        }
+        poll_until(&mut first, || source.counts().0 >= 1).await;
         let mut second = Box::pin(one(&source, 2, false));
-        while source.counts().0 < 2 {
-            assert!(poll_immediate(&mut second).await.is_none());
-            tokio::task::yield_now().await;
-        }
+        poll_until(&mut second, || source.counts().0 >= 2).await;
         source.permits.add_permits(2);
         assert_eq!((first.await, second.await), (1, 2));
         let stats = source.cache.memo_stats();
@@ -137,10 +128,7 @@ async fn caller_with_a_previous_value_gets_it_at_its_deadline() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let mut running = Box::pin(stale(&source, 2));
-        while source.counts().0 < 2 {
-            assert!(poll_immediate(&mut running).await.is_none());
-            tokio::task::yield_now().await;
-        }
+        poll_until(&mut running, || source.counts().0 >= 2).await;
         let deadline = Duration::from_millis(500);
         assert_eq!(stale(&source, 1).deadline(deadline).await, Ok(1), "the old one");
         source.permits.add_permits(2);
@@ -168,6 +156,71 @@ fn function_that_calls_itself_takes_one_place() {
         assert_eq!(depth(&source, 5), 5);
         let stats = source.cache.memo_stats();
         assert_eq!((stats.computed, stats.limit_waits, stats.limit_exceeded), (6, 0, 0));
+    });
+}
+
+/// Longer than any test: a call that waits so long hangs.
+const LONG: Duration = Duration::from_secs(3_600);
+
+#[zerocache(&source.cache, 60, skip(source), max_concurrent = 1)]
+async fn nested(source: &Source, is_early: bool, n: usize) -> usize {
+    source.run().await;
+    if n < 2 { n } else { Box::pin(nested(source, is_early, n - 1)).await + 1 }
+}
+
+#[tokio::test]
+async fn run_that_calls_its_function_does_not_wait_for_a_call_that_needs_its_place() {
+    bounded(async {
+        // The other call of the key is in the queue before the run calls the function, or enters it later.
+        for is_early in [true, false] {
+            let source = Source::new(if is_early { "early" } else { "late" });
+            source.cache.set_memo_wait(LONG);
+            let is_queued = || source.cache.memo_stats().limit_waits == 1;
+            let mut running = Box::pin(nested(&source, is_early, 2));
+            poll_until(&mut running, || source.counts().0 == 1).await;
+            let mut other = Box::pin(nested(&source, is_early, 1));
+            assert!(poll_immediate(&mut other).await.is_none());
+            if is_early {
+                poll_until(&mut other, is_queued).await;
+            }
+            source.permits.add_permits(1);
+            assert!(poll_immediate(&mut running).await.is_none());
+            poll_until(&mut other, is_queued).await;
+            source.permits.add_permits(2);
+            assert_eq!(join(running, other).await, (2, 1));
+            let stats = source.cache.memo_stats();
+            assert_eq!((stats.limit_waits, stats.limit_exceeded, stats.wait_timeouts), (1, 0, 0));
+        }
+    })
+    .await;
+}
+
+#[zerocache(&source.cache, 60, skip(source), max_concurrent = 1)]
+fn nested_sync(source: &Source, n: usize) -> usize {
+    source.begin();
+    while source.cache.memo_stats().limit_waits == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let value = if n < 2 { n } else { nested_sync(source, n - 1) + 1 };
+    source.end();
+    value
+}
+
+#[test]
+fn sync_run_that_calls_its_function_does_not_wait_for_a_call_that_needs_its_place() {
+    in_time(|| {
+        let source = Source::new("nested-sync");
+        source.cache.set_memo_wait(LONG);
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| nested_sync(&source, 2));
+            while source.counts().0 < 1 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(nested_sync(&source, 1), 1);
+            assert_eq!(running.join().expect("no panic"), 2);
+        });
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.limit_waits, stats.limit_exceeded, stats.wait_timeouts), (1, 0, 0));
     });
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join_all, poll_immediate};
-use support::{bounded, in_time, other};
+use support::{bounded, in_time, other, poll_until};
 use tokio::sync::Semaphore;
 use zerocache_client::{
     ZerocacheClient,
@@ -146,10 +146,7 @@ async fn computation_continues_without_its_caller() {
         assert_eq!(call().await, Ok(1));
         source.past().await;
         let mut dropped = Box::pin(call());
-        while source.runs() < 2 {
-            assert!(poll_immediate(&mut dropped).await.is_none());
-            tokio::task::yield_now().await;
-        }
+        poll_until(&mut dropped, || source.runs() >= 2).await;
         drop(dropped);
         source.permits.add_permits(1);
         until(async || source.cache.memo_stats().stored == 2).await;
@@ -164,10 +161,7 @@ async fn caller_without_a_previous_value_waits() {
         let source = Source::new("soft-miss");
         source.permits.forget_permits(1);
         let mut call = Box::pin(source.call(SHORT).stale_while(60));
-        while source.runs() < 1 {
-            assert!(poll_immediate(&mut call).await.is_none());
-            tokio::task::yield_now().await;
-        }
+        poll_until(&mut call, || source.runs() >= 1).await;
         let mut follower = Box::pin(source.call(SHORT));
         tokio::time::sleep(10 * SHORT).await;
         assert!(poll_immediate(&mut follower).await.is_none());

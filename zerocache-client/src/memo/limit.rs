@@ -89,6 +89,11 @@ async fn turn(limit: Arc<Semaphore>, wait: Duration) -> Option<RunPermit> {
 }
 
 impl<T> Steps<'_, T> {
+    /// Returns true if this call is inside of a run of its function, if that has a limit.
+    pub(super) fn is_inside_run(&self) -> bool {
+        self.options.runs_max().is_some_and(|runs_max| is_running(&self.call.site.limit(runs_max)))
+    }
+
     /// Takes a place for a run of the function if there is one, or returns the wait for it.
     pub(super) fn take_place(&self, computation: &mut Computation) -> Option<Turn> {
         let limit = self.call.site.limit(self.options.runs_max()?);
@@ -120,6 +125,9 @@ impl<T> Steps<'_, T> {
         mut computation: Box<Computation>,
     ) -> Step<T> {
         let counters = self.run.map(|run| run.client.memo_counters());
+        if let Some(leader) = &mut computation.leader {
+            leader.leave_queue();
+        }
         // Another leader of the key was first.
         let published = computation.leader.as_ref().and_then(Leader::superseding_value);
         if let Some(Ok(value)) = published.map(|payload| payload.decode(self.policy)) {

@@ -11,7 +11,7 @@ use zerocache_core::metadata::Freshness;
 use zerocache_net::clock;
 
 use super::BoxFuture;
-use super::flight::{self, Leader, Progress, Role, WaitExpired};
+use super::flight::{self, Leader, Progress, Role, WaitExpired, Waiting};
 use super::rule::SharedError;
 use super::stored::{BaseEntry, Payload, StoredEntry};
 use crate::client::{ExplainedGet, ReadAnswer, ReadReport};
@@ -60,8 +60,8 @@ impl Lookup {
 /// Options of a lookup.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct LookupOptions {
-    /// The caller blocks its thread.
-    pub(crate) blocking: bool,
+    /// Where the caller waits for leaders.
+    pub(crate) waiting: Waiting,
     /// The near cache is used, up to an age of its own if one is given.
     pub(crate) near: Option<Option<Duration>>,
     /// How long a leader may itself wait for another process that has a lease.
@@ -100,7 +100,7 @@ pub(super) async fn lookup_as(
     let mut waiting_since = None;
     loop {
         let role = joined.take().map(|role| *role);
-        let role = role.unwrap_or_else(|| flight::join(group, &key, options.blocking));
+        let role = role.unwrap_or_else(|| flight::join_from(group, &key, options.waiting));
         let mut follower = match role {
             Role::Leader(leader) => return read(&client, key, options, Some(leader), None).await,
             Role::Unshared => return read(&client, key, options, None, None).await,

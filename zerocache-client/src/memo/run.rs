@@ -1,39 +1,31 @@
 //! The steps of a running call up to its computation.
 //!
-//! Lookup, or wait for the leader's value; request a lease; compute; publish to the followers; store. A step
+//! Lookup, or wait for the leader's value; request a lease (`leasing`); compute; publish to the followers; store. A step
 //! knows the function by its [`Policy`] alone, and is not bound to the future that computes.
-
-use std::time::Duration;
 
 use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
-use zerocache_core::version::Incarnation;
 use zerocache_net::clock;
 
 use super::call_target::CallTarget;
 use super::chance;
 use super::compute;
-use super::flight::{self, Leader, Progress};
-use super::lease::{self, LeaseResponse};
+use super::flight::{self, Leader, Progress, Waiting};
 use super::lookup::{
     Lookup, LookupOptions, LookupOutcome, lookup, lookup_shape_entry, lookup_unshared,
 };
-use super::options::{LeaseRule, Options};
+use super::options::Options;
 use super::recursion;
-use super::report::{CallOutcome, CallReport, LeaseOutcome, Mismatch, ShapeEntryOutcome};
+use super::report::{CallOutcome, CallReport, Mismatch, ShapeEntryOutcome};
 use super::rule::Policy;
 use super::site::Site;
-use super::stage::{Computation, LeaseRequest, Stage, Step};
-use super::stored::{BaseEntry, Payload, StoredEntry};
+use super::stage::{Computation, Stage, Step};
+use super::stored::{BaseEntry, StoredEntry};
 use super::ttl::TtlRule;
 use crate::ZerocacheClient;
-use crate::client::{LeaseTerms, ReadOutcome, ReadReport};
+use crate::client::{ReadOutcome, ReadReport};
 use crate::codec::CodecError;
 use crate::counters::count;
-
-/// Lease requests of one call. The request is repeated when the response is an entry that the call cannot
-/// use: one of another shape under the call's key, and then a shape entry of an earlier version of that.
-const LEASE_ATTEMPTS_MAX: u8 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -103,13 +95,13 @@ impl<T> Steps<'_, T> {
         }
     }
 
-    fn set_outcome(&mut self, outcome: CallOutcome) {
+    pub(super) fn set_outcome(&mut self, outcome: CallOutcome) {
         self.note(|report| report.outcome = outcome);
     }
 
-    fn lookup_options(&self, blocking: bool) -> LookupOptions {
+    fn lookup_options(&self, waiting: Waiting) -> LookupOptions {
         LookupOptions {
-            blocking,
+            waiting,
             near: self.options.near,
             lease_wait: self.options.lease_wait(),
             deadline: self.options.deadline,
@@ -135,7 +127,8 @@ impl<T> Steps<'_, T> {
             self.set_outcome(CallOutcome::Miss);
             return self.start_computing(Computation::new(None, None, 0));
         }
-        let options = self.lookup_options(blocking);
+        let waiting = Waiting { blocking, inside_run: self.is_inside_run() };
+        let options = self.lookup_options(waiting);
         Stage::LookingUp(Box::pin(lookup(client.clone(), key.clone(), options)))
     }
 
@@ -162,7 +155,8 @@ impl<T> Steps<'_, T> {
                 // The value is of a call with another type, which may store it under the same key.
                 Err(_) => {
                     let (client, key) = (run.client.clone(), run.key.clone());
-                    let lookup = lookup_unshared(client, key, self.lookup_options(false));
+                    let lookup =
+                        lookup_unshared(client, key, self.lookup_options(Waiting::default()));
                     Step::Next(Stage::LookingUp(Box::pin(lookup)))
                 }
             },
@@ -266,7 +260,7 @@ impl<T> Steps<'_, T> {
     ) -> Step<T> {
         let Some(mut base) = base else {
             let base = self.shape_mismatch(run, entry, error);
-            let options = self.lookup_options(false);
+            let options = self.lookup_options(Waiting::default());
             let lookup = lookup_shape_entry(run.client.clone(), base, options, leader);
             return Step::Next(Stage::LookingUp(Box::pin(lookup)));
         };
@@ -278,7 +272,7 @@ impl<T> Steps<'_, T> {
     }
 
     /// Notes a base entry that this function cannot decode. It is kept for functions that can.
-    fn shape_mismatch(
+    pub(super) fn shape_mismatch(
         &mut self,
         run: &Run,
         entry: StoredEntry,
@@ -335,28 +329,6 @@ impl<T> Steps<'_, T> {
         self.request_lease(run, rule, computation)
     }
 
-    /// Requests a lease. A call whose previous value may be served waits for no other process.
-    fn request_lease(
-        &self,
-        run: &Run,
-        rule: LeaseRule,
-        mut computation: Box<Computation>,
-    ) -> Stage<T> {
-        let started = clock::elapsed();
-        let wait_max =
-            if computation.is_refresh() { Duration::ZERO } else { self.options.lease_wait() };
-        let wait_until = started.saturating_add(wait_max);
-        let first = LeaseRequest { attempts: 0, started, wait_until };
-        let request = computation.lease_request.get_or_insert(first);
-        request.attempts += 1;
-        let wait = request.wait_until.saturating_sub(started);
-        let (scope, life, over) = (rule.scope, rule.life(), computation.replaces);
-        let terms = LeaseTerms { scope, life, wait, over, deadline: self.options.deadline };
-        let key = computation.key(&run.key).clone();
-        let request = Box::pin(lease::request(run.client.clone(), key, terms));
-        Stage::Leasing { request, computation: Some(computation) }
-    }
-
     /// Notes that the caller is served the previous value.
     pub(super) fn serve_previous(&mut self, is_fresh: bool) {
         self.set_outcome(if is_fresh { CallOutcome::Hit } else { CallOutcome::Stale });
@@ -368,117 +340,19 @@ impl<T> Steps<'_, T> {
         count(if is_fresh { &counters.hits } else { &counters.stale_served });
     }
 
-    pub(super) fn after_lease(
-        &mut self,
-        (response, node): (LeaseResponse, Option<Incarnation>),
-        mut computation: Box<Computation>,
-    ) -> Step<T> {
-        let Some(run) = self.run else {
-            return Step::Next(self.start_computing(computation));
-        };
-        let request = computation.lease_request;
-        self.note(|report| {
-            let time = |request: LeaseRequest| clock::elapsed().saturating_sub(request.started);
-            report.lease_time = request.map(time);
-            report.lease_node = node.and_then(|node| run.client.reported(node));
-        });
-        let counters = run.client.memo_counters();
-        let outcome = match response {
-            LeaseResponse::Granted(grant) => {
-                count(&counters.leases_granted);
-                computation.grant = Some(grant);
-                LeaseOutcome::Granted
-            }
-            LeaseResponse::Found(entry) => match self.after_lease_found(run, entry, computation) {
-                Ok(step) => return step,
-                Err(unused) => {
-                    computation = unused;
-                    LeaseOutcome::Found
-                }
-            },
-            LeaseResponse::Busy => {
-                count(&counters.lease_busy);
-                self.note(|report| report.lease = Some(LeaseOutcome::Busy));
-                let previous = computation.previous.as_ref();
-                let servable = previous.filter(|entry| entry.is_servable(clock::mono()));
-                if let Some(Ok(value)) = servable.map(|entry| entry.payload.decode(self.policy)) {
-                    self.serve_previous(computation.fresh().is_some());
-                    return Step::Value(value);
-                }
-                LeaseOutcome::Busy
-            }
-            LeaseResponse::Unavailable => {
-                count(&counters.lease_unavailable);
-                LeaseOutcome::Unavailable
-            }
-        };
-        self.note(|report| report.lease = Some(outcome));
-        Step::Next(self.start_computing(computation))
-    }
-
-    /// Continues after a node returned an entry instead of a lease. Gives `computation` back if the entry is
-    /// of no use and no further lease is requested.
-    fn after_lease_found(
-        &mut self,
-        run: &Run,
-        entry: StoredEntry,
-        mut computation: Box<Computation>,
-    ) -> Result<Step<T>, Box<Computation>> {
-        computation.note_known(entry.version);
-        // A node of an earlier release returns the entry that is to be replaced.
-        if computation.replaces >= Some(entry.version) {
-            return Err(computation);
-        }
-        if let Some((payload, value)) = self.use_lease_value(run, entry, &mut computation) {
-            if !self.is_background {
-                count(&run.client.memo_counters().lease_found);
-            }
-            self.note(|report| report.lease = Some(LeaseOutcome::Found));
-            self.set_outcome(CallOutcome::Coalesced);
-            if let Some(mut leader) = computation.leader {
-                leader.publish(Progress::Value(payload));
-            }
-            return Ok(Step::Value(value));
-        }
-        let request = computation.lease_request;
-        let may_retry = request.is_none_or(|request| request.attempts < LEASE_ATTEMPTS_MAX);
-        match self.options.lease.filter(|_| may_retry) {
-            Some(rule) => Ok(Step::Next(self.request_lease(run, rule, computation))),
-            None => Err(computation),
-        }
-    }
-
-    /// Returns the value of an entry that a node returned instead of a lease. If the call cannot use the
-    /// entry, notes in `computation` where the call's own value is to be stored.
-    fn use_lease_value(
-        &mut self,
-        run: &Run,
-        entry: StoredEntry,
-        computation: &mut Computation,
-    ) -> Option<(Payload, T)> {
-        let error = match (&computation.base, entry.payload.decode(self.policy)) {
-            (Some(base), Ok(_)) if !base.owns(&entry) => None,
-            (_, Ok(value)) => return Some((entry.payload, value)),
-            (_, Err(error)) => Some(error),
-        };
-        match (&computation.base, error) {
-            (None, Some(error)) => {
-                (computation.base, computation.replaces) =
-                    (Some(self.shape_mismatch(run, entry, error)), None);
-            }
-            _ => computation.replaces = Some(entry.version),
-        }
-        None
-    }
-
     /// Enters the stage in which the function runs, or waits for its turn.
-    fn start_computing(&self, mut computation: Box<Computation>) -> Stage<T> {
+    pub(super) fn start_computing(&self, mut computation: Box<Computation>) -> Stage<T> {
         if let Some(run) = self.run {
             begin(run, &mut computation);
         }
         match self.take_place(&mut computation) {
             None => Stage::Computing(computation),
-            Some(turn) => Stage::Queued { turn, computation: Some(computation) },
+            Some(turn) => {
+                if let Some(leader) = &mut computation.leader {
+                    leader.enter_queue();
+                }
+                Stage::Queued { turn, computation: Some(computation) }
+            }
         }
     }
 }
