@@ -224,6 +224,66 @@ fn sync_run_that_calls_its_function_does_not_wait_for_a_call_that_needs_its_plac
     });
 }
 
+#[zerocache(&source.cache, 60, skip(source), max_concurrent = 1)]
+async fn beside(source: &Source, n: usize) -> usize {
+    source.run().await;
+    if n == 2 { Box::pin(beside(source, 3)).await } else { n }
+}
+
+#[tokio::test]
+async fn run_beside_the_limit_calls_its_function_without_a_place() {
+    bounded(async {
+        let source = Source::new("beside");
+        source.cache.set_memo_wait(Duration::from_millis(1));
+        let mut first = Box::pin(beside(&source, 1));
+        poll_until(&mut first, || source.counts().0 == 1).await;
+        let mut second = Box::pin(beside(&source, 2));
+        poll_until(&mut second, || source.counts().0 == 2).await;
+        source.permits.add_permits(3);
+        assert_eq!((second.await, first.await), (3, 1));
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.limit_waits, stats.limit_exceeded), (1, 1));
+    })
+    .await;
+}
+
+#[zerocache(&source.cache, 60, skip(source), max_concurrent = 1)]
+async fn behind(source: &Source, key: usize) -> usize {
+    source.run().await
+}
+
+#[tokio::test]
+async fn queued_call_gets_what_another_one_computes_without_its_turn() {
+    bounded(async {
+        let source = Source::new("superseded");
+        source.cache.set_memo_wait(LONG);
+        let waits = |n| {
+            let cache = source.cache.clone();
+            move || cache.memo_stats().limit_waits == n
+        };
+        let mut running = Box::pin(behind(&source, 1));
+        poll_until(&mut running, || source.counts().0 == 1).await;
+        let mut leader = Box::pin(behind(&source, 2));
+        poll_until(&mut leader, waits(1)).await;
+        let mut between = Box::pin(behind(&source, 3));
+        poll_until(&mut between, waits(2)).await;
+        // It leads beside the other one, and is the last in the queue.
+        source.cache.set_memo_wait(Duration::from_millis(1));
+        let mut last = Box::pin(behind(&source, 2));
+        assert!(poll_immediate(&mut last).await.is_none());
+        source.cache.set_memo_wait(LONG);
+        poll_until(&mut last, waits(3)).await;
+        source.permits.add_permits(2);
+        assert_eq!((running.await, leader.await), (1, 2));
+        poll_until(&mut between, || source.counts().0 == 3).await;
+        assert_eq!(last.await, 2, "while the place is taken");
+        source.permits.add_permits(1);
+        assert_eq!(between.await, 3);
+        assert_eq!(source.cache.memo_stats().coalesced, 1);
+    })
+    .await;
+}
+
 const TWO: usize = 2;
 
 #[zerocache(&source.cache, 60, skip(source), max_concurrent = TWO, call = blocking_call)]

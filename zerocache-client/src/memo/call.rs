@@ -307,8 +307,8 @@ impl<F: Future> Future for Call<F> {
                     steps.after_lease(response, computation.take().unwrap_or_default())
                 }
                 Stage::Queued { turn, computation } => {
-                    let permit = ready!(turn.as_mut().poll(context));
-                    steps.after_turn(permit, computation.take().unwrap_or_default())
+                    let end = ready!(turn.as_mut().poll(context));
+                    steps.after_turn(end, computation.take().unwrap_or_default())
                 }
                 Stage::Computing(computation) => {
                     let value = {

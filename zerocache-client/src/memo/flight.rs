@@ -213,6 +213,11 @@ fn shard(flight_key: &FlightKey) -> &'static Mutex<Shard> {
 }
 
 impl FlightState {
+    /// Returns true if a new caller may use `progress`.
+    fn is_open(&self) -> bool {
+        self.until.is_none_or(|until| clock::mono() < until)
+    }
+
     /// Returns true if the leaders may need the caller to go on before they can.
     fn needs(&self, caller: Waiting) -> bool {
         (caller.blocking && self.blocking == 0) || (caller.inside_run && self.queued > 0)
@@ -222,7 +227,7 @@ impl FlightState {
 impl Flight {
     /// Returns true if a new caller may use what its leaders publish.
     fn is_open(&self) -> bool {
-        self.state.borrow().until.is_none_or(|until| clock::mono() < until)
+        self.state.borrow().is_open()
     }
 }
 

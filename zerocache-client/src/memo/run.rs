@@ -345,14 +345,10 @@ impl<T> Steps<'_, T> {
         if let Some(run) = self.run {
             begin(run, &mut computation);
         }
-        match self.take_place(&mut computation) {
-            None => Stage::Computing(computation),
-            Some(turn) => {
-                if let Some(leader) = &mut computation.leader {
-                    leader.enter_queue();
-                }
-                Stage::Queued { turn, computation: Some(computation) }
-            }
+        if self.take_place(&mut computation) {
+            Stage::Computing(computation)
+        } else {
+            self.enter_queue(computation, true)
         }
     }
 }

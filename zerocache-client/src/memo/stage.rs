@@ -125,6 +125,8 @@ pub(super) struct Computation {
     pub(super) known: Option<u64>,
     /// The place among the runs of the function, if these are limited.
     pub(super) permit: Option<RunPermit>,
+    /// The end of the wait for such a place, on the process's clock; `None` before the wait begins.
+    pub(super) queue_until: Option<Duration>,
     /// Set at the first poll of the function.
     pub(super) function_run: Option<FunctionRun>,
 }

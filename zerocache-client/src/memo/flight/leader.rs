@@ -1,5 +1,6 @@
 //! What the leader of a key tells its followers.
 
+use std::future::{self, Future};
 use std::mem;
 use std::time::Duration;
 
@@ -78,10 +79,25 @@ impl Leader {
         }
     }
 
-    /// Returns the value that another leader has published.
+    /// Waits until another leader has published a value.
+    pub(crate) fn superseded(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut state = self.state.subscribe();
+        async move {
+            let has_value = |state: &FlightState| matches!(state.progress, Progress::Value(_));
+            if state.wait_for(has_value).await.is_err() {
+                // This leader is gone too.
+                future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Returns the value that another leader has published, while new callers may use it.
     pub(crate) fn superseding_value(&self) -> Option<Payload> {
-        match &self.state.borrow().progress {
-            Progress::Value(payload) if !self.has_published => Some(payload.clone()),
+        let state = self.state.borrow();
+        match &state.progress {
+            Progress::Value(payload) if !self.has_published && state.is_open() => {
+                Some(payload.clone())
+            }
             _ => None,
         }
     }
