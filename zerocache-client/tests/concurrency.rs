@@ -2,14 +2,16 @@
 
 mod support;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{join, join_all, poll_immediate};
-use support::{bounded, in_time, other, poll_until};
+use support::{bounded, builder, in_time, other, poll_until};
 use tokio::sync::Semaphore;
-use zerocache_client::{ZerocacheClient, zerocache};
+use zerocache_client::{ZerocacheClient, memo::LeaseScope, zerocache};
 
 /// Something to compute that a test holds open, and that counts the runs in progress.
 struct Source {
@@ -280,6 +282,87 @@ async fn queued_call_gets_what_another_one_computes_without_its_turn() {
         source.permits.add_permits(1);
         assert_eq!(between.await, 3);
         assert_eq!(source.cache.memo_stats().coalesced, 1);
+    })
+    .await;
+}
+
+#[zerocache(
+    &source.cache, 60, skip(source), max_concurrent = 1, lease(region, life = "1m", wait = "1m"),
+)]
+async fn leased(source: &Source, key: usize) -> usize {
+    source.run().await
+}
+
+/// A client that stands for another process which computes `key` under a lease: `value`, when it has a permit.
+fn compute_elsewhere<'a>(
+    test: &str,
+    key: Bytes,
+    permits: &'a Semaphore,
+    value: usize,
+) -> (ZerocacheClient, impl Future<Output = usize> + use<'a>) {
+    let cache = builder("london").namespace(test).build().expect("allowed");
+    let compute = async move || {
+        permits.acquire().await.expect("never closed").forget();
+        Ok::<_, ()>(value)
+    };
+    let call = cache.get_or_compute(key, 60, compute);
+    let call = call.lease_within(LeaseScope::Region, A_MINUTE, A_MINUTE);
+    (cache, async move { call.await.expect("works") })
+}
+
+const A_MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn queued_call_has_no_lease_and_gets_what_another_process_stores() {
+    bounded(async {
+        let source = Source::new("leased-queue");
+        let mut running = Box::pin(leased(&source, 1));
+        poll_until(&mut running, || source.counts().0 == 1).await;
+        let mut queued = Box::pin(leased(&source, 2));
+        poll_until(&mut queued, || source.cache.memo_stats().limit_waits == 1).await;
+        let key = leased(&source, 2).key().expect("has one");
+        let permits = Semaphore::new(1);
+        let (_, elsewhere) = compute_elsewhere("leased-queue-2", key, &permits, 7);
+        assert_eq!(elsewhere.await, 7);
+        source.permits.add_permits(1);
+        assert_eq!((running.await, queued.await), (1, 7));
+        let stats = source.cache.memo_stats();
+        assert_eq!((source.counts().0, stats.lease_found, stats.leases_granted), (1, 1, 1));
+    })
+    .await;
+}
+
+#[zerocache(
+    &source.cache, 60, skip(source), max_concurrent = 1, lease(region, life = "1m", wait = "1m"),
+)]
+async fn contended(source: &Source, key: usize) -> usize {
+    source.run().await
+}
+
+#[tokio::test]
+async fn call_takes_no_place_while_another_process_has_the_lease() {
+    bounded(async {
+        let source = Source::new("leased-elsewhere");
+        let key = contended(&source, 11).key().expect("has one");
+        let permits = Semaphore::new(0);
+        let (other, elsewhere) = compute_elsewhere("leased-elsewhere-2", key, &permits, 7);
+        let mut elsewhere = Box::pin(elsewhere);
+        poll_until(&mut elsewhere, || other.memo_stats().leases_granted == 1).await;
+        let mut waiting = Box::pin(contended(&source, 11));
+        let mut running = Box::pin(contended(&source, 12));
+        poll_until(&mut join(&mut waiting, &mut running), || source.counts().0 == 1).await;
+        // The other process gives up. Who waited gets the lease, has no place, and passes it on.
+        drop(elsewhere);
+        poll_until(&mut waiting, || source.cache.memo_stats().limit_waits == 1).await;
+        let key = contended(&source, 11).key().expect("has one");
+        let (_, elsewhere) = compute_elsewhere("leased-elsewhere-3", key, &permits, 8);
+        permits.add_permits(1);
+        assert_eq!(elsewhere.await, 8);
+        source.permits.add_permits(1);
+        assert_eq!((running.await, waiting.await), (1, 8));
+        let stats = source.cache.memo_stats();
+        assert_eq!((source.counts().0, stats.lease_found, stats.leases_granted), (1, 1, 1));
+        assert_eq!((stats.lease_busy, stats.limit_exceeded), (0, 0));
     })
     .await;
 }

@@ -20,21 +20,22 @@ use crate::counters::count;
 const LEASE_ATTEMPTS_MAX: u8 = 3;
 
 impl<T> Steps<'_, T> {
-    /// Requests a lease. A call whose previous value may be served waits for no other process.
+    /// Requests a lease. A call whose previous value may be served waits for no other process, and neither does a
+    /// call that has a place among the runs of its function: others may need it.
     pub(super) fn request_lease(
         &self,
         run: &Run,
         rule: LeaseRule,
         mut computation: Box<Computation>,
     ) -> Stage<T> {
-        let started = clock::elapsed();
+        let now = clock::elapsed();
         let wait_max =
             if computation.is_refresh() { Duration::ZERO } else { self.options.lease_wait() };
-        let wait_until = started.saturating_add(wait_max);
-        let first = LeaseRequest { attempts: 0, started, wait_until };
-        let request = computation.lease_request.get_or_insert(first);
-        request.attempts += 1;
-        let wait = request.wait_until.saturating_sub(started);
+        let wait_until = now.saturating_add(wait_max);
+        let first = LeaseRequest { attempts: 1, started: now, wait_until };
+        let request = *computation.lease_request.get_or_insert(first);
+        let wait = request.wait_until.saturating_sub(now);
+        let wait = if computation.has_place() { Duration::ZERO } else { wait };
         let (scope, life, over) = (rule.scope, rule.life(), computation.replaces);
         let terms = LeaseTerms { scope, life, wait, over, deadline: self.options.deadline };
         let key = computation.key(&run.key).clone();
@@ -48,7 +49,7 @@ impl<T> Steps<'_, T> {
         mut computation: Box<Computation>,
     ) -> Step<T> {
         let Some(run) = self.run else {
-            return Step::Next(self.start_computing(computation));
+            return Step::Next(self.run_function(computation));
         };
         let request = computation.lease_request;
         self.note(|report| {
@@ -58,11 +59,13 @@ impl<T> Steps<'_, T> {
         });
         let counters = run.client.memo_counters();
         let outcome = match response {
-            LeaseResponse::Granted(grant) => {
+            LeaseResponse::Granted(grant) if self.take_place(&mut computation) => {
                 count(&counters.leases_granted);
                 computation.grant = Some(grant);
                 LeaseOutcome::Granted
             }
+            // It would run out in the queue: the next process that waits gets it.
+            LeaseResponse::Granted(_) => return Step::Next(self.enter_queue(computation, true)),
             LeaseResponse::Found(entry) => match self.after_lease_found(run, entry, computation) {
                 Ok(step) => return step,
                 Err(unused) => {
@@ -71,6 +74,11 @@ impl<T> Steps<'_, T> {
                 }
             },
             LeaseResponse::Busy => {
+                if let Some(rule) = self.options.lease.filter(|_| computation.may_wait_for_lease())
+                {
+                    computation.permit = None;
+                    return Step::Next(self.request_lease(run, rule, computation));
+                }
                 count(&counters.lease_busy);
                 self.note(|report| report.lease = Some(LeaseOutcome::Busy));
                 let previous = computation.previous.as_ref();
@@ -87,7 +95,11 @@ impl<T> Steps<'_, T> {
             }
         };
         self.note(|report| report.lease = Some(outcome));
-        Step::Next(self.start_computing(computation))
+        Step::Next(if self.take_place(&mut computation) {
+            self.run_function(computation)
+        } else {
+            self.enter_queue(computation, true)
+        })
     }
 
     /// Continues after a node returned an entry instead of a lease. Gives `computation` back if the entry is
@@ -114,8 +126,10 @@ impl<T> Steps<'_, T> {
             }
             return Ok(Step::Value(value));
         }
-        let request = computation.lease_request;
-        let may_retry = request.is_none_or(|request| request.attempts < LEASE_ATTEMPTS_MAX);
+        let may_retry = computation.lease_request.as_mut().is_none_or(|request| {
+            request.attempts += 1;
+            request.attempts <= LEASE_ATTEMPTS_MAX
+        });
         match self.options.lease.filter(|_| may_retry) {
             Some(rule) => Ok(Step::Next(self.request_lease(run, rule, computation))),
             None => Err(computation),

@@ -28,7 +28,7 @@ use crate::counters::{FLIGHT_WAIT_DEFAULT, count};
 pub(crate) struct RunPermit {
     limit: Arc<Semaphore>,
     /// The place among the runs; `None` for a run beside them.
-    _place: Option<OwnedSemaphorePermit>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// The end of a wait for a place.
@@ -57,6 +57,11 @@ thread_local! {
 pub(super) struct RunningGuard(());
 
 impl RunPermit {
+    /// Returns true if others may wait for the place of this run.
+    pub(super) fn has_place(&self) -> bool {
+        self.place.is_some()
+    }
+
     pub(super) fn enter(&self) -> RunningGuard {
         RUNNING.with_borrow_mut(|running| running.push(Arc::clone(&self.limit)));
         RunningGuard(())
@@ -111,7 +116,7 @@ async fn turn(
         biased;
         () = superseded => TurnEnd::Superseded,
         place = Arc::clone(&limit).acquire_owned() => match place {
-            Ok(place) => TurnEnd::Place(RunPermit { limit, _place: Some(place) }),
+            Ok(place) => TurnEnd::Place(RunPermit { limit, place: Some(place) }),
             Err(_) => TurnEnd::Over,
         },
         () = timer => late,
@@ -124,9 +129,13 @@ impl<T> Steps<'_, T> {
         self.options.runs_max().is_some_and(|runs_max| is_running(self.call.site.limit(runs_max)))
     }
 
-    /// Takes a place for a run of the function, if there is one. A run inside of a run takes none.
+    /// Takes a place for a run of the function, if there is one, unless the computation has one. A run inside of a
+    /// run takes none.
     pub(super) fn take_place(&self, computation: &mut Computation) -> bool {
         let Some(runs_max) = self.options.runs_max() else { return true };
+        if computation.permit.is_some() {
+            return true;
+        }
         let limit = self.call.site.limit(runs_max);
         let place = if is_running(limit) {
             None
@@ -136,7 +145,7 @@ impl<T> Steps<'_, T> {
                 Err(_) => return false,
             }
         };
-        computation.permit = Some(RunPermit { limit: Arc::clone(limit), _place: place });
+        computation.permit = Some(RunPermit { limit: Arc::clone(limit), place });
         true
     }
 
@@ -200,11 +209,11 @@ impl<T> Steps<'_, T> {
                         count(&counters.limit_exceeded);
                     }
                     let limit = self.options.runs_max().map(|max| self.call.site.limit(max));
-                    limit.map(|limit| RunPermit { limit: Arc::clone(limit), _place: None })
+                    limit.map(|limit| RunPermit { limit: Arc::clone(limit), place: None })
                 }
             },
         };
-        Step::Next(Stage::Computing(computation))
+        Step::Next(self.compute_in_place(computation))
     }
 
     /// Returns the previous value of a call whose wait for a place is over, if that may still be served.

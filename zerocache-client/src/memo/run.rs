@@ -1,7 +1,8 @@
 //! The steps of a running call up to its computation.
 //!
-//! Lookup, or wait for the leader's value; request a lease (`leasing`); compute; publish to the followers; store. A step
-//! knows the function by its [`Policy`] alone, and is not bound to the future that computes.
+//! Lookup, or wait for the leader's value; wait for a place (`limit`); request a lease (`leasing`); compute; publish to
+//! the followers; store. A step knows the function by its [`Policy`] alone, and is not bound to the future that
+//! computes.
 
 use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
@@ -113,19 +114,19 @@ impl<T> Steps<'_, T> {
     /// Returns the first stage of a call. A `blocking` caller blocks its thread.
     pub(super) fn first_stage(&mut self, mode: Mode, blocking: bool) -> Stage<T> {
         let Some(Run { client, key, .. }) = self.run else {
-            return self.start_computing(Box::default());
+            return self.compute(Box::default());
         };
         let group = client.memo_counters().flight_group();
         if mode == Mode::Refresh {
             // Pending writes complete before this call's value is written.
             flight::invalidate(group, key);
             self.set_outcome(CallOutcome::Refreshed);
-            return self.start_computing(Box::default());
+            return self.compute(Box::default());
         }
         if recursion::is_computing(group, key) {
             // This call's own caller computes the key: waiting for it would be a deadlock.
             self.set_outcome(CallOutcome::Miss);
-            return self.start_computing(Computation::new(None, None, 0));
+            return self.compute(Computation::new(None, None, 0));
         }
         let waiting = Waiting { blocking, inside_run: self.is_inside_run() };
         let options = self.lookup_options(waiting);
@@ -134,7 +135,7 @@ impl<T> Steps<'_, T> {
 
     pub(super) fn after_lookup(&mut self, lookup: Lookup) -> Step<T> {
         let Some(run) = self.run else {
-            return Step::Next(self.start_computing(Box::default()));
+            return Step::Next(self.compute(Box::default()));
         };
         let counters = run.client.memo_counters();
         let Lookup { outcome, leader, report, base, known } = lookup;
@@ -166,11 +167,11 @@ impl<T> Steps<'_, T> {
                     self.set_outcome(CallOutcome::Coalesced);
                     Step::Value(value)
                 }
-                None => self.after_miss(run, None, (None, known), None),
+                None => self.after_miss(None, (None, known), None),
             },
             LookupOutcome::Miss(fallback) => {
                 count(&counters.misses);
-                self.after_miss(run, leader, (fallback, known), base)
+                self.after_miss(leader, (fallback, known), base)
             }
         }
     }
@@ -221,7 +222,7 @@ impl<T> Steps<'_, T> {
                     if ahead_ms > 0
                         && chance::is_refresh_due(fresh_ms, ahead_ms, chance::unit_interval())
                     {
-                        return self.refresh(run, leader, (entry, known), base);
+                        return self.refresh(leader, (entry, known), base);
                     }
                     leader.publish(Progress::Value(entry.payload.clone()));
                 }
@@ -235,7 +236,7 @@ impl<T> Steps<'_, T> {
                 self.set_outcome(if is_near { CallOutcome::Near } else { CallOutcome::Hit });
                 Step::Value(value)
             }
-            (Freshness::Stale, Some(leader)) => self.refresh(run, leader, (entry, known), base),
+            (Freshness::Stale, Some(leader)) => self.refresh(leader, (entry, known), base),
             // The leader refreshes it.
             (Freshness::Stale, None) => {
                 count(&counters.stale_served);
@@ -245,7 +246,7 @@ impl<T> Steps<'_, T> {
             // `OnlyOnError`, or what a later release adds.
             (_, leader) => {
                 count(&counters.misses);
-                self.after_miss(run, leader, (Some(entry), known), base)
+                self.after_miss(leader, (Some(entry), known), base)
             }
         }
     }
@@ -268,7 +269,7 @@ impl<T> Steps<'_, T> {
         tracing::debug!(%error, "a stored value is damaged");
         count(&run.client.memo_counters().misses);
         base.replaces = Some(entry.version);
-        self.after_miss(run, leader, (None, known), Some(base))
+        self.after_miss(leader, (None, known), Some(base))
     }
 
     /// Notes a base entry that this function cannot decode. It is kept for functions that can.
@@ -291,7 +292,6 @@ impl<T> Steps<'_, T> {
     /// Refreshes an entry that may still be served; followers see the entry from now on.
     fn refresh(
         &mut self,
-        run: &Run,
         mut leader: Leader,
         (previous, known): (StoredEntry, u64),
         base: Option<Box<BaseEntry>>,
@@ -299,12 +299,11 @@ impl<T> Steps<'_, T> {
         leader.publish(Progress::Computing(previous.clone()));
         self.set_outcome(CallOutcome::Refreshed);
         let computation = Computation::new(Some(leader), Some(previous), known).with_base(base);
-        Step::Next(self.compute(run, computation))
+        Step::Next(self.compute(computation))
     }
 
     fn after_miss(
         &mut self,
-        run: &Run,
         mut leader: Option<Leader>,
         (fallback, known): (Option<StoredEntry>, u64),
         base: Option<Box<BaseEntry>>,
@@ -314,19 +313,30 @@ impl<T> Steps<'_, T> {
             leader.publish(Progress::Computing(fallback.clone()));
         }
         self.set_outcome(CallOutcome::Miss);
-        Step::Next(self.compute(run, Computation::new(leader, fallback, known).with_base(base)))
+        Step::Next(self.compute(Computation::new(leader, fallback, known).with_base(base)))
     }
 
-    fn compute(&mut self, run: &Run, mut computation: Box<Computation>) -> Stage<T> {
-        let is_leader = computation.leader.is_some();
-        let Some(rule) = self.options.lease.filter(|_| is_leader) else {
-            return self.start_computing(computation);
-        };
+    /// Takes a place for the computation, or waits for one. A lease is requested with the place: it would run out
+    /// in the queue.
+    fn compute(&mut self, mut computation: Box<Computation>) -> Stage<T> {
         if let Some(previous) = computation.fresh() {
             // It is refreshed although it is fresh.
             computation.replaces = Some(previous.version);
         }
-        self.request_lease(run, rule, computation)
+        if self.take_place(&mut computation) {
+            self.compute_in_place(computation)
+        } else {
+            self.enter_queue(computation, true)
+        }
+    }
+
+    /// Requests a lease, if the function wants one, and computes.
+    pub(super) fn compute_in_place(&self, computation: Box<Computation>) -> Stage<T> {
+        let rule = self.options.lease.filter(|_| computation.leader.is_some());
+        match self.run.zip(rule) {
+            Some((run, rule)) => self.request_lease(run, rule, computation),
+            None => self.run_function(computation),
+        }
     }
 
     /// Notes that the caller is served the previous value.
@@ -340,16 +350,12 @@ impl<T> Steps<'_, T> {
         count(if is_fresh { &counters.hits } else { &counters.stale_served });
     }
 
-    /// Enters the stage in which the function runs, or waits for its turn.
-    pub(super) fn start_computing(&self, mut computation: Box<Computation>) -> Stage<T> {
+    /// Enters the stage in which the function runs.
+    pub(super) fn run_function(&self, mut computation: Box<Computation>) -> Stage<T> {
         if let Some(run) = self.run {
             begin(run, &mut computation);
         }
-        if self.take_place(&mut computation) {
-            Stage::Computing(computation)
-        } else {
-            self.enter_queue(computation, true)
-        }
+        Stage::Computing(computation)
     }
 }
 

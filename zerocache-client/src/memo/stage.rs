@@ -186,6 +186,17 @@ impl Computation {
         leader.or(unshared).cloned().unwrap_or_default()
     }
 
+    /// Returns true if the computation has a place for which other calls of the function may wait.
+    pub(super) fn has_place(&self) -> bool {
+        self.permit.as_ref().is_some_and(RunPermit::has_place)
+    }
+
+    /// Returns true if the call may wait for the process that has the lease, and has not because of its place.
+    pub(super) fn may_wait_for_lease(&self) -> bool {
+        let is_left = |request: LeaseRequest| clock::elapsed() < request.wait_until;
+        self.has_place() && self.lease_request.is_some_and(is_left)
+    }
+
     /// Returns true if followers, and this call's own caller, can be served the previous entry meanwhile.
     pub(super) fn is_refresh(&self) -> bool {
         let is_servable = |entry: &StoredEntry| entry.is_servable(clock::mono());
