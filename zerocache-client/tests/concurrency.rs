@@ -161,6 +161,67 @@ fn function_that_calls_itself_takes_one_place() {
     });
 }
 
+#[zerocache(
+    &source.cache, 2, skip(source), stale(while = 60), ahead = 1, max_concurrent = 1,
+)]
+async fn refreshed(source: &Source, key: usize) -> usize {
+    source.run().await
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_place_to_refresh_a_value_that_may_be_served() {
+    bounded(async {
+        let source = Source::new("refreshed");
+        source.cache.set_memo_wait(LONG);
+        source.permits.add_permits(1);
+        assert_eq!(refreshed(&source, 1).await, 1);
+        let mut running = Box::pin(refreshed(&source, 2));
+        poll_until(&mut running, || source.counts().0 == 2).await;
+        // Ever more of these calls would refresh it ahead of its expiry.
+        while refreshed(&source, 1).peek().await.expect("reads").is_some() {
+            assert_eq!(refreshed(&source, 1).await, 1);
+        }
+        assert_eq!(join_all([(); 5].map(|()| refreshed(&source, 1))).await, [1; 5], "stale");
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.limit_waits, stats.refreshed, stats.refreshed_ahead), (0, 0, 0));
+        assert_eq!((source.counts().0, stats.computed), (2, 1));
+        source.permits.add_permits(2);
+        assert_eq!((running.await, refreshed(&source, 1).await), (2, 3));
+    })
+    .await;
+}
+
+#[zerocache(
+    &source.cache, 1, skip(source), stale(while = 60, background), max_concurrent = 1,
+)]
+async fn behind_caller(source: Arc<Source>, key: usize) -> usize {
+    source.run().await
+}
+
+#[tokio::test]
+async fn refresh_in_the_background_waits_for_a_place() {
+    bounded(async {
+        let source = Source::new("refreshed-background");
+        let call = |key| behind_caller(Arc::clone(&source), key);
+        source.permits.add_permits(1);
+        assert_eq!(call(1).await, 1);
+        while call(1).peek().await.expect("reads").is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut running = Box::pin(call(2));
+        poll_until(&mut running, || source.counts().0 == 2).await;
+        assert_eq!(call(1).await, 1);
+        source.permits.add_permits(2);
+        assert_eq!(running.await, 2);
+        while call(1).peek().await.expect("reads") != Some(3) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.limit_waits, stats.stale_served, source.counts().1), (1, 1, 1));
+    })
+    .await;
+}
+
 /// Longer than any test: a call that waits so long hangs.
 const LONG: Duration = Duration::from_secs(3_600);
 

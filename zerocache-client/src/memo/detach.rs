@@ -13,13 +13,13 @@ use crate::counters::count;
 
 impl<T> Steps<'_, T> {
     /// Returns how the computation moves to another task, if it has not begun and its caller need not wait for it.
-    pub(super) fn plan_detach(&self, computation: &Computation) -> Option<DetachPlan<T>> {
+    pub(super) fn plan_detach(&mut self, computation: &Computation) -> Option<DetachPlan<T>> {
         if computation.function_run.is_some() {
             return None;
         }
         let is_at_once = self.options.background && computation.is_refresh();
         let wait = if is_at_once { None } else { Some(self.options.soft_wait()?) };
-        let previous = computation.previous_value(self.policy)?;
+        let previous = self.previous_value(computation)?;
         Some(DetachPlan { previous, is_fresh: computation.fresh().is_some(), wait })
     }
 

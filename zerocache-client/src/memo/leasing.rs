@@ -59,7 +59,7 @@ impl<T> Steps<'_, T> {
         });
         let counters = run.client.memo_counters();
         let outcome = match response {
-            LeaseResponse::Granted(grant) if self.take_place(&mut computation) => {
+            LeaseResponse::Granted(grant) if self.take_place(&mut computation.permit) => {
                 count(&counters.leases_granted);
                 computation.grant = Some(grant);
                 LeaseOutcome::Granted
@@ -95,7 +95,7 @@ impl<T> Steps<'_, T> {
             }
         };
         self.note(|report| report.lease = Some(outcome));
-        Step::Next(if self.take_place(&mut computation) {
+        Step::Next(if self.take_place(&mut computation.permit) {
             self.run_function(computation)
         } else {
             self.enter_queue(computation, true)

@@ -129,11 +129,11 @@ impl<T> Steps<'_, T> {
         self.options.runs_max().is_some_and(|runs_max| is_running(self.call.site.limit(runs_max)))
     }
 
-    /// Takes a place for a run of the function, if there is one, unless the computation has one. A run inside of a
-    /// run takes none.
-    pub(super) fn take_place(&self, computation: &mut Computation) -> bool {
+    /// Takes a place for a run of the function, if there is one, unless `permit` is for one already. A run inside of
+    /// a run takes none.
+    pub(super) fn take_place(&self, permit: &mut Option<RunPermit>) -> bool {
         let Some(runs_max) = self.options.runs_max() else { return true };
-        if computation.permit.is_some() {
+        if permit.is_some() {
             return true;
         }
         let limit = self.call.site.limit(runs_max);
@@ -145,12 +145,23 @@ impl<T> Steps<'_, T> {
                 Err(_) => return false,
             }
         };
-        computation.permit = Some(RunPermit { limit: Arc::clone(limit), place });
+        *permit = Some(RunPermit { limit: Arc::clone(limit), place });
         true
     }
 
+    /// Takes a place to refresh a value that may still be served. Returns `None` if there is none: nobody waits for one
+    /// then, unless the refresh waits in the background.
+    pub(super) fn place_to_refresh(&self) -> Option<Option<RunPermit>> {
+        let mut permit = None;
+        (self.take_place(&mut permit) || self.options.background).then_some(permit)
+    }
+
     /// Begins to wait for a place. With `watch` the wait ends when another leader of the key has a value.
-    pub(super) fn enter_queue(&self, mut computation: Box<Computation>, watch: bool) -> Stage<T> {
+    pub(super) fn enter_queue(
+        &mut self,
+        mut computation: Box<Computation>,
+        watch: bool,
+    ) -> Stage<T> {
         let Some(runs_max) = self.options.runs_max() else { return Stage::Computing(computation) };
         let counters = self.run.map(|run| run.client.memo_counters());
         let now = clock::elapsed();
@@ -163,7 +174,13 @@ impl<T> Steps<'_, T> {
         });
         let left = queue_until.saturating_sub(now);
         let deadline = self.options.deadline.filter(|deadline| *deadline < left);
-        let deadline = deadline.filter(|_| computation.previous_value(self.policy).is_some());
+        let deadline = deadline.filter(|_| match self.previous_value(&computation) {
+            Some(previous) => {
+                self.keep_decoded(previous);
+                true
+            }
+            None => false,
+        });
         let wait = deadline.map_or((left, TurnEnd::Over), |time| (time, TurnEnd::Deadline));
         let mut superseded = None;
         if let Some(leader) = &mut computation.leader {
@@ -218,7 +235,7 @@ impl<T> Steps<'_, T> {
 
     /// Returns the previous value of a call whose wait for a place is over, if that may still be served.
     fn after_queue_wait(&mut self, computation: &mut Computation) -> Option<T> {
-        let previous = computation.previous_value(self.policy)?;
+        let previous = self.previous_value(computation)?;
         self.serve_previous(computation.fresh().is_some());
         if let (Some(leader), Some(entry)) = (&mut computation.leader, &computation.previous) {
             leader.publish(Progress::Stale(entry.payload.clone()));

@@ -12,6 +12,7 @@ use super::call_target::CallTarget;
 use super::chance;
 use super::compute;
 use super::flight::{self, Leader, Progress, Waiting};
+use super::limit::RunPermit;
 use super::lookup::{
     Lookup, LookupOptions, LookupOutcome, lookup, lookup_shape_entry, lookup_unshared,
 };
@@ -87,6 +88,8 @@ pub(super) struct Steps<'a, T> {
     pub(super) is_background: bool,
     /// `None` unless the call is explained.
     pub(super) report: Option<&'a mut CallReport>,
+    /// The value of the previous entry, if this poll has decoded it.
+    pub(super) decoded: Option<&'a mut Option<T>>,
 }
 
 impl<T> Steps<'_, T> {
@@ -217,12 +220,13 @@ impl<T> Steps<'_, T> {
         let now = clock::mono();
         match (entry.freshness(now), leader) {
             (Freshness::Fresh, leader) => {
-                let (fresh_ms, ahead_ms) = entry.refresh_ahead_ms(now);
                 if let Some(mut leader) = leader {
+                    let (fresh_ms, ahead_ms) = entry.refresh_ahead_ms(now);
                     if ahead_ms > 0
                         && chance::is_refresh_due(fresh_ms, ahead_ms, chance::unit_interval())
+                        && let Some(place) = self.place_to_refresh()
                     {
-                        return self.refresh(leader, (entry, known), base);
+                        return self.refresh((leader, place), (entry, known), value, base);
                     }
                     leader.publish(Progress::Value(entry.payload.clone()));
                 }
@@ -236,9 +240,13 @@ impl<T> Steps<'_, T> {
                 self.set_outcome(if is_near { CallOutcome::Near } else { CallOutcome::Hit });
                 Step::Value(value)
             }
-            (Freshness::Stale, Some(leader)) => self.refresh(leader, (entry, known), base),
-            // The leader refreshes it.
-            (Freshness::Stale, None) => {
+            (Freshness::Stale, leader) => {
+                if let Some(mut leader) = leader {
+                    if let Some(place) = self.place_to_refresh() {
+                        return self.refresh((leader, place), (entry, known), value, base);
+                    }
+                    leader.publish(Progress::Stale(entry.payload));
+                }
                 count(&counters.stale_served);
                 self.set_outcome(CallOutcome::Stale);
                 Step::Value(value)
@@ -246,6 +254,7 @@ impl<T> Steps<'_, T> {
             // `OnlyOnError`, or what a later release adds.
             (_, leader) => {
                 count(&counters.misses);
+                self.keep_decoded(value);
                 self.after_miss(leader, (Some(entry), known), base)
             }
         }
@@ -289,16 +298,33 @@ impl<T> Steps<'_, T> {
         BaseEntry::new(&run.key, self.policy.shape(), entry)
     }
 
+    /// Keeps a decoded previous value for this poll.
+    pub(super) fn keep_decoded(&mut self, value: T) {
+        if let Some(decoded) = &mut self.decoded {
+            **decoded = Some(value);
+        }
+    }
+
+    /// Returns the value that may be served while or instead of computing, as its own age permits.
+    pub(super) fn previous_value(&mut self, computation: &Computation) -> Option<T> {
+        let previous = computation.usable_previous()?;
+        let decoded = self.decoded.as_mut().and_then(|decoded| decoded.take());
+        decoded.or_else(|| previous.payload.decode(self.policy).ok())
+    }
+
     /// Refreshes an entry that may still be served; followers see the entry from now on.
     fn refresh(
         &mut self,
-        mut leader: Leader,
+        (mut leader, permit): (Leader, Option<RunPermit>),
         (previous, known): (StoredEntry, u64),
+        value: T,
         base: Option<Box<BaseEntry>>,
     ) -> Step<T> {
         leader.publish(Progress::Computing(previous.clone()));
         self.set_outcome(CallOutcome::Refreshed);
-        let computation = Computation::new(Some(leader), Some(previous), known).with_base(base);
+        self.keep_decoded(value);
+        let mut computation = Computation::new(Some(leader), Some(previous), known).with_base(base);
+        computation.permit = permit;
         Step::Next(self.compute(computation))
     }
 
@@ -323,7 +349,7 @@ impl<T> Steps<'_, T> {
             // It is refreshed although it is fresh.
             computation.replaces = Some(previous.version);
         }
-        if self.take_place(&mut computation) {
+        if self.take_place(&mut computation.permit) {
             self.compute_in_place(computation)
         } else {
             self.enter_queue(computation, true)

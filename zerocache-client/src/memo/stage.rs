@@ -16,7 +16,6 @@ use super::lease::{LeaseGrant, LeaseResponse};
 use super::limit::{RunPermit, Turn};
 use super::lookup::Lookup;
 use super::report::CallReport;
-use super::rule::Policy;
 use super::stored::{BaseEntry, StoredEntry};
 use super::writing::WriteOutcome;
 
@@ -208,12 +207,12 @@ impl Computation {
         self.previous.as_ref().filter(|entry| entry.freshness(clock::mono()) == Freshness::Fresh)
     }
 
-    /// Returns the value that may be served while or instead of computing, as its own age permits.
-    pub(super) fn previous_value<T>(&self, policy: &Policy<T>) -> Option<T> {
-        let previous = self.previous.as_ref()?;
+    /// Returns the entry that may be served while or instead of computing, as its own age permits.
+    pub(super) fn usable_previous(&self) -> Option<&StoredEntry> {
         let now = clock::mono();
-        let is_usable = previous.is_servable(now) || previous.is_servable_on_error(now);
-        if is_usable { previous.payload.decode(policy).ok() } else { None }
+        let is_usable =
+            |entry: &&StoredEntry| entry.is_servable(now) || entry.is_servable_on_error(now);
+        self.previous.as_ref().filter(is_usable)
     }
 
     pub(super) fn start(&mut self, function: &'static str) -> &FunctionRun {
