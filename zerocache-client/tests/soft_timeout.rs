@@ -248,3 +248,65 @@ fn attribute_of_sync_functions() {
         }
     });
 }
+
+#[tokio::test]
+async fn waits_for_another_caller_and_for_the_own_computation_are_one() {
+    bounded(async {
+        let source = Source::new("soft-once");
+        let soft = Duration::from_millis(1_500);
+        let call = || source.call(soft).stale_if_error(60);
+        assert_eq!(call().await, Ok(1));
+        source.past().await;
+        // It computes in its own caller, and stands still.
+        let never = || std::future::pending::<Result<usize, String>>();
+        let mut leader = Box::pin(source.cache.get_or_compute(source.key, 1, never));
+        poll_until(&mut leader, || source.cache.memo_stats().misses == 2).await;
+        let mut caller = Box::pin(call());
+        tokio::select! {
+            _ = &mut caller => panic!("too early"),
+            _ = &mut leader => panic!("it never ends"),
+            () = tokio::time::sleep(soft * 9 / 10) => {}
+        }
+        drop(leader);
+        let value = tokio::time::timeout(soft * 8 / 10, caller).await;
+        assert_eq!(value.expect("it has waited already"), Ok(1));
+        assert_eq!(source.cache.memo_stats().soft_timeouts, 1);
+    })
+    .await;
+}
+
+#[zerocache(
+    &source.cache, 1, skip(source), stale(if_error = 60), max_concurrent = 1,
+    soft_timeout = Duration::from_secs(3_600),
+)]
+async fn limited(source: Arc<Source>, key: usize) -> Result<usize, String> {
+    source.run().await
+}
+
+#[tokio::test]
+async fn caller_that_waited_is_counted_by_what_the_other_task_found() {
+    bounded(async {
+        let source = Source::new("soft-counted");
+        let stats = || source.cache.memo_stats();
+        let call = |key| limited(Arc::clone(&source), key);
+        source.cache.set_memo_wait(LONG);
+        assert_eq!(call(1).await, Ok(1));
+        until(async || call(1).peek().await.expect("reads").is_none()).await;
+        let mut running = Box::pin(call(2));
+        poll_until(&mut running, || source.runs() == 2).await;
+        let mut first = Box::pin(call(1));
+        poll_until(&mut first, || stats().limit_waits == 1).await;
+        // The second one leads beside the first, and gets its value in the queue.
+        source.cache.set_memo_wait(SHORT);
+        let mut second = Box::pin(call(1));
+        assert!(poll_immediate(&mut second).await.is_none());
+        source.cache.set_memo_wait(LONG);
+        poll_until(&mut second, || stats().limit_waits == 2).await;
+        source.runs.store(4, Ordering::SeqCst);
+        source.permits.add_permits(2);
+        assert_eq!(running.await, Ok(2));
+        assert_eq!((first.await, second.await), (Ok(5), Ok(5)));
+        assert_eq!((stats().coalesced, stats().lease_found, stats().computed), (1, 0, 3));
+    })
+    .await;
+}

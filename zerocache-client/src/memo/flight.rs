@@ -191,6 +191,8 @@ pub(crate) struct Leader {
     queued: bool,
     /// Followers have what this leader published.
     has_published: bool,
+    /// How long the caller waited for other leaders before.
+    waited: Duration,
     state: watch::Sender<FlightState>,
 }
 

@@ -142,7 +142,7 @@ pub(super) async fn follow(
                 WaitExpired::Lead(leader) => {
                     count(&counters.wait_timeouts);
                     let fallback = follower.fallback();
-                    return Followed::Read { leader: Some(leader), fallback };
+                    return Followed::Read { leader: Some(leader.after_wait(waited)), fallback };
                 }
                 WaitExpired::WaitFor(time) => left = time,
                 WaitExpired::Ended => {
@@ -156,7 +156,9 @@ pub(super) async fn follow(
         }
         // The leaders are gone and have published nothing; this caller may lead now.
         let leader = match flight::join_from(counters.flight_group(), key, options.waiting) {
-            Role::Leader(leader) => Some(leader),
+            Role::Leader(leader) => {
+                Some(leader.after_wait(clock::elapsed().saturating_sub(waiting_since)))
+            }
             Role::Unshared => None,
             Role::Follower(next) => {
                 follower = next;

@@ -20,7 +20,19 @@ impl Leader {
         state: watch::Sender<FlightState>,
     ) -> Self {
         let (looking_up, queued, has_published) = (true, false, false);
-        Leader { computation, number, blocking, looking_up, queued, has_published, state }
+        let waited = Duration::ZERO;
+        Leader { computation, number, blocking, looking_up, queued, has_published, waited, state }
+    }
+
+    /// Notes how long the caller waited for other leaders before.
+    pub(crate) fn after_wait(mut self, waited: Duration) -> Self {
+        self.waited = waited;
+        self
+    }
+
+    /// Returns how long the caller waited for other leaders before.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Publishes progress to the followers, unless another leader has published a final one.
