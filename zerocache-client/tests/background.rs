@@ -1,5 +1,7 @@
 //! Refreshes behind the caller's back, where the function asks for it.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::future::Future;

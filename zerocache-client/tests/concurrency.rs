@@ -1,5 +1,7 @@
 //! Functions of which only so many runs are in progress at a time.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::future::Future;

@@ -1,5 +1,6 @@
 //! Free async functions: every kind of parameter, value and surrounding.
 
+#![cfg(feature = "macros")]
 #![allow(unreachable_pub, reason = "public functions are one of the forms")]
 
 mod support;

@@ -1,5 +1,7 @@
 //! Clients without a network: what they keep is in this process, and no other client sees it.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! Values that are served because computing the next one takes too long.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::future::Future;

@@ -1,5 +1,7 @@
 //! Calls inside of tasks that are spawned: their futures are `Send`, whatever they borrow.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::io;

@@ -1,5 +1,7 @@
 //! What monitoring sees: counts through the `metrics` facade, spans through `tracing`.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::{

@@ -110,20 +110,18 @@ impl End {
 
 /// Histograms of durations by operation and outcome, since they were last published.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "metrics"), derive(Default))]
 pub(super) struct Timings {
     /// The buckets of each outcome of each operation.
     #[cfg(feature = "metrics")]
     counts: Box<[AtomicU32]>,
 }
 
+#[cfg(feature = "metrics")]
 impl Default for Timings {
     fn default() -> Self {
-        #[cfg(feature = "metrics")]
         let rows = Operation::ALL.len() * End::ALL.len();
-        Self {
-            #[cfg(feature = "metrics")]
-            counts: (0..rows * BUCKETS).map(|_| AtomicU32::new(0)).collect(),
-        }
+        Self { counts: (0..rows * BUCKETS).map(|_| AtomicU32::new(0)).collect() }
     }
 }
 
