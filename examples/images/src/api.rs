@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, RANGE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, IF_NONE_MATCH, RANGE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 use axum::response::Html;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use serde_json::json;
-use zerocache_client::{Ack, ZerocacheClient};
+use zerocache_client::ZerocacheClient;
 
 use crate::capacity::Capacity;
 use crate::clock::now;
@@ -20,10 +20,11 @@ use crate::gateway::{Answer, Gateway};
 use crate::internal::{self, KEY_HEADER, Wanted};
 use crate::metrics::{Gauges, Metrics};
 use crate::negotiate::accepts_webp;
+use crate::purge;
 use crate::query::{Params, VariantRules};
 use crate::responses::{Conditions, Style, json, json_failure};
 use crate::signature::{Keys, SharedKey};
-use crate::source::{Source, host_tag};
+use crate::source::Source;
 use crate::variant::Format;
 use crate::worker::Worker;
 
@@ -70,7 +71,7 @@ pub fn router(app: Arc<App>) -> Router {
             .route("/image", get(image))
             .route("/thumb/{size}/{*url}", get(thumb))
             .route("/original", get(original))
-            .route("/purge", post(purge));
+            .route("/purge", post(purge::purge));
     }
     if app.gateway.is_some() && app.gallery {
         routes = routes.route("/", get(async || Html(include_str!("gallery.html"))));
@@ -154,79 +155,8 @@ impl App {
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// Purges all variants and the original of a URL, or everything of a host.
-async fn purge(State(app): State<Arc<App>>, target: Uri, headers: HeaderMap) -> Response<Body> {
-    match app.purge(target.query().unwrap_or_default(), &headers).await {
-        Ok(answer) => answer,
-        Err(failure) => {
-            app.metrics.refused(&failure);
-            json_failure(&failure)
-        }
-    }
-}
-
-impl App {
-    async fn purge(&self, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
-        let sent = text(headers, &AUTHORIZATION).and_then(|sent| sent.strip_prefix("Bearer "));
-        let allowed =
-            self.purge_key.as_ref().is_some_and(|key| key.matches(sent.map(str::as_bytes)));
-        if !allowed {
-            return Err(Failure::Forbidden);
-        }
-        let wanted = PurgeParams::parse(query)?;
-        let begin = now();
-        let purge = self.cache.invalidate_tag(&wanted.tag).ack(wanted.ack);
-        let purge = if wanted.soft { purge.soft() } else { purge };
-        let written = purge.await.map_err(|error| {
-            tracing::error!(%error, "purge failed");
-            Failure::Busy
-        })?;
-        self.metrics.purged();
-        tracing::info!(tag = wanted.tag, soft = wanted.soft, "purged");
-        let body = json!({
-            "tag": wanted.tag,
-            "version": written.version.map(|version| version.to_string()),
-            "replicas": written.replicas,
-            "replicas_wanted": written.replicas_wanted,
-            "ms": (now() - begin).as_secs_f64() * 1e3,
-        });
-        Ok(json(StatusCode::OK, HeaderMap::new(), &body))
-    }
-}
-
-/// The parameters of a purge.
-#[derive(Debug)]
-struct PurgeParams {
-    tag: String,
-    ack: Ack,
-    soft: bool,
-}
-
-impl PurgeParams {
-    fn parse(query: &str) -> Result<Self, Failure> {
-        let (mut tag, mut ack, mut soft) = (None, Ack::Region, false);
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            match (name.as_ref(), value.as_ref()) {
-                ("url", url) if tag.is_none() => tag = Some(Source::parse(url)?.tag()),
-                ("host", host) if tag.is_none() && !host.is_empty() => tag = Some(host_tag(host)),
-                ("ack", "local") => ack = Ack::Local,
-                ("ack", "region") => ack = Ack::Region,
-                ("ack", "all") => ack = Ack::All,
-                ("soft", "0" | "1") => soft = value == "1",
-                _ => {
-                    return Err(Failure::bad(
-                        "one of url and host, ack=local|region|all, soft=0|1 are allowed",
-                    ));
-                }
-            }
-        }
-        let tag = tag.ok_or_else(|| Failure::bad("url or host: required"))?;
-        Ok(Self { tag, ack, soft })
-    }
 }
 
 /// A worker's answer to a gateway.

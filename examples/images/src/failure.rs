@@ -23,7 +23,7 @@ pub enum Failure {
     NotAnImage,
     /// The source is damaged.
     Undecodable,
-    /// All conversions are in use, and the queue for them is full.
+    /// All places for requests, fetches or conversions are in use, and so is the queue for them.
     Busy,
     /// No worker can be reached.
     NoWorker,
@@ -33,11 +33,15 @@ pub enum Failure {
     OriginTimeout,
     /// A defect of the service.
     Internal,
+    /// No node of the cache took a purge.
+    PurgeFailed,
+    /// The time for the request ended before there was an image.
+    Timeout,
 }
 
 impl Failure {
     /// Every reason, with an empty text.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest(String::new()),
         Self::BadSignature,
         Self::Forbidden,
@@ -51,6 +55,8 @@ impl Failure {
         Self::OriginFailed,
         Self::OriginTimeout,
         Self::Internal,
+        Self::PurgeFailed,
+        Self::Timeout,
     ];
 
     /// The code in the JSON of an answer, and the label of the counter.
@@ -70,6 +76,8 @@ impl Failure {
             Self::OriginFailed => "origin_failed",
             Self::OriginTimeout => "origin_timeout",
             Self::Internal => "internal",
+            Self::PurgeFailed => "purge_failed",
+            Self::Timeout => "timeout",
         }
     }
 
@@ -83,9 +91,9 @@ impl Failure {
             Self::TooLarge => 413,
             Self::NotAnImage => 415,
             Self::Undecodable => 422,
-            Self::Busy | Self::NoWorker => 503,
+            Self::Busy | Self::NoWorker | Self::PurgeFailed => 503,
             Self::OriginFailed => 502,
-            Self::OriginTimeout => 504,
+            Self::OriginTimeout | Self::Timeout => 504,
             Self::Internal => 500,
         }
     }
@@ -93,7 +101,7 @@ impl Failure {
     /// The seconds after which the caller may try again, if that helps.
     #[must_use]
     pub fn retry_after(&self) -> Option<u32> {
-        matches!(self, Self::Busy | Self::NoWorker).then_some(1)
+        matches!(self, Self::Busy | Self::NoWorker | Self::PurgeFailed | Self::Timeout).then_some(1)
     }
 
     /// Whether the same source fails in the same way for a while: such a failure is stored for a short time, so
@@ -120,11 +128,13 @@ impl fmt::Display for Failure {
             Self::TooLarge => "the source has too many bytes or pixels",
             Self::NotAnImage => "the source is not a JPEG, PNG, GIF or WebP image",
             Self::Undecodable => "the source is damaged",
-            Self::Busy => "too many conversions at once; try again",
+            Self::Busy => "too many requests at once; try again",
             Self::NoWorker => "no worker can be reached; try again",
             Self::OriginFailed => "the origin did not deliver the image",
             Self::OriginTimeout => "the origin is too slow",
             Self::Internal => "internal error",
+            Self::PurgeFailed => "no node of the cache took the purge; try again",
+            Self::Timeout => "the image was not ready in time; try again",
         })
     }
 }

@@ -12,7 +12,7 @@
 //! - [`fetch`]: an original, from an origin that may be an enemy.
 //! - [`worker`]: originals and variants by `get_or_compute`, with leases and tags; [`capacity`] bounds them.
 //! - [`gateway`]: a look-up in the cache, and a worker by [`placement`] on a miss; [`directory`] finds workers.
-//! - [`api`], [`responses`], [`internal`], [`listener`]: HTTP. [`metrics`]: counters.
+//! - [`api`], [`purge`], [`responses`], [`internal`], [`listener`]: HTTP. [`metrics`]: counters.
 //! - [`settings`], [`service`], [`run`]: flags and variables; a process of the service.
 //! - Demonstrations are in [`demo`].
 
@@ -25,7 +25,6 @@ pub mod demo;
 pub mod directory;
 pub mod failure;
 pub mod fetch;
-
 pub mod gateway;
 pub mod internal;
 pub mod listener;
@@ -34,6 +33,7 @@ pub mod negotiate;
 mod parts;
 pub mod picture;
 pub mod placement;
+pub mod purge;
 pub mod query;
 pub mod responses;
 pub mod run;

@@ -3,27 +3,19 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use common::origin::Origin;
 use common::{WORKER_KEY, args, client, get, image, metric, node, secrets};
 use images::service::Service;
-use tokio::time::timeout;
-
-/// The longest wait for gateways to see a change.
-const SEEN_MAX: Duration = Duration::from_secs(8);
+use zerocache_tests::poll::until_async;
 
 async fn service(node: SocketAddr, more: &[&str]) -> Service {
     Service::start(args(more), secrets(), client("london", node).await).await.expect("a service")
 }
 
 async fn wait_for_workers(http: &reqwest::Client, gateway: SocketAddr, count: u64) {
-    let seen = async {
-        while metric(http, gateway, "images_workers").await != count {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(SEEN_MAX, seen).await.expect("the gateway sees its workers");
+    let what = format!("the gateway sees {count} workers");
+    until_async(&what, async || metric(http, gateway, "images_workers").await == count).await;
 }
 
 #[tokio::test]
@@ -97,12 +89,7 @@ async fn workers_are_found_by_a_dns_name() {
     let dns = format!("--worker-dns=localhost:{}", worker.address().port());
     let gateway = service(node.address(), &["--role=gateway", &dns]).await;
     let url = image(gateway.address(), &origin, "/picture/1", "&w=20");
-    let answered = async {
-        while get(&http, &url, &[]).await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(SEEN_MAX, answered).await.expect("an image");
+    until_async("an image", async || get(&http, &url, &[]).await.status == 200).await;
 }
 
 #[tokio::test]
@@ -129,23 +116,17 @@ async fn image_made_in_one_region_is_found_in_the_other_and_purged_there() {
     let there = start("sydney", sydney.address()).await;
     let of = |service: &Service| image(service.address(), &origin, "/picture/1", "&w=20");
     let first = get(&http, &of(&here), &[]).await;
-    let found = async {
-        loop {
-            let got = get(&http, &of(&there), &[]).await;
-            assert_eq!(got.bytes, first.bytes);
-            if got.header("x-cache") == "hit" {
-                break;
-            }
-        }
-    };
-    timeout(SEEN_MAX, found).await.expect("found in the other region");
+    until_async("found in the other region", async || {
+        let got = get(&http, &of(&there), &[]).await;
+        assert_eq!(got.bytes, first.bytes);
+        got.header("x-cache") == "hit"
+    })
+    .await;
     origin.change();
     let purged = common::purge(&http, here.address(), "host=127.0.0.1&ack=all").await;
     assert_eq!(purged.status, 200);
-    let replaced = async {
-        while get(&http, &of(&there), &[]).await.bytes == first.bytes {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(Duration::from_secs(2), replaced).await.expect("old for more than 2 s after a purge");
+    until_async("no old image in the other region", async || {
+        get(&http, &of(&there), &[]).await.bytes != first.bytes
+    })
+    .await;
 }
