@@ -1,11 +1,12 @@
 //! The HTTP interface of gateways and workers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, IF_NONE_MATCH, RANGE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 use axum::response::Html;
 use axum::routing::{get, post};
@@ -13,11 +14,12 @@ use bytes::Bytes;
 use serde_json::json;
 use zerocache_client::ZerocacheClient;
 
+use crate::call::Call;
 use crate::capacity::Capacity;
 use crate::clock::now;
 use crate::failure::Failure;
 use crate::gateway::{Answer, Gateway};
-use crate::internal::{self, KEY_HEADER, Wanted};
+use crate::internal::{self, KEY_HEADER, TIME_HEADER, Wanted};
 use crate::metrics::{Gauges, Metrics};
 use crate::negotiate::accepts_webp;
 use crate::purge;
@@ -48,12 +50,14 @@ pub struct App {
     pub signing: Keys,
     /// The key with which everything of a source may be purged; none if nobody may.
     pub purge_key: Option<SharedKey>,
-    /// The key that gateways tell workers; none if this process's worker is for itself alone.
+    /// The key that gateways send to workers; none if this process's worker is for itself alone.
     pub worker_key: Option<SharedKey>,
     /// How answers are sent.
     pub style: Style,
-    /// Requests at once.
+    /// Requests at once, until their answers are sent.
     pub requests: Capacity,
+    /// The longest time until an answer begins.
+    pub time: Duration,
     /// Whether there is a page with a gallery.
     pub gallery: bool,
     /// Counters.
@@ -130,23 +134,23 @@ impl App {
     ) -> Result<Response<Body>, Failure> {
         let begin = now();
         let gateway = self.gateway.as_ref().ok_or(Failure::Internal)?;
-        let _place = self.requests.acquire().await?;
+        let call = self.call(self.time).await?;
         // Before anything that depends on the parameters.
         let signed = target.path_and_query().map_or("", |target| target.as_str());
         self.signing.verify(signed)?;
         let params = params?;
         let source =
             Source::parse(params.get("url").ok_or_else(|| Failure::bad("url: required"))?)?;
-        let range = original.then(|| text(headers, &RANGE)).flatten();
         let (Answer { picture, outcome, worker }, varies) = if original {
-            (gateway.original(&source).await?, false)
+            (gateway.original(&source, &call).await?, false)
         } else {
             let variant = self.rules.variant(&params, accepts_webp(text(headers, &ACCEPT)))?;
             let varies = matches!(variant.format, Format::Auto | Format::AutoWebp);
-            (gateway.variant(&source, &variant).await?, varies)
+            (gateway.variant(&source, &variant, &call).await?, varies)
         };
-        let conditions = Conditions { if_none_match: text(headers, &IF_NONE_MATCH), range, varies };
-        let (answer, outcome) = self.style.image(&source, picture, (outcome, worker), conditions);
+        let conditions = Conditions { headers, in_parts: original, varies };
+        let found = (outcome, worker);
+        let (answer, outcome) = self.style.image(&source, picture, found, conditions, &call);
         let took = now() - begin;
         self.metrics.answered(outcome, took);
         let (source, ms) = (source.hash(), took.as_secs_f64() * 1e3);
@@ -177,18 +181,25 @@ impl App {
             return Err(Failure::Forbidden);
         }
         let worker = self.worker.as_ref().ok_or(Failure::Internal)?;
-        let _place = self.requests.acquire().await?;
+        let time = text(headers, &TIME_HEADER).and_then(|time| time.parse().ok());
+        let time = time.map_or(self.time, |time| self.time.min(Duration::from_millis(time)));
+        let call = self.call(time).await?;
         let Wanted { url, variant } = serde_json::from_slice(body)
             .map_err(|_| Failure::bad("the body is not a request of a gateway"))?;
         let source = Source::parse(&url)?;
         let picture = match variant {
-            Some(variant) => worker.variant(&source, &variant).await?,
-            None => worker.original(&source).await?,
+            Some(variant) => worker.variant(&source, &variant, &call).await?,
+            None => worker.original(&source, &call).await?,
         };
         let (name, shape) = internal::shape(&picture);
-        let mut answer = Response::new(Body::from(picture.bytes));
+        let mut answer = Response::new(Body::from(call.hold(picture.bytes)));
         answer.headers_mut().insert(name, shape);
         Ok(answer)
+    }
+
+    async fn call(&self, time: Duration) -> Result<Call, Failure> {
+        let deadline = now() + time;
+        Ok(Call::new(deadline, self.requests.acquire(deadline).await?))
     }
 
     fn cache_nodes(&self) -> usize {
@@ -208,14 +219,14 @@ async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> ([(HeaderName, &'static str); 1], String) {
-    let counts = |capacity: fn(&Worker) -> &Capacity| {
-        let capacity = app.worker.as_ref().map(|worker| capacity(worker));
-        capacity.map_or((0, 0), |capacity| (capacity.used(), capacity.waiting()))
-    };
+    let worker = app.worker.as_ref();
+    let of = |capacity: &Capacity| (capacity.used(), capacity.waiting());
+    let (fetching, waiting) = worker.map_or((0, 0), |worker| of(&worker.fetches));
+    let waiting_for_hosts = worker.map_or(0, |worker| worker.hosts.waiting());
     app.metrics.set_gauges(&Gauges {
         workers: app.gateway.as_ref().map_or(0, Gateway::worker_count),
-        conversions: counts(|worker| &worker.conversions),
-        fetches: counts(|worker| &worker.fetches),
+        conversions: worker.map_or((0, 0), |worker| of(&worker.conversions)),
+        fetches: (fetching, waiting + waiting_for_hosts),
         cache_nodes: app.cache_nodes(),
     });
     ([(CONTENT_TYPE, METRICS_TYPE)], app.metrics.text())

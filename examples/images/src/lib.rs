@@ -10,7 +10,8 @@
 //! With I/O:
 //!
 //! - [`fetch`]: an original, from an origin that may be an enemy.
-//! - [`worker`]: originals and variants by `get_or_compute`, with leases and tags; [`capacity`] bounds them.
+//! - [`worker`]: originals and variants by `get_or_compute`, with leases and tags; [`capacity`], [`hosts`] and
+//!   [`call`] bound them.
 //! - [`gateway`]: a look-up in the cache, and a worker by [`placement`] on a miss; [`directory`] finds workers.
 //! - [`api`], [`purge`], [`responses`], [`internal`], [`listener`]: HTTP. [`metrics`]: counters.
 //! - [`settings`], [`service`], [`run`]: flags and variables; a process of the service.
@@ -18,6 +19,8 @@
 
 pub mod addresses;
 pub mod api;
+mod bounded;
+pub mod call;
 pub mod capacity;
 pub mod clock;
 pub mod convert;
@@ -26,6 +29,7 @@ pub mod directory;
 pub mod failure;
 pub mod fetch;
 pub mod gateway;
+pub mod hosts;
 pub mod internal;
 pub mod listener;
 pub mod metrics;

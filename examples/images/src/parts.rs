@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use zerocache_client::ZerocacheClient;
@@ -11,8 +10,8 @@ use crate::capacity::Capacity;
 use crate::convert::{Kind, Limits};
 use crate::directory::Directory;
 use crate::fetch::{FetchLimits, Fetcher};
+use crate::hosts::HostCapacity;
 use crate::metrics::Metrics;
-use crate::picture::Picture;
 use crate::query::VariantRules;
 use crate::responses::Style;
 use crate::settings::{Secrets, ServeArgs};
@@ -23,13 +22,21 @@ use crate::worker::{Lifetimes, Worker};
 /// The waiting fetches and conversions for each one that runs.
 const QUEUE_FACTOR: usize = 4;
 
+/// The hosts that share the fetches of a worker at least: a slow one takes a quarter.
+const HOSTS_AT_LEAST: usize = 4;
+
+/// Returns a size as one of memory.
+pub(crate) fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 pub(crate) fn directory(args: &ServeArgs, cache: &ZerocacheClient) -> Directory {
     match &args.worker_dns {
-        Some(name) => Directory::Dns(name.clone()),
+        Some(name) => Directory::Dns(name.to_string()),
         None if args.workers.is_empty() => {
             Directory::Cache { cache: cache.clone(), service: args.service.clone() }
         }
-        None => Directory::Fixed(args.workers.clone()),
+        None => Directory::Fixed(args.workers.iter().map(ToString::to_string).collect()),
     }
 }
 
@@ -52,16 +59,15 @@ pub(crate) fn worker(
             "originals are fetched from networks that are not public"
         );
     }
-    let milliseconds = Duration::from_millis;
     let limits = FetchLimits {
-        connect: milliseconds(args.fetch_connect_ms),
-        first_byte: milliseconds(args.fetch_first_byte_ms),
-        total: milliseconds(args.fetch_total_ms),
-        bytes: args.source_kib << 10,
-        rate: args.fetch_rate_kib << 10,
+        connect: args.fetch_connect,
+        first_byte: args.fetch_first_byte,
+        total: args.fetch_total,
+        bytes: in_memory(args.source_bytes),
+        rate: in_memory(args.fetch_rate),
         ..FetchLimits::default()
     };
-    let seconds = Duration::from_secs;
+    let from_host = args.fetches.div_ceil(HOSTS_AT_LEAST);
     Ok(Worker {
         cache: cache.clone(),
         fetcher: Fetcher::new(sources(args), limits, &authorities)?,
@@ -70,17 +76,18 @@ pub(crate) fn worker(
         } else {
             Capacity::new(conversions, queue)
         },
-        fetches: Capacity::new(args.fetches.get(), args.fetches.get() * QUEUE_FACTOR),
+        fetches: Capacity::new(args.fetches, args.fetches * QUEUE_FACTOR),
+        hosts: HostCapacity::new(from_host, from_host * QUEUE_FACTOR),
         limits: Limits {
             side: args.source_side,
-            pixels: args.source_megapixels * 1_000_000,
-            memory: args.decode_mib << 20,
+            pixels: args.source_megapixels as u64 * 1_000_000,
+            memory: args.decode_bytes,
         },
         lifetimes: Lifetimes {
-            fresh: seconds(args.ttl),
-            stale_while: seconds(args.stale_while),
-            stale_if_error: seconds(args.stale_if_error),
-            failures: seconds(args.failure_ttl),
+            fresh: args.ttl,
+            stale_while: args.stale_while,
+            stale_if_error: args.stale_if_error,
+            failures: args.failure_ttl,
         },
         naive: args.naive,
         metrics: Arc::clone(metrics),
@@ -127,13 +134,12 @@ pub(crate) fn style(args: &ServeArgs) -> Result<Style> {
             let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
             let kind =
                 Kind::of(&bytes).with_context(|| format!("{}: not an image", path.display()))?;
-            Some(Picture::new(kind, (0, 0), bytes))
+            Some((kind, bytes.into()))
         }
     };
-    let stale = Duration::from_secs(args.stale_while);
     Ok(Style {
-        max_age: args.max_age.map(Duration::from_secs),
-        stale,
+        max_age: args.max_age,
+        stale: args.stale_while,
         name_worker: args.name_worker,
         fallback,
     })
@@ -151,7 +157,7 @@ pub(crate) fn advertised(
     cache: &ZerocacheClient,
 ) -> Result<String> {
     if let Some(advertise) = &args.advertise {
-        return Ok(advertise.clone());
+        return Ok(advertise.to_string());
     }
     if !address.ip().is_unspecified() {
         return Ok(address.to_string());

@@ -41,7 +41,7 @@ pub async fn serve(args: ServeArgs) -> Result<()> {
         ("ZEROCACHE_DNS", Some(_)) => None,
         (name, _) => variable(name),
     });
-    let builder = builder?.near_bytes(args.near_mib << 20);
+    let builder = builder?.near_bytes(args.near_bytes);
     let cache = builder.build()?;
     if let Err(error) = cache.ready(READY_MAX).await {
         tracing::warn!(%error, "no node of the cache is known; images are made until there is one");

@@ -1,4 +1,4 @@
-//! A process of the service: assembles its roles, and runs them until it is told to end.
+//! A process of the service: assembles its roles, and runs them until its end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,8 +65,7 @@ impl Service {
             announced = Some((args.service.clone(), name));
         }
         let (end, ended) = watch::channel(false);
-        let serve =
-            listener::serve(listener, router(app), Bounds::new(args.connections.get()), ended);
+        let serve = listener::serve(listener, router(app), Bounds::new(args.connections), ended);
         tasks.push(tokio::spawn(serve));
         tracing::info!(role = ?args.role, %address, "serving");
         Ok(Self { address, cache, announced, end, tasks })
@@ -78,7 +77,7 @@ impl Service {
         self.address
     }
 
-    /// Ends the process in order: gateways are told, and answers that are due are sent.
+    /// Ends the process in order: takes its entry back, so that gateways ask others, and sends answers that are due.
     pub async fn shutdown(mut self) {
         let _ = self.end.send(true);
         if let Some(serve) = self.tasks.pop() {
@@ -118,7 +117,7 @@ fn app(
             let (sources, workers) = (parts::sources(args), Arc::clone(workers));
             let gateway =
                 Gateway::new(cache.clone(), sources, workers, local, key, Arc::clone(&metrics))?;
-            Some(gateway.naive(args.naive))
+            Some(gateway.naive(args.naive).original_bytes(parts::in_memory(args.source_bytes)))
         }
     };
     Ok(Arc::new(App {
@@ -130,7 +129,8 @@ fn app(
         purge_key: parts::shared_key(secrets.purge_key.as_deref(), "purges")?,
         worker_key: parts::shared_key(secrets.worker_key.as_deref(), "workers")?,
         style: parts::style(args)?,
-        requests: Capacity::new(args.requests.get(), 0),
+        requests: Capacity::new(args.requests, 0),
+        time: args.request_time,
         gallery: args.gallery,
         metrics,
     }))

@@ -135,14 +135,17 @@ impl Source {
     /// Reads a URL. What is after `#` does not count.
     ///
     /// # Errors
-    /// [`Failure::BadRequest`] when it is none, or too long.
+    /// [`Failure::BadRequest`] when it is none, or too long, before or after it is escaped.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        if text.len() > URL_BYTES_MAX {
-            return Err(Failure::bad(format!("url: at most {URL_BYTES_MAX} bytes are allowed")));
-        }
+        let bounded = |text: &str| match text.len() {
+            ..=URL_BYTES_MAX => Ok(()),
+            _ => Err(Failure::bad(format!("url: at most {URL_BYTES_MAX} bytes are allowed"))),
+        };
+        bounded(text)?;
         let mut url =
             Url::parse(text).map_err(|_| Failure::bad("url: it is not an absolute URL"))?;
         url.set_fragment(None);
+        bounded(url.as_str())?;
         let hash =
             blake3::Hasher::new_derive_key(CONTEXT).update(url.as_str().as_bytes()).finalize();
         let mut short = [0; 16];
@@ -254,6 +257,8 @@ mod tests {
         }
         let long = format!("http://example.org/{}", "a".repeat(URL_BYTES_MAX));
         assert!(matches!(check(&rules, &long), Err(Failure::BadRequest(_))));
+        let long_when_escaped = format!("http://example.org/{}", "é".repeat(URL_BYTES_MAX / 4));
+        assert!(matches!(check(&rules, &long_when_escaped), Err(Failure::BadRequest(_))));
     }
 
     #[test]

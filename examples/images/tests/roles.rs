@@ -83,6 +83,39 @@ async fn gateway_without_a_worker_that_answers_says_so() {
 }
 
 #[tokio::test]
+async fn time_of_a_request_covers_all_its_workers() {
+    let (origin, node, http) = (Origin::start().await, node("london", &[]), reqwest::Client::new());
+    // Two workers that do not answer.
+    let (first, second) = (Origin::start().await, Origin::start().await);
+    let silent = |origin: &Origin| origin.address().to_string();
+    let workers = format!("--workers={},{}", silent(&first), silent(&second));
+    let args = ["--role=gateway", "--request-time=400ms", &workers];
+    let gateway = service(node.address(), &args).await;
+    wait_for_workers(&http, gateway.address(), 2).await;
+    first.be_silent(true);
+    second.be_silent(true);
+    let url = image(gateway.address(), &origin, "/picture/1", "&w=20");
+    for asked in 1..=2 {
+        let got = get(&http, &url, &[]).await;
+        assert_eq!((got.status, &*got.error()), (504, "timeout"));
+        assert_eq!(first.requests() + second.requests(), asked, "one worker for each request");
+    }
+    // The next request asks another one, for a while.
+    assert_eq!((first.requests(), second.requests()), (1, 1));
+}
+
+#[tokio::test]
+async fn worker_answers_in_the_time_that_its_gateway_has() {
+    let (origin, node, http) = (Origin::start().await, node("london", &[]), reqwest::Client::new());
+    let worker = service(node.address(), &["--role=worker"]).await;
+    let body = format!("{{\"url\":\"{}\",\"variant\":null}}", origin.url("/silent"));
+    let request = http.post(format!("http://{}/internal/image", worker.address())).body(body);
+    let request = request.header("x-images-key", WORKER_KEY).header("x-images-time-ms", "200");
+    let got = common::got(request.send().await.expect("an answer")).await;
+    assert_eq!((got.status, &*got.error()), (504, "timeout"));
+}
+
+#[tokio::test]
 async fn workers_are_found_by_a_dns_name() {
     let (origin, node, http) = (Origin::start().await, node("london", &[]), reqwest::Client::new());
     let worker = service(node.address(), &["--role=worker"]).await;

@@ -2,11 +2,14 @@
 
 mod common;
 
+use common::origin::Origin;
 use common::{Setup, get, image, purge, secrets};
 use images::clock::now;
 use images::purge::HOLD;
 use images::settings::Secrets;
 use images::signature::Keys;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use zerocache_tests::poll::until_async;
 
 #[tokio::test]
@@ -79,7 +82,8 @@ async fn browsers_keep_images_as_long_as_the_header_says() {
 #[tokio::test]
 async fn errors_are_json_with_fitting_statuses_and_name_nothing_behind() {
     let setup =
-        Setup::new(&["--fetch-total-ms=400", "--fetch-first-byte-ms=200", "--source-kib=64"]).await;
+        Setup::new(&["--fetch-total=400ms", "--fetch-first-byte=200ms", "--source-bytes=64KiB"])
+            .await;
     let table = [
         (setup.image("/missing", "&w=40"), 404, "origin_not_found"),
         (setup.image("/html", "&w=40"), 415, "not_an_image"),
@@ -241,6 +245,11 @@ async fn original_is_passed_on_in_parts() {
     let part = get(&setup.http, &url, &[("range", "bytes=2-5")]).await;
     assert_eq!((part.status, &*part.bytes), (206, &whole.bytes[2..=5]));
     assert_eq!(part.header("content-range"), format!("bytes 2-5/{}", whole.bytes.len()));
+    let if_range = async |tag: &str| {
+        get(&setup.http, &url, &[("range", "bytes=2-5"), ("if-range", tag)]).await.status
+    };
+    assert_eq!(if_range(whole.header("etag")).await, 206);
+    assert_eq!(if_range("\"of another image\"").await, 200, "a part of another image is no use");
     let outside = get(&setup.http, &url, &[("range", "bytes=999999-")]).await;
     assert_eq!((outside.status, outside.bytes.len()), (416, 0));
     let svg = setup.image("/svg", "").replace("/image?", "/original?");
@@ -316,6 +325,58 @@ async fn full_queue_gets_503_and_an_old_image_where_there_is_one() {
     let stale = setup.get(&setup.image("/picture/9", "&w=20")).await;
     assert_eq!((stale.status, stale.bytes), (200, old.bytes));
     blocked.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn slow_host_leaves_places_to_others() {
+    let setup = Setup::new(&["--fetches=4"]).await;
+    let other = Origin::start_at([127, 0, 0, 2].into()).await;
+    // One fetch runs and four wait, although three more places are free.
+    let blocked: Vec<_> = (0..5)
+        .map(|n| {
+            let (http, url) = (setup.http.clone(), setup.image("/silent", &format!("%3F{n}")));
+            tokio::spawn(async move { http.get(url).send().await.map(drop) })
+        })
+        .collect();
+    until_async("four fetches wait", async || setup.metric("images_fetches_waiting").await == 4)
+        .await;
+    assert_eq!(setup.metric("images_fetches_running").await, 1);
+    assert_eq!(setup.get(&setup.image("/picture/1", "&w=20")).await.error(), "busy");
+    for number in 0..3 {
+        let path = format!("/picture/{number}");
+        let url = image(setup.service.address(), &other, &path, "&w=20");
+        assert_eq!(setup.get(&url).await.status, 200);
+    }
+    blocked.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn answer_that_is_not_read_keeps_its_place() {
+    let setup = Setup::new(&["--requests=1"]).await;
+    let url = setup.image("/large", "").replace("/image?", "/original?");
+    let target = url.strip_prefix("http://").and_then(|url| url.split_once('/')).expect("a path").1;
+    let mut slow = TcpStream::connect(setup.service.address()).await.expect("connected");
+    let head = format!("GET /{target} HTTP/1.1\r\nHost: a\r\n\r\n");
+    slow.write_all(head.as_bytes()).await.expect("written");
+    slow.read_u8().await.expect("the answer begins");
+    let picture = setup.image("/picture/1", "&w=20");
+    assert_eq!(setup.get(&picture).await.error(), "busy");
+    drop(slow);
+    until_async("the place is free", async || setup.get(&picture).await.status == 200).await;
+}
+
+#[tokio::test]
+async fn work_whose_caller_went_away_keeps_its_place() {
+    let setup = Setup::new(&["--requests=1", "--fetch-first-byte=1s"]).await;
+    let (http, url) = (setup.http.clone(), setup.image("/silent", "&w=20"));
+    let caller = tokio::spawn(async move { http.get(url).send().await.map(drop) });
+    until_async("the fetch runs", async || setup.metric("images_fetches_running").await == 1).await;
+    caller.abort();
+    let picture = setup.image("/picture/1", "&w=20");
+    let refused = setup.get(&picture).await.status;
+    // The fetch may be over on a slow machine.
+    assert!(refused == 503 || setup.metric("images_fetches_running").await == 0);
+    until_async("the place is free", async || setup.get(&picture).await.status == 200).await;
 }
 
 #[tokio::test]

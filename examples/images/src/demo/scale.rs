@@ -32,7 +32,7 @@ pub(super) async fn run(program: PathBuf, quick: bool) -> Result<Report> {
     for _ in 0..3 {
         gateways.push(
             deployment
-                .serve("london", &["--role=gateway", "--name-worker", "--near-mib=0"])
+                .serve("london", &["--role=gateway", "--name-worker", "--near-bytes=0"])
                 .await?,
         );
     }
