@@ -39,7 +39,7 @@ const STORED_BYTES_MAX: usize = 8_000_000;
 pub struct Lifetimes {
     /// Of originals and variants.
     pub fresh: Duration,
-    /// After that, while a new one is made.
+    /// Of variants after that, while a new one is made.
     pub stale_while: Duration,
     /// After that, if no new one can be made.
     pub stale_if_error: Duration,
@@ -105,7 +105,8 @@ impl Worker {
                 let (worker, source, call) = (Arc::clone(&worker), source.clone(), owned.clone());
                 async move { worker.make(&source, &variant, &call).await }
             };
-            worker.stored(&source, &key, &owned, Box::pin(make)).await
+            let stale_while = worker.lifetimes.stale_while;
+            worker.stored(&source, &key, stale_while, &owned, Box::pin(make)).await
         });
         outcome(made, call).await
     }
@@ -130,13 +131,22 @@ impl Worker {
             let (worker, source, call) = (Arc::clone(self), source.clone(), call.clone());
             async move { worker.fetch(&source, &call).await }
         };
-        self.stored(source, &original_key(source), call, Box::pin(fetch)).await
+        // Not an old one while a new one is fetched: a variant that is made from it would be kept as a new one.
+        let stale_while = Duration::ZERO;
+        self.stored(source, &original_key(source), stale_while, call, Box::pin(fetch)).await
     }
 
     /// Returns what is stored under a key, or computes it, once in the region.
     // Not an async function: the compiler does not see that a call is `Send` when it is part of one.
-    fn stored(&self, source: &Source, key: &str, of: &Call, compute: Computation) -> Computation {
-        let Lifetimes { fresh, stale_while, stale_if_error, failures } = self.lifetimes;
+    fn stored(
+        &self,
+        source: &Source,
+        key: &str,
+        stale_while: Duration,
+        of: &Call,
+        compute: Computation,
+    ) -> Computation {
+        let Lifetimes { fresh, stale_if_error, failures, .. } = self.lifetimes;
         let call = self.cache.get_or_compute(key, fresh, || compute);
         if self.naive {
             return Box::pin(call.uncached());
@@ -145,6 +155,7 @@ impl Worker {
             .tags([source.tag(), source.host_tag()])
             .lease_within(LeaseScope::Region, LEASE_LIFE, LEASE_WAIT.min(of.left()))
             .stale_while(stale_while)
+            .background()
             .stale_if_error(stale_if_error)
             .negative_err(Failure::is_lasting, failures)
             .cache_if(|picture: &Picture| picture.bytes.len() <= STORED_BYTES_MAX)

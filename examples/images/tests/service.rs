@@ -165,6 +165,27 @@ async fn purge_drops_all_variants_and_the_original() {
 }
 
 #[tokio::test]
+async fn old_image_is_served_while_a_new_one_is_made() {
+    let setup = Setup::new(&["--fetch-first-byte=1s", "--stale-if-error=0"]).await;
+    let url = setup.image("/picture/5", "&w=20");
+    let old = setup.get(&url).await;
+    setup.origin.change();
+    setup.origin.be_silent(true);
+    let purged = purge(&setup.http, setup.service.address(), "host=127.0.0.1&soft=1").await;
+    assert_eq!(purged.status, 200);
+    // To the request that renews it, too, although the origin does not answer.
+    let served = setup.get(&url).await;
+    assert_eq!((served.status, &served.bytes), (200, &old.bytes));
+    setup.origin.be_silent(false);
+    until_async("a new image", async || {
+        let got = setup.get(&url).await;
+        assert_eq!(got.status, 200);
+        got.bytes != old.bytes
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn image_made_right_after_a_purge_is_not_kept() {
     let setup = Setup::new(&[]).await;
     let url = setup.image("/picture/5", "&w=20");
