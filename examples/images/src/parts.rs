@@ -14,7 +14,7 @@ use crate::hosts::HostCapacity;
 use crate::metrics::Metrics;
 use crate::query::VariantRules;
 use crate::responses::Style;
-use crate::settings::{Secrets, ServeArgs};
+use crate::settings::{Role, Secrets, ServeArgs};
 use crate::signature::{Keys, SharedKey};
 use crate::source::SourceRules;
 use crate::worker::{Lifetimes, Worker};
@@ -24,6 +24,48 @@ const QUEUE_FACTOR: usize = 4;
 
 /// The hosts that share the fetches of a worker at least: a slow one takes a quarter.
 const HOSTS_AT_LEAST: usize = 4;
+
+/// What follows from the settings of a process alone.
+pub(crate) struct Parts {
+    pub(crate) signing: Keys,
+    pub(crate) rules: VariantRules,
+    pub(crate) purge_key: Option<SharedKey>,
+    pub(crate) worker_key: Option<SharedKey>,
+    /// The key as it is sent to workers.
+    pub(crate) worker_key_text: Option<String>,
+    pub(crate) style: Style,
+    /// Of a worker.
+    pub(crate) fetcher: Option<Fetcher>,
+}
+
+impl Parts {
+    /// Checks the settings of a process.
+    ///
+    /// # Errors
+    /// What is wrong, and what is allowed.
+    pub(crate) fn new(args: &ServeArgs, secrets: &Secrets) -> Result<Self> {
+        if secrets.worker_key.is_none() && args.role != Role::Both {
+            bail!("gateways and workers need a common key: --worker-key-file or IMAGES_WORKER_KEY");
+        }
+        Ok(Self {
+            signing: signing(args, secrets)?,
+            rules: rules(args)?,
+            purge_key: shared_key(secrets.purge_key.as_deref(), "purges")?,
+            worker_key: shared_key(secrets.worker_key.as_deref(), "workers")?,
+            worker_key_text: secrets.worker_key.as_ref().map(|key| key.trim().to_owned()),
+            style: style(args)?,
+            fetcher: match args.role {
+                Role::Gateway => None,
+                Role::Worker | Role::Both => Some(fetcher(args)?),
+            },
+        })
+    }
+
+    /// Whether the process is its own worker, and nobody else's: both roles, without a key.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.worker_key.is_none()
+    }
+}
 
 /// Returns a size as one of memory.
 pub(crate) fn in_memory(bytes: u64) -> usize {
@@ -40,14 +82,7 @@ pub(crate) fn directory(args: &ServeArgs, cache: &ZerocacheClient) -> Directory 
     }
 }
 
-pub(crate) fn worker(
-    args: &ServeArgs,
-    cache: &ZerocacheClient,
-    metrics: &Arc<Metrics>,
-) -> Result<Worker> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let conversions = if args.conversions == 0 { processors } else { args.conversions };
-    let queue = if args.queue == 0 { conversions * QUEUE_FACTOR } else { args.queue };
+fn fetcher(args: &ServeArgs) -> Result<Fetcher> {
     let authorities = match &args.origin_ca {
         Some(path) => std::fs::read(path).with_context(|| path.display().to_string())?,
         None => Vec::new(),
@@ -67,10 +102,22 @@ pub(crate) fn worker(
         rate: in_memory(args.fetch_rate),
         ..FetchLimits::default()
     };
+    Fetcher::new(sources(args), limits, &authorities)
+}
+
+pub(crate) fn worker(
+    args: &ServeArgs,
+    fetcher: Fetcher,
+    cache: &ZerocacheClient,
+    metrics: &Arc<Metrics>,
+) -> Worker {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let conversions = if args.conversions == 0 { processors } else { args.conversions };
+    let queue = if args.queue == 0 { conversions * QUEUE_FACTOR } else { args.queue };
     let from_host = args.fetches.div_ceil(HOSTS_AT_LEAST);
-    Ok(Worker {
+    Worker {
         cache: cache.clone(),
-        fetcher: Fetcher::new(sources(args), limits, &authorities)?,
+        fetcher,
         conversions: if args.naive {
             Capacity::new(1 << 20, 0)
         } else {
@@ -91,7 +138,7 @@ pub(crate) fn worker(
         },
         naive: args.naive,
         metrics: Arc::clone(metrics),
-    })
+    }
 }
 
 pub(crate) fn sources(args: &ServeArgs) -> SourceRules {
@@ -102,7 +149,7 @@ pub(crate) fn sources(args: &ServeArgs) -> SourceRules {
     }
 }
 
-pub(crate) fn signing(args: &ServeArgs, secrets: &Secrets) -> Result<Keys> {
+fn signing(args: &ServeArgs, secrets: &Secrets) -> Result<Keys> {
     let keys = secrets.signing_keys.as_deref().map_or(Ok(Keys::default()), Keys::parse);
     let keys = keys.map_err(|error| anyhow::anyhow!("the keys of signed URLs: {error}"))?;
     if args.steps.is_exact() && keys.is_empty() {
@@ -111,7 +158,7 @@ pub(crate) fn signing(args: &ServeArgs, secrets: &Secrets) -> Result<Keys> {
     Ok(keys)
 }
 
-pub(crate) fn rules(args: &ServeArgs) -> Result<VariantRules> {
+fn rules(args: &ServeArgs) -> Result<VariantRules> {
     let mut rules = VariantRules { steps: args.steps.clone(), ..VariantRules::default() };
     for preset in &args.presets {
         rules.add_preset(preset).map_err(|error| anyhow::anyhow!(error))?;
@@ -120,14 +167,14 @@ pub(crate) fn rules(args: &ServeArgs) -> Result<VariantRules> {
     Ok(rules)
 }
 
-pub(crate) fn shared_key(secret: Option<&str>, of: &str) -> Result<Option<SharedKey>> {
+fn shared_key(secret: Option<&str>, of: &str) -> Result<Option<SharedKey>> {
     secret
         .map(SharedKey::new)
         .transpose()
         .map_err(|error| anyhow::anyhow!("the key of {of}: {error}"))
 }
 
-pub(crate) fn style(args: &ServeArgs) -> Result<Style> {
+fn style(args: &ServeArgs) -> Result<Style> {
     let fallback = match &args.fallback_image {
         None => None,
         Some(path) => {
