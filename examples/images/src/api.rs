@@ -19,7 +19,7 @@ use crate::capacity::Capacity;
 use crate::clock::now;
 use crate::failure::Failure;
 use crate::gateway::{Answer, Gateway};
-use crate::internal::{self, KEY_HEADER, TIME_HEADER, Wanted};
+use crate::internal::{self, ErrorBody, KEY_HEADER, TIME_HEADER, Wanted};
 use crate::metrics::{Gauges, Metrics};
 use crate::negotiate::accepts_webp;
 use crate::purge;
@@ -83,7 +83,19 @@ pub fn router(app: Arc<App>) -> Router {
     if app.worker.is_some() && app.worker_key.is_some() {
         routes = routes.route(internal::PATH, post(work));
     }
+    let routes = routes.fallback(no_such_path);
     routes.layer(DefaultBodyLimit::max(INTERNAL_BYTES_MAX)).with_state(app)
+}
+
+/// Names the paths that there are, for people who look around.
+async fn no_such_path(State(app): State<Arc<App>>) -> Response<Body> {
+    let mut message = "there are /healthz, /readyz and /metrics".to_owned();
+    if app.gateway.is_some() {
+        message += ", /image?url=URL&w=250, /thumb/WIDTHxHEIGHT/URL, /original?url=URL, and POST /purge; \
+                    a page with a gallery is at / with --gallery";
+    }
+    let body = ErrorBody { error: "no_such_path".to_owned(), message };
+    json(StatusCode::NOT_FOUND, HeaderMap::new(), &body)
 }
 
 async fn image(State(app): State<Arc<App>>, target: Uri, headers: HeaderMap) -> Response<Body> {

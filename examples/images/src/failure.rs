@@ -13,8 +13,12 @@ pub enum Failure {
     BadSignature,
     /// The caller is not allowed to do this.
     Forbidden,
-    /// The source is not one that the service fetches.
+    /// The host of the source is not one that the service fetches from.
     SourceRefused,
+    /// Its port is not.
+    PortRefused,
+    /// Its address is not public, nor in a network that is allowed.
+    AddressRefused,
     /// The origin has no such image.
     OriginNotFound,
     /// The source has more bytes or pixels than are allowed.
@@ -41,11 +45,13 @@ pub enum Failure {
 
 impl Failure {
     /// Every reason, with an empty text.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest(String::new()),
         Self::BadSignature,
         Self::Forbidden,
         Self::SourceRefused,
+        Self::PortRefused,
+        Self::AddressRefused,
         Self::OriginNotFound,
         Self::TooLarge,
         Self::NotAnImage,
@@ -67,6 +73,8 @@ impl Failure {
             Self::BadSignature => "bad_signature",
             Self::Forbidden => "forbidden",
             Self::SourceRefused => "source_refused",
+            Self::PortRefused => "port_refused",
+            Self::AddressRefused => "address_refused",
             Self::OriginNotFound => "origin_not_found",
             Self::TooLarge => "source_too_large",
             Self::NotAnImage => "not_an_image",
@@ -86,7 +94,11 @@ impl Failure {
     pub fn status(&self) -> u16 {
         match self {
             Self::BadRequest(_) => 400,
-            Self::BadSignature | Self::Forbidden | Self::SourceRefused => 403,
+            Self::BadSignature
+            | Self::Forbidden
+            | Self::SourceRefused
+            | Self::PortRefused
+            | Self::AddressRefused => 403,
             Self::OriginNotFound => 404,
             Self::TooLarge => 413,
             Self::NotAnImage => 415,
@@ -123,7 +135,11 @@ impl fmt::Display for Failure {
             Self::BadRequest(text) => text,
             Self::BadSignature => "the signature is missing or wrong",
             Self::Forbidden => "not allowed",
-            Self::SourceRefused => "images of this source are not served",
+            Self::SourceRefused => "this host is none of those that are fetched from (allow-hosts)",
+            Self::PortRefused => "this port is none of those that are fetched from (allow-ports)",
+            Self::AddressRefused => {
+                "this address is not public, and in no network of allow-networks"
+            }
             Self::OriginNotFound => "the origin has no such image",
             Self::TooLarge => "the source has too many bytes or pixels",
             Self::NotAnImage => "the source is not a JPEG, PNG, GIF or WebP image",

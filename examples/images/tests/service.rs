@@ -91,7 +91,7 @@ async fn errors_are_json_with_fitting_statuses_and_name_nothing_behind() {
         (setup.image("/endless", "&w=40"), 413, "source_too_large"),
         (setup.image("/error", "&w=40"), 502, "origin_failed"),
         (setup.image("/silent", "&w=40"), 504, "origin_timeout"),
-        (setup.image("/redirect-to?http://10.0.0.1/", "&w=40"), 403, "source_refused"),
+        (setup.image("/redirect-to?http://10.0.0.1/", "&w=40"), 403, "address_refused"),
         (setup.image("/picture/1", "&w=wide"), 400, "bad_request"),
         (setup.image("/picture/1", "&w=40&w=50"), 400, "bad_request"),
         (format!("http://{}/image?w=40", setup.service.address()), 400, "bad_request"),
@@ -101,9 +101,14 @@ async fn errors_are_json_with_fitting_statuses_and_name_nothing_behind() {
             "bad_request",
         ),
         (
+            format!("http://{}/image?url=http://example.org:0/a", setup.service.address()),
+            403,
+            "port_refused",
+        ),
+        (
             format!("http://{}/image?url=http://192.168.0.1/a", setup.service.address()),
             403,
-            "source_refused",
+            "address_refused",
         ),
     ];
     for (url, status, code) in table {
@@ -435,6 +440,8 @@ async fn process_says_how_it_is() {
         setup.get(&format!("{base}/")).await.header("content-type"),
         "text/html; charset=utf-8"
     );
+    let lost = setup.get(&format!("{base}/images")).await;
+    assert_eq!((lost.status, &*lost.error()), (404, "no_such_path"));
     assert_eq!(
         setup.http.post(format!("{base}/internal/image")).send().await.expect("an answer").status(),
         404

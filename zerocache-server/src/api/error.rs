@@ -103,7 +103,10 @@ impl ApiError {
 
     pub(super) fn not_found_path(path: &str) -> Self {
         let shown: String = path.chars().take(80).collect();
-        let message = format!("no such path: {shown}; entries are at /v1/entries/KEY");
+        let message = format!(
+            "no such path: {shown}; entries are at /v1/entries/KEY, and the page of a node, unless it is off, \
+             at /page/"
+        );
         Self::new(StatusCode::NOT_FOUND, "no_such_path", message)
     }
 
