@@ -162,6 +162,11 @@ async fn cut(
     let sydney = || deployment.nodes.iter().filter(|(region, _)| *region == "sydney");
     // What a node of this region serves to its own callers.
     let client = deployment.client(2).await?;
+    let (begin, mut before) = (now(), 0);
+    while before < count && now() - begin < OLD_MAX {
+        before = present(&[&client], count).await?;
+    }
+    report.equal("variants in a region that is cut off", count, before);
     sydney().try_for_each(|(_, node)| node.freeze(true))?;
     purge(deployment, service, source).await?;
     tokio::time::sleep(CUT).await;
