@@ -89,12 +89,14 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Names the paths that there are, for people who look around.
 async fn no_such_path(State(app): State<Arc<App>>) -> Response<Body> {
-    let mut message = "there are /healthz, /readyz and /metrics".to_owned();
-    if app.gateway.is_some() {
-        message += ", /image?url=URL&w=250, /thumb/WIDTHxHEIGHT/URL, /original?url=URL, and POST /purge; \
-                    a page with a gallery is at / with --gallery";
-    }
-    let body = ErrorBody { error: "no_such_path".to_owned(), message };
+    let message = match app.gateway {
+        Some(_) => {
+            "there are /image?url=URL&w=250, /thumb/WIDTHxHEIGHT/URL, /original?url=URL, POST /purge, /healthz, \
+             /readyz and /metrics; with --gallery there is a page at /"
+        }
+        None => "there are /healthz, /readyz and /metrics; gateways have the images",
+    };
+    let body = ErrorBody { error: "no_such_path".to_owned(), message: message.to_owned() };
     json(StatusCode::NOT_FOUND, HeaderMap::new(), &body)
 }
 

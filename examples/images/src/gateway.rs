@@ -254,7 +254,10 @@ impl Gateway {
         })?;
         let bytes = bytes.to_bytes();
         if status == 200 {
-            return internal::picture(text, bytes.into()).ok_or(Refusal::Unreachable);
+            return internal::picture(text, bytes.into()).ok_or_else(|| {
+                tracing::error!(worker = worker.name, "answer is not that of a worker");
+                Refusal::Unreachable
+            });
         }
         match internal::failure(status, &bytes) {
             Some(failure) => Err(Refusal::Final(failure)),
@@ -268,7 +271,9 @@ impl Gateway {
 
 /// Says whether another worker is asked: not after a timeout, since the first one is still at work.
 fn refusal(worker: &WorkerAddress, error: &reqwest::Error) -> Refusal {
-    tracing::warn!(worker = worker.name, %error, "worker did not answer");
+    // Its causes, too: its own text has none.
+    let causes: &(dyn std::error::Error + 'static) = error;
+    tracing::warn!(worker = worker.name, error = causes, "worker did not answer");
     if error.is_timeout() && !error.is_connect() { Refusal::Silent } else { Refusal::Unreachable }
 }
 

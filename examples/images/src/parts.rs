@@ -161,7 +161,8 @@ fn signing(args: &ServeArgs, secrets: &Secrets) -> Result<Keys> {
 fn rules(args: &ServeArgs) -> Result<VariantRules> {
     let mut rules = VariantRules { steps: args.steps.clone(), ..VariantRules::default() };
     for preset in &args.presets {
-        rules.add_preset(preset).map_err(|error| anyhow::anyhow!(error))?;
+        let added = rules.add_preset(preset);
+        added.map_err(|error| anyhow::anyhow!("--presets {preset:?}: {error}"))?;
     }
     rules.only_presets = args.only_presets;
     Ok(rules)
