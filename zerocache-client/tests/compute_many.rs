@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::HashMap;
+use std::future::IntoFuture;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -271,6 +272,61 @@ async fn near_values_are_served_without_a_node() {
         assert_eq!(get().await.expect("loads").len(), 10);
         assert_eq!(cache.stats(), before);
         assert_eq!(loader.loads().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn callers_of_values_that_are_not_stored_load_at_once() {
+    bounded(async {
+        let cache = other("many-unstored");
+        let loader = Loader::new(0);
+        let key = keys("many-unstored", 0..1);
+        let load = async |missing| loader.load(missing).await;
+        let get = || cache.get_or_compute_many(key.clone(), 0, load).into_future();
+        let mut all = Box::pin(join_all((0..4).map(|_| get())));
+        while loader.loads().is_empty() {
+            assert!(poll_immediate(&mut all).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        // The first one's value is for itself alone; the others do not wait for each other.
+        loader.permits.add_permits(1);
+        while loader.loads().len() < 4 {
+            assert!(poll_immediate(&mut all).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        loader.permits.add_permits(3);
+        assert!(all.await.into_iter().all(|values| values.is_ok_and(|values| values.len() == 1)));
+    })
+    .await;
+}
+
+/// A value that serde reads from a copy.
+#[derive(serde::Deserialize, PartialEq, serde::Serialize)]
+struct Flattened {
+    #[serde(flatten)]
+    rest: std::collections::BTreeMap<String, u8>,
+}
+
+#[tokio::test]
+async fn values_that_are_compared_are_stored_if_they_are_equal() {
+    bounded(async {
+        let cache = other("many-compared");
+        let loads = AtomicUsize::new(0);
+        let load = async |missing: Vec<&'static str>| {
+            loads.fetch_add(1, Ordering::SeqCst);
+            let value = || Flattened { rest: [("a".to_owned(), 1)].into() };
+            Ok::<_, Error>(missing.into_iter().map(|key| (key, value())).collect::<Vec<_>>())
+        };
+        for loaded in [1, 2] {
+            let values = cache.get_or_compute_many(["many-plain"], 60, load).await;
+            assert_eq!((values.expect("loads").len(), loads.load(Ordering::SeqCst)), (1, loaded));
+        }
+        for _ in 0..2 {
+            let values = cache.get_or_compute_many(["many-compared"], 60, load).compared().await;
+            assert_eq!((values.expect("loads").len(), loads.load(Ordering::SeqCst)), (1, 3));
+        }
+        assert_eq!(cache.memo_stats().write_errors, 2);
     })
     .await;
 }

@@ -14,11 +14,8 @@ use super::round_trip::{ReadObserver, kind};
 /// Access to the parts of a compound value.
 pub(super) struct Parts<A, O>(pub(super) A, pub(super) O);
 
-/// The seed of the next part.
-struct Next<S, O>(S, O);
-
-/// The seed of the next key.
-struct Key<S, O>(S, O);
+/// The seed of the next part, or of the next key.
+struct Next<S, O, const IS_KEY: bool>(S, O);
 
 /// A compound value, with its observer.
 pub(super) trait Owner: Copy {
@@ -26,8 +23,14 @@ pub(super) trait Owner: Copy {
     fn watch(self) -> Self::ReadObserver;
     /// Notes that the reader asks for the next part.
     fn next(self);
+    /// Keys are the names of fields.
+    const IS_STRUCT: bool;
     /// Notes that the reader asks for the next key.
-    fn key(self);
+    #[inline]
+    fn key(self) {
+        self.next();
+        self.watch().key(Self::IS_STRUCT);
+    }
     /// Notes what the reader would ask for, if there was a key.
     fn no_key<'de>(self, seed: impl DeserializeSeed<'de>);
     /// Notes that the reader is done.
@@ -48,6 +51,7 @@ pub(super) struct Elements<W>(pub(super) W);
 
 impl<W: ReadObserver> Owner for Elements<W> {
     type ReadObserver = W;
+    const IS_STRUCT: bool = false;
     #[inline]
     fn watch(self) -> W {
         self.0
@@ -55,11 +59,6 @@ impl<W: ReadObserver> Owner for Elements<W> {
     #[inline]
     fn next(self) {
         self.0.note(kind::NEXT);
-    }
-    #[inline]
-    fn key(self) {
-        self.next();
-        self.0.key(false);
     }
     fn no_key<'de>(self, seed: impl DeserializeSeed<'de>) {
         self.0.key(false);
@@ -78,6 +77,7 @@ pub(super) struct Fields<W: ReadObserver>(pub(super) W, pub(super) W::Fields);
 
 impl<W: ReadObserver> Owner for Fields<W> {
     type ReadObserver = W;
+    const IS_STRUCT: bool = true;
     #[inline]
     fn watch(self) -> W {
         self.0
@@ -86,11 +86,6 @@ impl<W: ReadObserver> Owner for Fields<W> {
     fn next(self) {
         self.0.field();
     }
-    #[inline]
-    fn key(self) {
-        self.next();
-        self.0.key(true);
-    }
     fn no_key<'de>(self, _seed: impl DeserializeSeed<'de>) {}
     #[inline]
     fn end(self) {
@@ -98,23 +93,20 @@ impl<W: ReadObserver> Owner for Fields<W> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>, O: Owner> DeserializeSeed<'de> for Next<S, O> {
+impl<'de, S: DeserializeSeed<'de>, O: Owner, const IS_KEY: bool> DeserializeSeed<'de>
+    for Next<S, O, IS_KEY>
+{
     type Value = S::Value;
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<S::Value, D::Error> {
-        self.1.next();
-        self.0.deserialize(Input(input, self.1.watch()))
-    }
-}
-
-impl<'de, S: DeserializeSeed<'de>, O: Owner> DeserializeSeed<'de> for Key<S, O> {
-    type Value = S::Value;
-
-    #[inline]
-    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<S::Value, D::Error> {
-        self.1.key();
-        self.0.deserialize(Input(input, self.1.watch()))
+        let Next(seed, owner) = self;
+        if IS_KEY {
+            owner.key();
+        } else {
+            owner.next();
+        }
+        seed.deserialize(Input(input, owner.watch()))
     }
 }
 
@@ -126,7 +118,7 @@ impl<'de, A: SeqAccess<'de>, O: Owner> SeqAccess<'de> for Parts<A, O> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_element_seed(Next(seed, self.1))
+        self.0.next_element_seed(Next::<_, _, false>(seed, self.1))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -147,7 +139,7 @@ impl<'de, A: MapAccess<'de>, O: Owner> MapAccess<'de> for Parts<A, O> {
             self.1.no_key(seed);
             return Ok(self.0.next_key_seed(PhantomData::<IgnoredAny>)?.and(None));
         }
-        self.0.next_key_seed(Key(seed, self.1))
+        self.0.next_key_seed(Next::<_, _, true>(seed, self.1))
     }
 
     #[inline]

@@ -9,18 +9,62 @@ use super::equality::{WithEquality, WithoutEquality};
 use super::options::MaybeNone;
 use super::origin::Boxed;
 use super::rule::{Cacheable, OkRule, encode_ok};
-use crate::Ack;
-use crate::codec::Codec;
 use crate::lease::LeaseScope;
 use crate::lifetime::Lifetime;
 
+/// The options that calls for one key and for many have in common. They are those of `Options`.
+macro_rules! common_options {
+    () => {
+        /// Uses the near cache of this process, within the bounds of
+        /// [`near_bytes`](crate::ClientBuilder::near_bytes) and
+        /// [`near_age`](crate::ClientBuilder::near_age).
+        pub fn near(self) -> Self {
+            self.with(|options| options.near(None))
+        }
+
+        /// The time after its lifetime for which a value is served to other callers while one caller refreshes
+        /// it.
+        pub fn stale_while(self, time: impl $crate::lifetime::Lifetime) -> Self {
+            self.with(|options| options.stale_while(time))
+        }
+
+        /// The time after its lifetime for which a value is served if computing it fails.
+        pub fn stale_if_error(self, time: impl $crate::lifetime::Lifetime) -> Self {
+            self.with(|options| options.stale_if_error(time))
+        }
+
+        /// Shortens the lifetime of each value by a random part of up to `percent`; at most 50.
+        pub fn jitter(self, percent: u8) -> Self {
+            self.with(|options| options.jitter(percent))
+        }
+
+        /// Tags of each entry, in addition to those of a function. A value with a tag that is not allowed is not
+        /// stored, which is counted.
+        pub fn tags(self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+            self.with(|options| options.tags(tags))
+        }
+
+        /// The nodes that must have a value before it counts as stored.
+        pub fn ack(self, ack: $crate::Ack) -> Self {
+            self.with(|options| options.ack(ack))
+        }
+
+        /// The codec in which values are stored, instead of the client's. A value of any codec is read.
+        pub fn codec(self, codec: $crate::codec::Codec) -> Self {
+            self.with(|options| options.codec(codec))
+        }
+
+        /// The time that nodes may take to answer a read or a write, instead of the client's own bound; for the
+        /// node of a lease it includes the wait for the value. It does not bound what computes.
+        pub fn deadline(self, deadline: ::std::time::Duration) -> Self {
+            self.with(|options| options.deadline(deadline))
+        }
+    };
+}
+pub(super) use common_options;
+
 impl<F: Future> Call<F> {
-    /// Uses the near cache of this process, within the bounds of
-    /// [`near_bytes`](crate::ClientBuilder::near_bytes) and
-    /// [`near_age`](crate::ClientBuilder::near_age).
-    pub fn near(self) -> Self {
-        self.with(|options| options.near(None))
-    }
+    common_options!();
 
     /// Lets one process of `scope` at a time compute the key.
     ///
@@ -36,48 +80,10 @@ impl<F: Future> Call<F> {
         self.with(|options| options.lease(scope, Some(life), Some(wait)))
     }
 
-    /// The time after its lifetime for which the value is served to other callers while one caller refreshes
-    /// it.
-    pub fn stale_while(self, time: impl Lifetime) -> Self {
-        self.with(|options| options.stale_while(time))
-    }
-
-    /// The time after its lifetime for which the value is served if computing it fails.
-    pub fn stale_if_error(self, time: impl Lifetime) -> Self {
-        self.with(|options| options.stale_if_error(time))
-    }
-
     /// The time before the end of its lifetime in which each call refreshes the value early, with a
     /// probability that rises towards the end.
     pub fn refresh_ahead(self, time: impl Lifetime) -> Self {
         self.with(|options| options.refresh_ahead(time))
-    }
-
-    /// Shortens the lifetime by a random part of up to `percent`; at most 50.
-    pub fn jitter(self, percent: u8) -> Self {
-        self.with(|options| options.jitter(percent))
-    }
-
-    /// Tags of the entry, in addition to those of the function. A value with a tag that is not allowed is not stored,
-    /// which is counted.
-    pub fn tags(self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.with(|options| options.tags(tags))
-    }
-
-    /// The nodes that must have the value before it counts as stored.
-    pub fn ack(self, ack: Ack) -> Self {
-        self.with(|options| options.ack(ack))
-    }
-
-    /// The codec in which the value is stored, instead of the client's. A value of any codec is read.
-    pub fn codec(self, codec: Codec) -> Self {
-        self.with(|options| options.codec(codec))
-    }
-
-    /// The time that nodes may take to answer a read or a write, instead of the client's own bound; for the
-    /// node of a lease it includes the wait for the value. It does not bound the function.
-    pub fn deadline(self, deadline: Duration) -> Self {
-        self.with(|options| options.deadline(deadline))
     }
 
     /// The lifetime of `None`, also inside of `Ok`; zero does not store it.

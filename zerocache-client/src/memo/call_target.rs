@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::args::Args;
+use super::compute::SITE;
 use super::key::CallKey;
 use super::purge::Purge;
 use super::site::Site;
@@ -35,6 +36,13 @@ impl CallTarget {
     #[inline]
     pub(super) fn new(site: &'static Site, target: Target, args: Args) -> Self {
         CallTarget { site, target, identity: args.into_key(), explicit: None }
+    }
+
+    /// Returns the target of a call with an explicit key.
+    pub(super) fn explicit(client: &ZerocacheClient, key: Bytes) -> Self {
+        let explicit = ExplicitKey { client: client.clone(), key };
+        let (target, explicit) = (Target::client(client.clone()), Some(Box::new(explicit)));
+        CallTarget { site: &SITE, target, identity: None, explicit }
     }
 
     pub(super) fn client(&self) -> ZerocacheClient {

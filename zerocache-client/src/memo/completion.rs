@@ -60,22 +60,21 @@ impl<T> Steps<'_, T> {
         let run = self.run?;
         let begun = computation.function_run.take().map(|run| run.started);
         count(&run.client.memo_counters().computed);
-        match self.storable(&run.client, value)? {
-            Ok(storable) => Some(self.ready_write(run, storable, (computation, begun))),
-            Err(error) => {
-                self.encoding_failed(run, error);
-                complete_unstored(computation, Progress::Nothing);
-                None
+        match self.storable(&run.client, value) {
+            Some(Ok(storable)) => {
+                return Some(self.ready_write(run, storable, (computation, begun)));
             }
+            Some(Err(error)) => self.encoding_failed(run, error),
+            None => {}
         }
+        complete_unstored(computation, Progress::Nothing);
+        None
     }
 
     fn encoding_failed(&mut self, run: &Run, error: CodecError) {
         count(&run.client.memo_counters().write_errors);
         tracing::debug!(%error, "cannot encode a memoized value");
-        if let Some(site) = run.site {
-            site.warn(&error);
-        }
+        run.warned_site().warn(&error);
         self.note(|report| report.write = Some(CallWrite::Failed(error.into())));
     }
 
@@ -252,8 +251,8 @@ impl<T> Steps<'_, T> {
     /// Continues after a write of `key` that began at `started`.
     pub(super) fn after_write(&mut self, outcome: WriteOutcome, key: &Bytes, started: Duration) {
         let Some(run) = self.run else { return };
-        if let (Some(Err(error @ Error::Refused(_))), Some(site)) = (&outcome, run.site) {
-            site.warn(error);
+        if let Some(Err(error @ Error::Refused(_))) = &outcome {
+            run.warned_site().warn(error);
         }
         self.note(|report| {
             let time = || clock::elapsed().saturating_sub(started);

@@ -5,12 +5,11 @@ use std::future::Future;
 use bytes::Bytes;
 
 use super::call::Call;
-use super::call_target::{CallTarget, ExplicitKey};
+use super::call_target::CallTarget;
 use super::equality::WithoutEquality;
 use super::origin::{self, Boxed};
 use super::rule::{Cacheable, Errors, OkRule, Sharing};
 use super::site::{FunctionInfo, Site};
-use super::target::Target;
 use super::ttl::TtlRule;
 use crate::ZerocacheClient;
 use crate::lifetime::Lifetime;
@@ -61,14 +60,7 @@ impl ZerocacheClient {
         F: Future<Output = Result<V, E>>,
         V: Cacheable,
     {
-        let explicit =
-            ExplicitKey { client: self.clone(), key: Bytes::copy_from_slice(key.as_ref()) };
-        let call = CallTarget {
-            site: &SITE,
-            target: Target::client(self.clone()),
-            identity: None,
-            explicit: Some(Box::new(explicit)),
-        };
+        let call = CallTarget::explicit(self, Bytes::copy_from_slice(key.as_ref()));
         let policy = OkRule::new().policy(Sharing::none(), Errors::unreadable(), WithoutEquality);
         Call::explicit(call, TtlRule::given(ttl), policy, origin::boxed(compute))
     }

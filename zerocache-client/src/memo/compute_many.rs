@@ -13,22 +13,19 @@ use std::future::{Future, IntoFuture};
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 
 use self::group::{Group, Shared};
-use super::call_target::{CallTarget, ExplicitKey};
-use super::compute::SITE;
-use super::equality::WithoutEquality;
+use super::call_options::common_options;
+use super::call_target::CallTarget;
+use super::equality::{WithEquality, WithoutEquality};
 use super::options::Options;
-use super::rule::{Cacheable, Errors, OkRule, Policy, Sharing};
-use super::target::Target;
+use super::rule::{Cacheable, Errors, OkRule, Policy, Sharing, encode_ok};
 use super::ttl::TtlRule;
-use crate::codec::Codec;
+use crate::ZerocacheClient;
 use crate::lifetime::Lifetime;
-use crate::{Ack, ZerocacheClient};
 
 /// The most keys that are completed together: a call with more does so for each group of this many, one after the
 /// other. It bounds what one call adds to the table of computations.
@@ -117,47 +114,15 @@ impl<K, V, E, C> ComputeMany<'_, K, V, E, C> {
         self
     }
 
-    /// Uses the near cache of this process, as [`Call::near`](super::Call::near).
-    pub fn near(self) -> Self {
-        self.with(|options| options.near(None))
-    }
+    common_options!();
 
-    /// The time after its lifetime for which a value is served to other callers while one caller loads it, as
-    /// [`Call::stale_while`](super::Call::stale_while).
-    pub fn stale_while(self, time: impl Lifetime) -> Self {
-        self.with(|options| options.stale_while(time))
-    }
-
-    /// The time after its lifetime for which a value is served if loading it fails, as
-    /// [`Call::stale_if_error`](super::Call::stale_if_error).
-    pub fn stale_if_error(self, time: impl Lifetime) -> Self {
-        self.with(|options| options.stale_if_error(time))
-    }
-
-    /// Shortens the lifetime of each value by a random part of up to `percent`; at most 50.
-    pub fn jitter(self, percent: u8) -> Self {
-        self.with(|options| options.jitter(percent))
-    }
-
-    /// Tags of all entries, as [`Call::tags`](super::Call::tags).
-    pub fn tags(self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.with(|options| options.tags(tags))
-    }
-
-    /// The nodes that must have the values before they count as stored.
-    pub fn ack(self, ack: Ack) -> Self {
-        self.with(|options| options.ack(ack))
-    }
-
-    /// The codec in which the values are stored, instead of the client's.
-    pub fn codec(self, codec: Codec) -> Self {
-        self.with(|options| options.codec(codec))
-    }
-
-    /// The time that nodes may take to answer the read, and the write, instead of the client's own bound. It does not
-    /// bound the loader.
-    pub fn deadline(self, deadline: Duration) -> Self {
-        self.with(|options| options.deadline(deadline))
+    /// Compares the values with what is read back before they are stored, as [`Call::compared`](super::Call::compared).
+    pub fn compared(mut self) -> Self
+    where
+        V: Cacheable + PartialEq,
+    {
+        self.policy.encode = encode_ok::<V, E, WithEquality>;
+        self
     }
 }
 
@@ -176,13 +141,8 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { client, keys, ttl, policy, options, mut load, .. } = self;
-        let explicit = ExplicitKey { client: client.clone(), key: Bytes::new() };
-        let call = CallTarget {
-            site: &SITE,
-            target: Target::client(client.clone()),
-            identity: None,
-            explicit: Some(Box::new(explicit)),
-        };
+        // Each key has a run of its own; the target names the kind of the calls.
+        let call = CallTarget::explicit(&client, Bytes::new());
         Box::pin(async move {
             let mut values = HashMap::with_capacity(keys.len());
             let shared = Shared { client, call, ttl, policy, options };

@@ -11,7 +11,7 @@ use zerocache_core::metadata::Freshness;
 use zerocache_net::clock;
 
 use super::BoxFuture;
-use super::flight::{self, Leader, Progress, Role, WaitExpired};
+use super::flight::{self, Follower, Leader, Progress, Role, WaitExpired};
 use super::rule::SharedError;
 use super::stored::{BaseEntry, Payload, StoredEntry};
 use crate::client::{ExplainedGet, ReadAnswer, ReadReport};
@@ -74,39 +74,46 @@ pub(crate) struct LookupOptions {
     pub(crate) explain: bool,
 }
 
-/// Reads the key as its leader, or waits for the leader's value.
-pub(crate) fn lookup(
-    client: ZerocacheClient,
-    key: Bytes,
-    options: LookupOptions,
-) -> impl Future<Output = Lookup> + Send + use<> {
-    lookup_as(None, client, key, options)
+/// What a caller that waits for another one comes to.
+pub(super) enum Followed {
+    /// Another caller's value, or that there is none.
+    Done(Lookup),
+    /// The other caller is gone, or takes too long: this one reads the key, with an entry that may be served if
+    /// reading and computing fail.
+    Read { leader: Option<Leader>, fallback: Option<StoredEntry> },
 }
 
-/// As [`lookup`], for a caller that may have a role already.
-pub(super) async fn lookup_as(
-    mut joined: Option<Box<Role>>,
-    client: ZerocacheClient,
-    key: Bytes,
+/// Reads the key as its leader, or waits for the leader's value.
+pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupOptions) -> Lookup {
+    let group = client.memo_counters().flight_group();
+    let (leader, fallback) = match flight::join(group, &key, options.blocking) {
+        Role::Leader(leader) => (Some(leader), None),
+        Role::Unshared => (None, None),
+        // Boxed: few calls wait, and the state of the others stays small.
+        Role::Follower(follower) => {
+            match Box::pin(follow(follower, &client, &key, options)).await {
+                Followed::Done(lookup) => return lookup,
+                Followed::Read { leader, fallback } => (leader, fallback),
+            }
+        }
+    };
+    read(&client, key, options, leader, fallback).await
+}
+
+/// Waits for the value of a key that another caller reads or computes.
+pub(super) async fn follow(
+    mut follower: Follower,
+    client: &ZerocacheClient,
+    key: &Bytes,
     options: LookupOptions,
-) -> Lookup {
+) -> Followed {
     let counters = client.memo_counters();
-    let group = counters.flight_group();
     let wait = counters.flight_wait().saturating_add(options.lease_wait);
     let (mut timer, mut left) = (pin!(None), wait);
-    // Boxed: few calls have it, and the state of the others stays small.
     let (mut soft_timer, mut is_overdue) = (None::<BoxFuture<()>>, false);
-    // The begin of the first wait: one bound holds for all leaders after each other.
-    let mut waiting_since = None;
+    // One bound holds for all leaders after each other.
+    let waiting_since = clock::elapsed();
     loop {
-        let role = joined.take().map(|role| *role);
-        let role = role.unwrap_or_else(|| flight::join(group, &key, options.blocking));
-        let mut follower = match role {
-            Role::Leader(leader) => return read(&client, key, options, Some(leader), None).await,
-            Role::Unshared => return read(&client, key, options, None, None).await,
-            Role::Follower(follower) => follower,
-        };
-        let waiting_since = *waiting_since.get_or_insert_with(clock::elapsed);
         let progress = loop {
             if timer.is_none() {
                 timer.set(Some(client.sleep(left)));
@@ -128,13 +135,14 @@ pub(super) async fn lookup_as(
             // A client with an invalid configuration has no timer either.
             if waited >= wait_in_all(wait) || client.runtime().is_none() {
                 count(&counters.wait_timeouts);
-                return Lookup::without_leader(LookupOutcome::Miss(follower.fallback()));
+                let outcome = LookupOutcome::Miss(follower.fallback());
+                return Followed::Done(Lookup::without_leader(outcome));
             }
             match follower.wait_expired(wait) {
                 WaitExpired::Lead(leader) => {
                     count(&counters.wait_timeouts);
                     let fallback = follower.fallback();
-                    return read(&client, key, options, Some(leader), fallback).await;
+                    return Followed::Read { leader: Some(leader), fallback };
                 }
                 WaitExpired::WaitFor(time) => left = time,
                 WaitExpired::Ended => {
@@ -143,25 +151,40 @@ pub(super) async fn lookup_as(
                 }
             }
         };
-        let outcome = match progress {
-            Some(Progress::Computing(entry)) => {
-                // An entry that is refreshed ahead of its expiry is still fresh.
-                let now = clock::mono();
-                let is_stale = entry.freshness(now) != Freshness::Fresh;
-                if !entry.is_servable(now) {
-                    count(&counters.soft_timeouts);
-                }
-                LookupOutcome::Coalesced { payload: entry.payload, is_stale }
+        if let Some(outcome) = progress.and_then(|progress| published(client, progress)) {
+            return Followed::Done(Lookup::without_leader(outcome));
+        }
+        // The leaders are gone and have published nothing; this caller may lead now.
+        let leader = match flight::join(counters.flight_group(), key, options.blocking) {
+            Role::Leader(leader) => Some(leader),
+            Role::Unshared => None,
+            Role::Follower(next) => {
+                follower = next;
+                continue;
             }
-            Some(Progress::Value(payload)) => LookupOutcome::Coalesced { payload, is_stale: false },
-            Some(Progress::Stale(payload)) => LookupOutcome::Coalesced { payload, is_stale: true },
-            Some(Progress::Failed(error)) => LookupOutcome::Failed(error),
-            Some(Progress::Nothing) => LookupOutcome::Miss(None),
-            // The leaders are gone and have published nothing; this caller may lead now.
-            Some(Progress::LookingUp) | None => continue,
         };
-        return Lookup::without_leader(outcome);
+        return Followed::Read { leader, fallback: None };
     }
+}
+
+/// What a leader has published, for those who wait for it; `None` while that is nothing yet.
+fn published(client: &ZerocacheClient, progress: Progress) -> Option<LookupOutcome> {
+    Some(match progress {
+        Progress::Computing(entry) => {
+            // An entry that is refreshed ahead of its expiry is still fresh.
+            let now = clock::mono();
+            let is_stale = entry.freshness(now) != Freshness::Fresh;
+            if !entry.is_servable(now) {
+                count(&client.memo_counters().soft_timeouts);
+            }
+            LookupOutcome::Coalesced { payload: entry.payload, is_stale }
+        }
+        Progress::Value(payload) => LookupOutcome::Coalesced { payload, is_stale: false },
+        Progress::Stale(payload) => LookupOutcome::Coalesced { payload, is_stale: true },
+        Progress::Failed(error) => LookupOutcome::Failed(error),
+        Progress::Nothing => LookupOutcome::Miss(None),
+        Progress::LookingUp => return None,
+    })
 }
 
 /// Waits until a timer is over; for ever without one.

@@ -54,9 +54,9 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Warns that functions of two shapes use the key; rate-limited.
-    fn warn_of_shape(&self, error: &CodecError) {
-        self.site.unwrap_or(&compute::SITE).warn_of_shape(error);
+    /// The function that warnings name: all calls with explicit keys are one.
+    pub(super) fn warned_site(&self) -> &'static Site {
+        self.site.unwrap_or(&compute::SITE)
     }
 
     pub(super) fn enter(&self) -> recursion::ComputingGuard {
@@ -285,7 +285,7 @@ impl<T> Steps<'_, T> {
         error: CodecError,
     ) -> Box<BaseEntry> {
         count(&run.client.memo_counters().mismatched);
-        run.warn_of_shape(&error);
+        run.warned_site().warn_of_shape(&error);
         let version = entry.version;
         let shape_entry = ShapeEntryOutcome::NotRead;
         self.note(|report| {

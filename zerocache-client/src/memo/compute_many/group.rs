@@ -1,9 +1,10 @@
 //! The keys of one call, on their way together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::hash::Hash;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -16,13 +17,14 @@ use crate::memo::BoxFuture;
 use crate::memo::call_target::CallTarget;
 use crate::memo::completion::complete_unstored;
 use crate::memo::flight::{self, Leader, Progress, Role};
-use crate::memo::lookup::{Lookup, LookupOptions, answered, lookup_as};
+use crate::memo::lookup::{Followed, Lookup, LookupOptions, answered, follow};
 use crate::memo::near;
 use crate::memo::options::Options;
 use crate::memo::recursion;
 use crate::memo::rule::{Cacheable, Policy};
-use crate::memo::run::{Mode, Run, Steps};
+use crate::memo::run::{Run, Steps};
 use crate::memo::stage::{Computation, FunctionRun, Stage, Step};
+use crate::memo::stored::StoredEntry;
 use crate::memo::ttl::TtlRule;
 use crate::memo::writing_many::{ManyOptions, store_many};
 
@@ -73,14 +75,14 @@ pub(super) struct Group<'a, K, V, E> {
     pub(super) writes: Vec<BoxFuture<()>>,
 }
 
-/// What reading a key found, or waiting for another call that computes it.
+/// What reading a key found.
 type KeyLookup = (Bytes, Lookup);
 
-/// A key that this call reads and loads.
-type LedKey = (Bytes, Option<Leader>);
+/// A key that this call reads and loads, and an entry that may be served if that fails.
+type LedKey = (Bytes, Option<Leader>, Option<StoredEntry>);
 
 /// The keys that other calls compute.
-type FollowedKeys = FuturesUnordered<BoxFuture<KeyLookup>>;
+type FollowedKeys = FuturesUnordered<BoxFuture<(Bytes, Followed)>>;
 
 impl<'a, K, V, E> Group<'a, K, V, E>
 where
@@ -111,10 +113,18 @@ where
         self.take_lookups(lookups).await;
         self.load(load).await?;
         while let Some(first) = following.next().await {
-            let mut lookups = vec![first];
-            // A key that this call leads now is loaded before it waits for others again.
+            let (mut leading, mut lookups) = (Vec::new(), Vec::new());
+            let mut take = |(key, followed)| match followed {
+                Followed::Done(lookup) => lookups.push((key, lookup)),
+                Followed::Read { leader, fallback } => leading.push((key, leader, fallback)),
+            };
+            take(first);
+            // Keys that this call leads now are read and loaded together, before it waits for others again.
             while let Some(Some(next)) = following.next().now_or_never() {
-                lookups.push(next);
+                take(next);
+            }
+            if !leading.is_empty() {
+                lookups.extend(self.read(leading).await);
             }
             self.take_lookups(lookups).await;
             self.load(load).await?;
@@ -134,23 +144,19 @@ where
                 continue;
             }
             if recursion::is_computing(group, &key) {
-                let run = self.shared.run(&key);
-                let stage = self.shared.steps(&run).first_stage(Mode::Cached, false);
-                if let Stage::Computing(computation) = stage {
-                    self.missing.push((key, computation));
-                }
+                // This call's own caller computes the key: waiting for it would be a deadlock.
+                self.missing.push((key, Computation::new(None, None, 0)));
                 continue;
             }
             match flight::join(group, &key, false) {
-                Role::Leader(leader) => leading.push((key, Some(leader))),
-                Role::Unshared => leading.push((key, None)),
-                role @ Role::Follower(_) => {
+                Role::Leader(leader) => leading.push((key, Some(leader), None)),
+                Role::Unshared => leading.push((key, None, None)),
+                Role::Follower(follower) => {
                     let (client, options) = (client.clone(), self.shared.lookup_options());
                     following.push(Box::pin(async move {
-                        let lookup =
-                            lookup_as(Some(Box::new(role)), client, key.clone(), options).await;
-                        (key, lookup)
-                    }) as BoxFuture<KeyLookup>);
+                        let followed = follow(follower, &client, &key, options).await;
+                        (key, followed)
+                    }) as BoxFuture<(Bytes, Followed)>);
                 }
             }
         }
@@ -160,9 +166,10 @@ where
     /// Reads all keys in one round trip.
     async fn read(&mut self, leading: Vec<LedKey>) -> Vec<KeyLookup> {
         let Shared { client, options, .. } = self.shared;
-        let keys = leading.iter().map(|(key, _)| key.clone()).collect();
+        let keys = leading.iter().map(|(key, ..)| key.clone()).collect();
         let answers = client.read_many(keys, options.near, options.deadline).await;
-        let lookup = |((key, leader), answer)| (key, answered(client, answer, leader, None));
+        let lookup =
+            |((key, leader, fallback), answer)| (key, answered(client, answer, leader, fallback));
         leading.into_iter().zip(answers).map(lookup).collect()
     }
 
@@ -202,7 +209,9 @@ where
         }
         let asked: Vec<K> =
             missing.iter().filter_map(|(key, _)| self.keys.get(key).cloned()).collect();
-        let runs: Vec<Run> = missing.iter().map(|(key, _)| self.shared.run(key)).collect();
+        let keys: Arc<HashSet<Bytes>> =
+            Arc::new(missing.iter().map(|(key, _)| key.clone()).collect());
+        let group = self.shared.client.memo_counters().flight_group();
         let span = tracing::debug_span!(
             "zerocache_compute",
             function = "get_or_compute_many",
@@ -215,7 +224,7 @@ where
         let mut work = pin!(load(asked));
         let loaded = poll_fn(|context| {
             let _span = span.enter();
-            let _entered: Vec<_> = runs.iter().map(Run::enter).collect();
+            let _entered = recursion::enter_all(group, &keys);
             work.as_mut().poll(context)
         });
         match loaded.await {
