@@ -35,7 +35,7 @@ cache.put("greeting", "hello", 60).await?;
 //!
 //! # Features
 //!
-//! All are enabled by default.
+//! All are enabled by default, but for `testing`.
 //!
 //! | feature | without it |
 //! |---|---|
@@ -45,6 +45,7 @@ cache.put("greeting", "hello", 60).await?;
 //! | `mdns` | nodes are found by seeds and DNS only |
 //! | `messagepack` | values that bincode does not read back are not stored, and those of other clients count as unreadable |
 //! | `tls` | there is no encryption: tokens, secrets and certificates are refused, unless TLS is said to be off |
+//! | `testing` | there are no nodes in the process of a test, and no clock that it moves |
 //! | `metrics` | nothing is published through the `metrics` facade; [`stats`] are counted all the same |
 
 // The attribute's expansion says `::zerocache_client`, in this crate's own tests too.
@@ -62,6 +63,8 @@ mod near;
 pub mod ops;
 pub mod report;
 pub mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wait;
 
 pub use client::{ClientBuilder, Entry, ZerocacheClient};

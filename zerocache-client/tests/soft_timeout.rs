@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{join_all, poll_immediate};
+use futures_util::future::{join, join_all, poll_immediate};
 use support::{bounded, in_time, other, poll_until};
 use tokio::sync::Semaphore;
 use zerocache_client::{
@@ -136,6 +136,36 @@ async fn too_long_counts_as_a_failure_for_values_that_are_served_on_errors() {
         let stats = source.cache.memo_stats();
         assert_eq!((stats.soft_timeouts, stats.stale_served), (6, 6));
         assert_eq!((stats.computed, stats.coalesced, stats.wait_timeouts), (2, 2, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn refresh_in_the_background_has_no_waiting_caller_within_stale_while_alone() {
+    bounded(async {
+        let source = Source::new("background-call");
+        let call = |source: &Arc<Source>| {
+            let run = Arc::clone(source);
+            source.cache.get_or_compute(source.key, 1, move || run.run()).background()
+        };
+        let stale = || call(&source).stale_while(60);
+        assert_eq!(stale().await, Ok(1));
+        source.past().await;
+        let (value, report) = stale().explain().await;
+        assert_eq!((value, report.outcome), (Ok(1), CallOutcome::Stale));
+        source.permits.add_permits(1);
+        until(async || source.cache.memo_stats().stored == 2).await;
+        assert_eq!(stale().await, Ok(2));
+
+        let source = Source::new("background-if-error");
+        let kept = || call(&source).stale_if_error(60);
+        assert_eq!(kept().await, Ok(1));
+        source.past().await;
+        let allow = async {
+            until(async || source.runs() == 2).await;
+            source.permits.add_permits(1);
+        };
+        assert_eq!(join(kept(), allow).await.0, Ok(2), "not the old value, which is for errors");
     })
     .await;
 }

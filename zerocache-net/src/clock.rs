@@ -2,8 +2,8 @@
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod coarse;
-#[cfg(test)]
-pub(crate) mod paused;
+#[cfg(any(test, feature = "test-clock"))]
+pub mod testing;
 
 use std::{
     sync::OnceLock,
@@ -44,8 +44,8 @@ pub fn mono() -> Instant {
 #[must_use]
 #[inline]
 pub fn coarse_now() -> Now {
-    #[cfg(test)]
-    if let Some(mono) = paused::monotonic() {
+    #[cfg(any(test, feature = "test-clock"))]
+    if let Some(mono) = testing::monotonic() {
         return at(anchor(), mono);
     }
     system_coarse()
@@ -80,12 +80,12 @@ fn anchor() -> Anchor {
     *ANCHOR.get_or_init(|| Anchor { mono: system_monotonic(), wall: wall() })
 }
 
-#[cfg(not(test))]
+#[cfg(not(any(test, feature = "test-clock")))]
 use self::system_monotonic as monotonic;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-clock"))]
 fn monotonic() -> Duration {
-    paused::monotonic().unwrap_or_else(system_monotonic)
+    testing::monotonic().unwrap_or_else(system_monotonic)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -21,6 +21,10 @@ type Started = PerProcess<Result<Runtime, String>>;
 /// When the system refuses a thread.
 pub(super) fn handle() -> io::Result<Handle> {
     static RUNTIME: Started = PerProcess::new();
+    #[cfg(feature = "testing")]
+    if let Some(handle) = crate::testing::runtime() {
+        return Ok(handle);
+    }
     start(&RUNTIME, "zerocache-client", 1)
 }
 
@@ -31,6 +35,10 @@ pub(super) fn handle() -> io::Result<Handle> {
 /// When the system refuses a thread.
 pub(crate) fn function_runtime() -> io::Result<Handle> {
     static RUNTIME: Started = PerProcess::new();
+    #[cfg(feature = "testing")]
+    if let Some(handle) = crate::testing::runtime() {
+        return Ok(handle);
+    }
     start(&RUNTIME, "zerocache-function", FUNCTION_THREADS)
 }
 

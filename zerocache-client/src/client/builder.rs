@@ -296,6 +296,13 @@ impl ClientBuilder {
         instances::install(self.validated()?)
     }
 
+    /// Uses nodes in this process.
+    #[cfg(feature = "testing")]
+    pub(crate) fn nodes(mut self, nodes: super::offline::InProcess) -> Self {
+        self.config.nodes = Some(nodes);
+        self.offline(true)
+    }
+
     pub(super) const fn config(&self) -> &Config {
         &self.config
     }

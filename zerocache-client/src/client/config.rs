@@ -18,7 +18,7 @@ use zerocache_net::{
     units::{parse_duration, parse_size},
 };
 
-use super::{ClientBuilder, credentials};
+use super::{ClientBuilder, credentials, offline::InProcess};
 use crate::{
     Error,
     codec::Codec,
@@ -79,6 +79,8 @@ pub(super) struct Config {
     pub(super) connections: Connections,
     /// The client uses no network.
     pub(super) offline: bool,
+    /// The nodes in this process that such a client uses, if not one of its own.
+    pub(super) nodes: Option<InProcess>,
     pub(super) near: NearSettings,
     /// The size in bytes above which values are compressed; `None` for never.
     pub(super) compress_above: Option<usize>,
@@ -104,6 +106,7 @@ impl Config {
             bounds: TierBounds::default(),
             connections: Connections::default(),
             offline: false,
+            nodes: None,
             near: NearSettings::default(),
             compress_above: cfg!(feature = "lz4").then_some(COMPRESS_ABOVE_DEFAULT),
             codec: Codec::default(),

@@ -48,6 +48,9 @@ impl Engine {
         let Config { region, zone, bounds, hedge, .. } = &config;
         let mut state = ClientState::new(region, *bounds, *hedge, clock::mono());
         state.directory_mut().set_zone(zone.clone());
+        if config.offline {
+            state.directory_mut().set_in_process();
+        }
         Self {
             cluster: cluster_id(&config.cluster),
             state: Mutex::new(state),

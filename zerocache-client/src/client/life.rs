@@ -26,7 +26,7 @@ use super::{
     engine::{Engine, hello},
     finder,
     local_state::LocalState,
-    offline::{self, Offline},
+    offline::{InProcess, Offline},
 };
 use crate::Error;
 
@@ -98,11 +98,12 @@ impl Life {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
         let security = credentials::load(&config.security, config.offline)?;
-        let transport = transport(&config, &background, security.clone());
+        let nodes = config.offline.then(|| nodes_of(&config, &background));
+        let transport = transport(&config, nodes.as_ref(), &background, security.clone());
         let local = LocalState::of(&config, credentials::number(&config.security, &security));
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
-        if config.offline {
-            let (addresses, source) = (vec![offline::ADDRESS], Source::Seed);
+        if let Some(nodes) = &nodes {
+            let (addresses, source) = (nodes.addresses(), Source::Seed);
             let proposal = Proposal { addresses, source, region: None, incarnation: None };
             // There is room: it is the first.
             let _ = sender.try_send(Event::Proposed(proposal));
@@ -149,10 +150,24 @@ impl Life {
     }
 }
 
+/// The nodes in this process that a client without a network uses.
+fn nodes_of(config: &Config, background: &Handle) -> InProcess {
+    config.nodes.clone().unwrap_or_else(|| {
+        let nodes = InProcess::of_one(config);
+        nodes.keep_time(background);
+        nodes
+    })
+}
+
 /// The client's transport. It sends a hello on each connection.
-fn transport(config: &Config, background: &Handle, security: Security) -> Arc<dyn Transport> {
-    if config.offline {
-        return Arc::new(Offline::new(config, background.clone()));
+fn transport(
+    config: &Config,
+    nodes: Option<&InProcess>,
+    background: &Handle,
+    security: Security,
+) -> Arc<dyn Transport> {
+    if let Some(nodes) = nodes {
+        return Arc::new(Offline::new(nodes.clone(), background.clone()));
     }
     let (cluster, region) = (config.cluster.clone(), config.region.clone());
     let id = cluster_id(&cluster);

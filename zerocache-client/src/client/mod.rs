@@ -23,7 +23,7 @@ mod locate;
 mod many;
 mod many_typed;
 mod near_read;
-mod offline;
+pub(crate) mod offline;
 mod prepared;
 mod purge;
 mod reads;

@@ -129,6 +129,8 @@ pub struct Directory {
     pub(super) nodes: BTreeMap<Incarnation, NodeEntry>,
     candidates: Candidates,
     ranking: Ranking,
+    /// The nodes are in the client's process: they answer at once, or are gone.
+    are_in_process: bool,
     pub(super) next_read: usize,
     pub(super) next_write: usize,
     next_watch: usize,
@@ -144,6 +146,7 @@ impl Directory {
             nodes: BTreeMap::new(),
             candidates: Candidates::default(),
             ranking: Ranking::default(),
+            are_in_process: false,
             next_read: 0,
             next_write: 0,
             next_watch: 0,
@@ -154,6 +157,12 @@ impl Directory {
     /// before the first node is known.
     pub fn set_zone(&mut self, zone: Option<String>) {
         self.zone = zone;
+    }
+
+    /// States that the nodes are in the client's process. Silence says nothing about them: they answer at once, or
+    /// are gone, and the clock may have been moved. Called before the first node is known.
+    pub fn set_in_process(&mut self) {
+        self.are_in_process = true;
     }
 
     /// Whether a node stands in the region and in the zone of this client.
@@ -335,6 +344,9 @@ impl Directory {
 
     /// Records a request sent to a node at `now`. Returns whether it is the oldest unanswered one.
     pub fn request_sent(&mut self, node: Incarnation, now: Instant) -> bool {
+        if self.are_in_process {
+            return false;
+        }
         let Some(entry) = self.nodes.get_mut(&node) else { return false };
         let is_oldest = entry.silent_since.is_none();
         entry.silent_since.get_or_insert(now);
@@ -441,7 +453,9 @@ impl Directory {
 
     /// The nodes to probe at `now`. They count as probed from here on.
     pub fn take_due_probes(&mut self, now: Instant) -> Vec<(Incarnation, SocketAddr)> {
-        self.nodes.retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
+        if !self.are_in_process {
+            self.nodes.retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
+        }
         for node in self.nodes.values_mut() {
             node.value_bytes_max.take_if(|(_, until)| *until <= now);
         }
@@ -453,7 +467,9 @@ impl Directory {
                 (false, false) => PROBE_REMOTE_MS,
             };
             node.next_probe = now.plus_ms(wait_ms);
-            node.silent_since.get_or_insert(now);
+            if !self.are_in_process {
+                node.silent_since.get_or_insert(now);
+            }
             due.push((*id, node.address));
         }
         due

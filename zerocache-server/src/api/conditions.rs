@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 
 /// What the preconditions of a read require.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Precondition {
+pub enum Precondition {
     /// The value is sent.
     Passed,
     /// The caller has the value: 304.
@@ -19,7 +19,7 @@ pub(super) enum Precondition {
 
 impl Precondition {
     /// Evaluates the preconditions for the value with this entity tag, quotes included.
-    pub(super) fn evaluate(headers: &HeaderMap, etag: &[u8]) -> Self {
+    pub fn evaluate(headers: &HeaderMap, etag: &[u8]) -> Self {
         if headers.contains_key(header::IF_MATCH)
             && !headers.get_all(header::IF_MATCH).iter().any(|list| names(list, etag, false))
         {
@@ -34,7 +34,7 @@ impl Precondition {
 
 /// The bytes of a value that are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// All of them: no range was asked for, or one that is ignored.
     Whole,
     /// These: 206.
@@ -46,7 +46,7 @@ pub(super) enum Part {
 impl Part {
     /// Returns the part of a value of `total` bytes that a GET asks for. Several ranges, other units and
     /// malformed ranges are ignored.
-    pub(super) fn asked(headers: &HeaderMap, etag: &[u8], total: usize) -> Self {
+    pub fn asked(headers: &HeaderMap, etag: &[u8], total: usize) -> Self {
         let mut ranges = headers.get_all(header::RANGE).iter();
         let (Some(range), None) = (ranges.next(), ranges.next()) else { return Self::Whole };
         let mut conditions = headers.get_all(header::IF_RANGE).iter();

@@ -4,7 +4,7 @@
 mod admin;
 mod cluster;
 mod compat;
-mod conditions;
+pub mod conditions;
 mod config;
 mod copies;
 mod entries;

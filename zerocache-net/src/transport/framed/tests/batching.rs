@@ -171,7 +171,7 @@ fn converse(pipe_bytes: usize, script: Script, asks: Vec<Ask>) -> Outcome {
         .build()
         .unwrap();
     let all = async move {
-        let _follow = clock::paused::follow_runtime();
+        let _inside = clock::testing::TestClock::start().enter();
         let (near, far) = tokio::io::duplex(pipe_bytes);
         let (read, write) = tokio::io::split(near);
         let known = Envelope { cluster: 1, ..Envelope::default() };
