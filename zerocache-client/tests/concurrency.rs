@@ -412,11 +412,14 @@ async fn call_takes_no_place_while_another_process_has_the_lease() {
         let mut elsewhere = Box::pin(elsewhere);
         poll_until(&mut elsewhere, || other.memo_stats().leases_granted == 1).await;
         let mut waiting = Box::pin(contended(&source, 11));
+        // It has the place when it has read the cache.
+        poll_until(&mut waiting, || source.cache.memo_stats().misses == 1).await;
         let mut running = Box::pin(contended(&source, 12));
         poll_until(&mut join(&mut waiting, &mut running), || source.counts().0 == 1).await;
+        let waits = source.cache.memo_stats().limit_waits;
         // The other process gives up. Who waited gets the lease, has no place, and passes it on.
         drop(elsewhere);
-        poll_until(&mut waiting, || source.cache.memo_stats().limit_waits == 1).await;
+        poll_until(&mut waiting, || source.cache.memo_stats().limit_waits == waits + 1).await;
         let key = contended(&source, 11).key().expect("has one");
         let (_, elsewhere) = compute_elsewhere("leased-elsewhere-3", key, &permits, 8);
         permits.add_permits(1);
