@@ -74,13 +74,7 @@ impl SessionKey {
     }
 
     #[cfg(not(feature = "sealed-datagrams"))]
-    pub(super) fn decrypt(
-        &self,
-        _: [u8; 12],
-        _: &[u8],
-        _: &mut [u8],
-        _: [u8; TAG_BYTES],
-    ) -> bool {
+    pub(super) fn decrypt(&self, _: [u8; 12], _: &[u8], _: &mut [u8], _: [u8; TAG_BYTES]) -> bool {
         false
     }
 }

@@ -188,12 +188,14 @@ pub(super) async fn refusal(response: HttpResponse<HttpBody>) -> Option<Response
 #[cfg(not(feature = "tls"))]
 pub(super) fn denial(status: StatusCode, _: &[u8]) -> Option<Response> {
     let (denial, message) = match status {
-        StatusCode::UNAUTHORIZED => {
-            (Denial::Missing, "the node wants credentials, which a program without the feature tls has not")
-        }
-        StatusCode::FORBIDDEN => {
-            (Denial::Protected, "the node serves callers of its own host, or with credentials, only")
-        }
+        StatusCode::UNAUTHORIZED => (
+            Denial::Missing,
+            "the node wants credentials, which a program without the feature tls has not",
+        ),
+        StatusCode::FORBIDDEN => (
+            Denial::Protected,
+            "the node serves callers of its own host, or with credentials, only",
+        ),
         _ => return None,
     };
     Some(Response::refused(denial.refusal_code(), message))
