@@ -333,7 +333,7 @@ async fn queued_call_gets_what_another_one_computes_without_its_turn() {
         let mut between = Box::pin(behind(&source, 3));
         poll_until(&mut between, waits(2)).await;
         // It leads beside the other one, and is the last in the queue.
-        source.cache.set_memo_wait(Duration::from_millis(1));
+        source.cache.set_memo_wait(Duration::from_millis(500));
         let mut last = Box::pin(behind(&source, 2));
         assert!(poll_immediate(&mut last).await.is_none());
         source.cache.set_memo_wait(LONG);

@@ -329,7 +329,7 @@ async fn caller_that_waited_is_counted_by_what_the_other_task_found() {
         let mut first = Box::pin(call(1));
         poll_until(&mut first, || stats().limit_waits == 1).await;
         // The second one leads beside the first, and gets its value in the queue.
-        source.cache.set_memo_wait(SHORT);
+        source.cache.set_memo_wait(Duration::from_millis(500));
         let mut second = Box::pin(call(1));
         assert!(poll_immediate(&mut second).await.is_none());
         source.cache.set_memo_wait(LONG);
