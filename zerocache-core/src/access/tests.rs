@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
+    condition::{Condition, ConditionalOp, ConditionalWrite},
     key::Key,
     locate::Spread,
     purge::{PurgeMode, PurgeTarget},
@@ -160,6 +161,12 @@ fn requests() -> Vec<(Request, &'static [Role])> {
     let window = Window { from: 0, to: 1 };
     let lease = Request::Lease { key: key(), lease_ms: 0, wait_ms: 0, newer_than: None };
     let token = Version::new(1, Incarnation(1));
+    let take = ConditionalWrite {
+        key: key(),
+        condition: Condition::Present,
+        op: ConditionalOp::Take,
+        ack: Ack::Local,
+    };
     vec![
         (hello(None), CONNECTED),
         (hello(Some(node)), NODES),
@@ -168,6 +175,7 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::Get { key: key() }, READERS),
         (put, WRITERS),
         (Request::Delete { key: key(), ack: Ack::Local }, WRITERS),
+        (Request::Conditional(Box::new(take)), WRITERS),
         (Request::Replicate(Vec::new()), NODES),
         (Request::Watch { view: 0 }, CONNECTED),
         (lease, WRITERS),

@@ -63,29 +63,27 @@ impl<B: Backend> Node<B> {
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
         let Envelope { from, seen, timeout_ms, delay_ms, .. } = envelope;
-        let is_write =
-            matches!(request, Request::Put { .. } | Request::Delete { .. } | Request::Purge { .. });
+        let is_write = matches!(
+            request,
+            Request::Put { .. }
+                | Request::Delete { .. }
+                | Request::Conditional(_)
+                | Request::Purge { .. }
+        );
         if !is_write {
             let seen = Version::new(seen, Incarnation(0));
             self.replica.note_seen(now, seen, &mut self.local.refused);
         }
         match request {
-            Request::Put { key, value, metadata, ttl, ack, version } => {
-                let op = WriteOp::Put { value, metadata, ttl };
+            request @ (Request::Put { .. }
+            | Request::Delete { .. }
+            | Request::Conditional(_)
+            | Request::Purge { .. }) => {
                 let write =
-                    Write { ack, seen, timeout_ms, delay_ms, version, ..Write::new(key, op) };
-                self.write(now, id, write, out);
-            }
-            Request::Delete { key, ack } => {
-                let write = Write::new(key, WriteOp::Delete);
-                let write = Write { ack, seen, timeout_ms, delay_ms, ..write };
-                self.write(now, id, write, out);
-            }
-            Request::Purge { target, mode, hold_ms, ack, replayed } => {
-                let write = Write::purge(&target, mode, hold_ms);
-                let version = replayed.into();
-                let write = Write { ack, seen, timeout_ms, delay_ms, version, ..write };
-                self.write(now, id, write, out);
+                    write_of(request).map(|write| Write { seen, timeout_ms, delay_ms, ..write });
+                if let Some(write) = write {
+                    self.write(now, id, write, out);
+                }
             }
             Request::Get { key } => {
                 return Some(read(&self.replica.store, &key, now, self.read_policy()));
@@ -327,6 +325,22 @@ impl<B: Backend> Node<B> {
     pub fn queued(&self) -> impl Iterator<Item = (usize, usize)> {
         self.replication.queued()
     }
+}
+
+/// Returns the write that a request asks for; none if it asks for something else.
+fn write_of(request: Request) -> Option<Write> {
+    Some(match request {
+        Request::Put { key, value, metadata, ttl, ack, version } => {
+            Write { ack, version, ..Write::new(key, WriteOp::Put { value, metadata, ttl }) }
+        }
+        Request::Delete { key, ack } => Write { ack, ..Write::new(key, WriteOp::Delete) },
+        Request::Conditional(write) => Write::conditional(*write),
+        Request::Purge { target, mode, hold_ms, ack, replayed } => {
+            let write = Write::purge(&target, mode, hold_ms);
+            Write { ack, version: replayed.into(), ..write }
+        }
+        _ => return None,
+    })
 }
 
 /// Returns what is wrong with a request that only a node may send, or in the name of a node, if its caller

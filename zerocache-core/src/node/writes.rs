@@ -6,9 +6,11 @@ use bytes::Bytes;
 
 use super::{
     Effect, Node, Parts, RequestId,
+    conditions::taken_response,
     replication::{PENDING_MAX, PendingWrite, Replication, Waiters},
 };
 use crate::{
+    condition::{Condition, ConditionalOp, ConditionalWrite},
     entry::{Change, Record},
     key::Key,
     limits::METADATA_BYTES_MAX,
@@ -64,6 +66,13 @@ pub enum WriteOp {
     },
     /// Deletes the value.
     Delete,
+    /// Stores the held value again. Only with a condition under which there is one.
+    Touch {
+        /// The new fresh time.
+        ttl: Ttl,
+    },
+    /// Deletes the value, and returns it. Only with a condition under which there is one.
+    Take,
     /// Ends the values of a group of keys. See [`Write::purge`].
     Purge {
         /// How much later than the purge a value that it ends may be stamped, in milliseconds, at most
@@ -92,6 +101,8 @@ pub struct Write {
     pub delay_ms: u64,
     /// Where the version comes from; a given one is a lease token, or the version of a purge that is repeated.
     pub version: VersionSource,
+    /// What must hold of the key so that the write is made.
+    pub condition: Option<Condition>,
 }
 
 impl Write {
@@ -107,7 +118,21 @@ impl Write {
             timeout_ms: 0,
             delay_ms: 0,
             version: VersionSource::Accepted,
+            condition: None,
         }
+    }
+
+    /// A write to the whole cluster that is made if its condition holds.
+    #[must_use]
+    pub fn conditional(write: ConditionalWrite) -> Self {
+        let ConditionalWrite { key, condition, op, ack } = write;
+        let op = match op {
+            ConditionalOp::Put { value, metadata, ttl } => WriteOp::Put { value, metadata, ttl },
+            ConditionalOp::Delete => WriteOp::Delete,
+            ConditionalOp::Touch { ttl } => WriteOp::Touch { ttl },
+            ConditionalOp::Take => WriteOp::Take,
+        };
+        Self { ack, condition: Some(condition), ..Self::new(key, op) }
     }
 
     /// A purge of `target`, which ends all its entries of lower versions. With the given version of an
@@ -120,13 +145,24 @@ impl Write {
 
 impl<B: Backend> Node<B> {
     /// Carries out a write.
-    pub(super) fn write(&mut self, now: Now, id: RequestId, write: Write, out: &mut Vec<Effect>) {
+    pub(super) fn write(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        mut write: Write,
+        out: &mut Vec<Effect>,
+    ) {
         // One caller's writes keep their order, whichever nodes accept them.
         let seen = Version::new(write.seen, Incarnation(0));
         self.replica.note_seen(now, seen, &mut self.local.refused);
         if let Err(response) = self.check(&write) {
             return out.push(Effect::Respond { id, response });
         }
+        let taken = match write.condition.map(|condition| self.judge(now, condition, &mut write)) {
+            None => None,
+            Some(Ok(taken)) => taken,
+            Some(Err(response)) => return out.push(Effect::Respond { id, response }),
+        };
         let Write { key, op, ack, scope, timeout_ms, delay_ms, version: source, .. } = write;
         let is_purge = matches!(op, WriteOp::Purge { .. });
         let refused = || match is_purge {
@@ -172,7 +208,11 @@ impl<B: Backend> Node<B> {
             outstanding,
         };
         if outstanding == 0 {
-            cx.out.push(Effect::Respond { id, response: pending.response(None) });
+            let response = taken.map_or_else(
+                || pending.response(None),
+                |taken| taken_response(now, *taken, record.version),
+            );
+            cx.out.push(Effect::Respond { id, response });
         } else {
             // Before anything is sent: a peer may fail at once.
             replication.await_replicas(id, pending);
@@ -367,7 +407,8 @@ impl<B: Backend> Node<B> {
     ) -> Record {
         let sent = now.mono.minus_ms(delay_ms);
         let change = match op {
-            WriteOp::Delete => Change::Delete,
+            // A touch has become a put by now.
+            WriteOp::Delete | WriteOp::Take | WriteOp::Touch { .. } => Change::Delete,
             WriteOp::Put { value, metadata, ttl } => {
                 Change::Put { value, metadata, expires: sent.plus_ms(ttl.as_millis()) }
             }

@@ -211,6 +211,12 @@ impl Directory {
         self.nodes().any(|node| node.is_ready(now))
     }
 
+    /// Whether any node is known and did not fail.
+    #[must_use]
+    pub fn is_reachable(&self, now: Instant) -> bool {
+        self.nodes().any(|node| node.is_reachable(now))
+    }
+
     /// Whether a reachable node of the client's own region is in sync.
     #[must_use]
     pub fn is_ready_locally(&self, now: Instant) -> bool {

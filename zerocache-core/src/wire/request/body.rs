@@ -6,9 +6,11 @@ use bytes::Bytes;
 
 use super::{
     Ack, REPLICATED_RECORDS_MAX, Request,
+    content::operation,
     tags::{kind, tag},
 };
 use crate::{
+    condition::{Condition, ConditionalOp, ConditionalWrite},
     key::{Key, KeyHash, SHARDS},
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
     locate::{LOCATED_KEYS_MAX, Spread},
@@ -66,6 +68,8 @@ pub(super) struct Body {
     keys: Vec<Key>,
     digest: bool,
     spread: Spread,
+    operation: u64,
+    condition: Option<Condition>,
 }
 
 impl Body {
@@ -117,6 +121,11 @@ impl Body {
             tag::KEYS => return Err(DecodeError::TooMany(field.tag)),
             tag::DIGEST => self.digest = field.number()? != 0,
             tag::SPREAD => self.spread = Spread::from_field(field)?,
+            tag::OPERATION => self.operation = field.number()?,
+            tag::EXPECTED if field.content.is_empty() => self.condition = Some(Condition::Absent),
+            tag::EXPECTED => {
+                self.condition = Some(Condition::Version(Version::from_bytes(field.array()?)));
+            }
             tag::WITH_PURGES => self.with_purges = field.number()? != 0,
             _ => {}
         }
@@ -124,6 +133,9 @@ impl Body {
     }
 
     pub(super) fn into_request(self, kind: u64) -> Result<Request, DecodeError> {
+        if kind == kind::CONDITIONAL {
+            return Ok(Request::Conditional(Box::new(self.into_conditional()?)));
+        }
         let key = self.key.ok_or(DecodeError::Missing(tag::KEY));
         Ok(match kind {
             kind::HELLO => {
@@ -190,6 +202,25 @@ impl Body {
             },
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         })
+    }
+
+    /// A write whose operation is not known must not be made without it.
+    fn into_conditional(self) -> Result<ConditionalWrite, DecodeError> {
+        let ttl = self.ttl.ok_or(DecodeError::Missing(tag::TTL_MS));
+        let op = match self.operation {
+            operation::PUT => ConditionalOp::Put {
+                value: self.value.ok_or(DecodeError::Missing(tag::VALUE))?,
+                metadata: self.metadata,
+                ttl: ttl?,
+            },
+            operation::DELETE => ConditionalOp::Delete,
+            operation::TOUCH => ConditionalOp::Touch { ttl: ttl? },
+            operation::TAKE => ConditionalOp::Take,
+            _ => return Err(DecodeError::Invalid(tag::OPERATION)),
+        };
+        let key = self.key.ok_or(DecodeError::Missing(tag::KEY))?;
+        let condition = self.condition.unwrap_or(Condition::Present);
+        Ok(ConditionalWrite { key, condition, op, ack: self.ack })
     }
 }
 
