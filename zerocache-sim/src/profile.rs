@@ -27,6 +27,8 @@ pub enum Profile {
     Connections,
     /// As small, with clients that compute values under leases; half of the runs have no faults.
     Leases,
+    /// As small, with clients that write on conditions; half of the runs have no faults.
+    Conditions,
     /// Halves that begin alone, and starts with a fault at every moment; some clocks are wrong.
     Starts,
     /// As small, with clients that hedge reads, and read and write many keys at once.
@@ -43,7 +45,7 @@ pub enum Profile {
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -54,6 +56,7 @@ impl Profile {
         Self::Membership,
         Self::Connections,
         Self::Leases,
+        Self::Conditions,
         Self::Starts,
         Self::Clients,
         Self::Strangers,
@@ -76,6 +79,7 @@ impl Profile {
             Self::Membership => "membership",
             Self::Connections => "connections",
             Self::Leases => "leases",
+            Self::Conditions => "conditions",
             Self::Starts => "starts",
             Self::Clients => "clients",
             Self::Strangers => "strangers",
@@ -95,8 +99,8 @@ impl Profile {
         match self {
             // Faults of starts and stops are drawn separately.
             Self::Calm | Self::Connections | Self::Starts | Self::Stops => 0,
-            Self::Leases if random.chance(500) => 0,
-            Self::Leases => random.between(1, 6),
+            Self::Leases | Self::Conditions if random.chance(500) => 0,
+            Self::Leases | Self::Conditions => random.between(1, 6),
             Self::Small
             | Self::Retention
             | Self::Evict
