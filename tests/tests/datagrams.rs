@@ -2,7 +2,10 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
+use std::{fs, thread, time::Duration};
+
 use zerocache_tests::cluster::Cluster;
+use zerocache_tests::namespace;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
 use zerocache_tests::setup::{Setup, unique_address};
@@ -81,4 +84,33 @@ fn node_without_a_udp_port_pings_over_its_connections() {
     wait_until_out(&[&cluster[1], &cluster[2]], seed);
     cluster[0].resume();
     cluster.wait_until_joined();
+}
+
+/// What nodes that have nothing to do send is bounded, however many they are (measured on the interface of a
+/// network of their own; how soon they notice a silent one is tested on a virtual network).
+#[test]
+fn idle_traffic_of_many_nodes_is_bounded() {
+    namespace::run("idle_traffic_of_many_nodes_is_bounded", || {
+        let sent = || -> u64 {
+            let count = fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes");
+            count.unwrap().trim().parse().unwrap()
+        };
+        let per_node = |nodes: u64| {
+            let cluster = Cluster::start(&vec!["oslo"; nodes as usize]);
+            // Until the rumours about the newcomers are over.
+            thread::sleep(Duration::from_secs(5));
+            let before = sent();
+            thread::sleep(Duration::from_secs(5));
+            let per_node = (sent() - before) / 5 / nodes;
+            println!("{nodes} nodes: {per_node} bytes a second from each");
+            let up = |node: &Node| {
+                node.cluster().iter().filter(|(_, state)| state != "unreachable").count()
+            };
+            assert!(cluster.nodes.iter().all(|node| up(node) as u64 == nodes), "a node is out");
+            per_node
+        };
+        let (few, many) = (per_node(8), per_node(32));
+        // Heartbeats of four times as many nodes would be four times as much.
+        assert!(many < 64 << 10, "{few} bytes a second with 8 nodes, {many} with 32");
+    });
 }

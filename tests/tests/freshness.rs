@@ -131,7 +131,7 @@ fn compressed_values_are_decompressed_and_damage_is_a_miss() {
         put(node, name, value, metadata.clone());
         let before = node.stat("values_unreadable");
         let answer = node.get(name.as_bytes());
-        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{name}");
+        assert_eq!((answer.status, answer.code().as_str()), (404, "unreadable_value"), "{name}");
         assert_eq!(stale(node, name.as_bytes()).status, 404, "{name}");
         assert_eq!(node.stat("values_unreadable"), before + 2, "{name}");
     }

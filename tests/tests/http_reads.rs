@@ -186,7 +186,7 @@ fn entry_of_a_client_cannot_add_headers() {
         let response = caller.ask(&message.encode(clock::mono()));
         assert!(matches!(response, Response::Written(_)), "{response:?}");
         let answer = get(&node, name, &[]);
-        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{name}");
+        assert_eq!((answer.status, answer.code().as_str()), (404, "unreadable_value"), "{name}");
     }
     assert_eq!(node.stat("values_unreadable"), 2);
 }

@@ -47,6 +47,37 @@ fn values_are_put_read_and_deleted() {
 }
 
 #[test]
+fn stale_value_is_printed_where_it_is_allowed() {
+    let cluster = Cluster::start(&["london", "london"]);
+    let operator = Operator::new(cluster[0].address());
+    let put = "/v1/entries/page?ttl=600&ack=all&stale-while=60&tags=t";
+    assert_eq!(cluster[0].http("PUT", put, b"old").status, 200);
+    let place = ["--node", &cluster[1].address().to_string()];
+    let where_is = |state: &str| {
+        let rows = operator.run(&["where", "page"]);
+        let is_so = |line: &str| line.split_whitespace().nth(3) == Some(state);
+        assert_eq!(rows.text().lines().filter(|line| is_so(line)).count(), 2, "{rows:?}");
+        rows
+    };
+    where_is("value");
+    assert_eq!(operator.run(&["purge", "t", "--soft", "--ack", "nodes"]).exit, 0);
+    for place in [&[][..], &place] {
+        let with = |args: &[&str]| operator.run(&[args, place].concat());
+        let hidden = with(&["get", "page"]);
+        assert_eq!((hidden.exit, hidden.text().as_str()), (1, ""), "{hidden:?}");
+        assert!(hidden.err.contains("is stale; --stale prints it"), "{hidden:?}");
+        assert_eq!(with(&["get", "page", "--json"]).json()["is_stale"], true);
+        let shown = with(&["get", "page", "--stale"]);
+        assert_eq!((shown.exit, &shown.out[..]), (0, &b"old"[..]), "{shown:?}");
+        assert_eq!(with(&["get", "page", "--stale", "--json"]).json()["stale"], "while");
+        let absent = with(&["get", "other"]);
+        assert!(absent.err.contains("there is no value"), "{absent:?}");
+        assert_eq!(with(&["get", "other", "--json"]).json()["is_stale"], false);
+    }
+    assert!(where_is("stale").err.contains("the value is stale"));
+}
+
+#[test]
 fn nodes_that_lack_a_delete_or_a_purge_are_named() {
     let mut cluster = Cluster::start(&["london", "london", "sydney"]);
     let operator = Operator::new(cluster[0].address());

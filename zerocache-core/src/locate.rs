@@ -7,6 +7,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::{
     entry::Entry,
+    metadata::stale_ms_of,
     store::EntryRef,
     time::{Instant, Now},
     version::Version,
@@ -61,6 +62,8 @@ pub struct KeyCopy {
     pub version: Option<Version>,
     /// The remaining lifetime of a value, in milliseconds.
     pub remaining_ms: u64,
+    /// The remaining fresh time of a value, in milliseconds; 0 if it is stale.
+    pub fresh_ms: u64,
     /// The length of a value as it is stored, in bytes.
     pub bytes: u64,
     /// The xxh3-128 of metadata and value as they are stored, if it was asked for.
@@ -78,10 +81,12 @@ impl KeyCopy {
 
     /// Returns the copy of an entry that is served until `expires`, without its digest.
     pub(crate) fn of(entry: &EntryRef<'_>, expires: Instant, now: Now) -> Self {
+        let remaining_ms = expires.since_ms(now.mono);
         Self {
             state: CopyState::Value,
             version: Some(entry.version),
-            remaining_ms: expires.since_ms(now.mono),
+            remaining_ms,
+            fresh_ms: remaining_ms.saturating_sub(stale_ms_of(entry.metadata)),
             bytes: entry.value.len() as u64,
             digest: None,
             is_purged: false,

@@ -13,10 +13,12 @@ use zerocache_net::units::parse_duration;
 use crate::from_hex;
 
 const GET_EXAMPLES: &str = "\
-The value goes to standard output as it is stored. Exit code 1: there is none.
+The value goes to standard output as it is stored. Exit code 1: there is none that is fresh, or with --stale \
+none that may be served.
 
 Examples:
   zerocache get greeting
+  zerocache get --stale greeting
   zerocache get --url 'orders/7%00' --out order.bin
   zerocache get greeting --explain";
 
@@ -93,6 +95,10 @@ pub(crate) struct GetArgs {
 
     #[command(flatten)]
     pub(crate) format: KeyFormat,
+
+    /// Print the value also if it is stale, and may be served while it is renewed or if that fails
+    #[arg(long)]
+    pub(crate) stale: bool,
 
     /// Write the value to this file
     #[arg(long, value_name = "FILE")]

@@ -265,7 +265,11 @@ fn say_origin(place: &Json) {
 fn row(node: &Json) -> Vec<String> {
     let number = |name: &str| node[name].as_u64();
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let state = if node["purged"] == true { "purged" } else { text(node, "state") };
+    let state = match text(node, "state") {
+        _ if node["purged"] == true => "purged",
+        "value" if node["fresh_ms"] == 0 => "stale",
+        state => state,
+    };
     vec![
         text(node, "region").to_owned(),
         text(node, "address").to_owned(),
@@ -302,6 +306,9 @@ fn summary(document: &Json) -> String {
     let (answered, differing) = (all - silent(document), count(&["behind", "missing", "damaged"]));
     let mut line = format!("{}: ", name(document));
     line += &match (differing, document["found"] == true) {
+        (0, true) if has_stale(document) => {
+            format!("the copies on {answered} nodes agree; the value is stale")
+        }
         (0, true) => format!("the copies on {answered} nodes agree"),
         (0, false) => format!("no value on any of {answered} nodes"),
         (_, _) => format!("{differing} of {answered} nodes differ"),
@@ -317,6 +324,11 @@ fn summary(document: &Json) -> String {
         }
     }
     line
+}
+
+/// Returns true if the value may be served only while it is renewed, or if that fails.
+fn has_stale(document: &Json) -> bool {
+    nodes(document).any(|node| node["fresh_ms"] == 0)
 }
 
 fn say_repaired(document: &Json) {

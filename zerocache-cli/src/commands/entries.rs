@@ -13,7 +13,7 @@ use hyper::{
 };
 use serde_json::{Value as Json, json};
 use zerocache_client::Error;
-use zerocache_core::limits::VALUE_BYTES_WIRE_MAX;
+use zerocache_core::{limits::VALUE_BYTES_WIRE_MAX, metadata::Freshness};
 use zerocache_net::discovery::HostPort;
 
 use super::{
@@ -42,6 +42,8 @@ struct Found {
     value: Bytes,
     version: Option<String>,
     ttl_ms: Option<u64>,
+    /// When a value that is not fresh may be served: `while` it is renewed, or `if-error`, as over HTTP.
+    stale: Option<String>,
     tags: Vec<String>,
     content_type: Option<String>,
     content_encoding: Option<String>,
@@ -51,20 +53,14 @@ struct Found {
 /// Prints a value.
 pub(crate) fn get(context: &Context, args: &GetArgs) -> Result<Exit, Failure> {
     let key = args.format.parse(&args.key).map_err(Failure::usage)?;
-    let mut report = None;
-    let found = match &context.global.node {
-        Some(node) => context.runtime.block_on(get_at(context, node, &key))?,
-        None if args.explain => {
-            let explained = context.client()?.get(&key).explain().wait();
-            let explained = explained?;
-            report = Some(explained.report.to_string());
-            explained.result?.map(Found::from)
-        }
-        None => context.client()?.get(&key).entry().wait()?.map(Found::from),
-    };
+    let (found, report) = read(context, args, &key, args.stale)?;
     if let Some(report) = &report {
         say(report);
     }
+    // Whoever is told that there is nothing wants to know what the next reader may still be served.
+    let is_stale = found.is_none()
+        && !args.stale
+        && read(context, args, &key, true).is_ok_and(|(found, _)| found.is_some());
     if let (Some(found), Some(path)) = (&found, &args.out) {
         let failed = |error| Failure::new(format!("{}: {error}", path.display()));
         fs::write(path, &found.value).map_err(failed)?;
@@ -78,6 +74,7 @@ pub(crate) fn get(context: &Context, args: &GetArgs) -> Result<Exit, Failure> {
                     "bytes": found.value.len(),
                     "version": found.version,
                     "ttl_ms": found.ttl_ms,
+                    "stale": found.stale,
                     "tags": found.tags,
                     "content_type": found.content_type,
                     "content_encoding": found.content_encoding,
@@ -93,6 +90,9 @@ pub(crate) fn get(context: &Context, args: &GetArgs) -> Result<Exit, Failure> {
             },
         );
         json["found"] = found.is_some().into();
+        if found.is_none() {
+            json["is_stale"] = is_stale.into();
+        }
         json["report"] = report.into();
         describe_key(&mut json, &key);
         return print_document(json, exit);
@@ -105,9 +105,31 @@ pub(crate) fn get(context: &Context, args: &GetArgs) -> Result<Exit, Failure> {
             written.map_err(|error| Failure::new(format!("standard output: {error}")))?;
         }
         None if context.global.quiet => {}
+        None if is_stale => say("the value for this key is stale; --stale prints it"),
         None => say("there is no value for this key"),
     }
     Ok(exit)
+}
+
+/// Reads a key, and reports how if that is wanted.
+fn read(
+    context: &Context,
+    args: &GetArgs,
+    key: &[u8],
+    allow_stale: bool,
+) -> Result<(Option<Found>, Option<String>), Failure> {
+    if let Some(node) = &context.global.node {
+        let found = context.runtime.block_on(get_at(context, node, key, allow_stale))?;
+        return Ok((found, None));
+    }
+    let client = context.client()?;
+    let get = client.get(key);
+    let get = if allow_stale { get.allow_stale() } else { get };
+    if !args.explain {
+        return Ok((get.entry().wait()?.map(Found::from), None));
+    }
+    let explained = get.explain().wait()?;
+    Ok((explained.result?.map(Found::from), Some(explained.report.to_string())))
 }
 
 /// Stores a value.
@@ -254,7 +276,13 @@ impl From<zerocache_client::Entry> for Found {
     fn from(entry: zerocache_client::Entry) -> Self {
         let metadata = &entry.metadata;
         let tags = metadata.tags().iter().map(ToString::to_string).collect();
+        let stale = match entry.freshness {
+            Freshness::Fresh => None,
+            Freshness::Stale => Some("while"),
+            _ => Some("if-error"),
+        };
         Self {
+            stale: stale.map(str::to_owned),
             content_type: metadata.content_type().map(str::to_owned),
             content_encoding: metadata.content_encoding().map(str::to_owned),
             origins: metadata.origins().to_vec(),
@@ -266,9 +294,14 @@ impl From<zerocache_client::Entry> for Found {
     }
 }
 
-async fn get_at(context: &Context, node: &HostPort, key: &[u8]) -> Result<Option<Found>, Failure> {
+async fn get_at(
+    context: &Context,
+    node: &HostPort,
+    key: &[u8],
+    allow_stale: bool,
+) -> Result<Option<Found>, Failure> {
     let to = context.resolve(node).await?;
-    let target = format!("/v1/entries/{}", escaped_bytes(key));
+    let target = format!("/v1/entries/{}?stale={allow_stale}", escaped_bytes(key));
     let response = context.request(to, (Method::GET, &target, Bytes::new())).await;
     let response = response.map_err(|failure| no_answer(to, failure))?;
     let body = || serde_json::from_slice::<Json>(&response.body).unwrap_or_default();
@@ -289,6 +322,7 @@ async fn get_at(context: &Context, node: &HostPort, key: &[u8]) -> Result<Option
                 origins: origins.collect(),
                 version: text("zerocache-version"),
                 ttl_ms: text("zerocache-ttl-ms").and_then(|ms| ms.parse().ok()),
+                stale: text("zerocache-stale"),
                 value: response.body,
             }))
         }

@@ -105,10 +105,12 @@ pub struct FailureDetector {
 }
 
 impl FailureDetector {
-    /// Notes that a heartbeat with this number, above all before, was sent.
-    pub fn heartbeat_sent(&mut self, sequence: u64) {
-        self.sequence = sequence;
+    /// Returns the number of the heartbeat that is being sent: `first` for the first one, and one more for each
+    /// after it.
+    pub fn next_heartbeat(&mut self, first: u64) -> u64 {
+        self.sequence = if self.sequence == 0 { first } else { self.sequence + 1 };
         self.heartbeats.sent += 1;
+        self.sequence
     }
 
     /// Accepts the echo of a heartbeat that was sent at `sent`. Returns false if it is none, or came before.
@@ -236,20 +238,20 @@ mod tests {
     #[test]
     fn lossy_link_does_not_return_a_member() {
         let mut detector = FailureDetector::default();
-        detector.heartbeat_sent(7);
+        assert_eq!(detector.next_heartbeat(7), 7);
         assert!(detector.echo_received(7, at(0)) && !detector.echo_received(7, at(0)));
         assert!(!detector.echo_received(8, at(0)), "never sent");
         detector.went_down(at(90_000), at(0));
         detector.responded(at(91_000));
         for n in 0..100 {
-            detector.heartbeat_sent(8 + n);
+            assert_eq!(detector.next_heartbeat(1), 8 + n);
             if n % 8 == 0 {
                 detector.echo_received(8 + n, at(91_000 + n * 100));
             }
             assert!(!detector.may_return(at(91_000 + n * 100)), "heartbeat {n}");
         }
         for n in 108..112 {
-            detector.heartbeat_sent(n);
+            assert_eq!(detector.next_heartbeat(1), n);
             detector.echo_received(n, at(101_000));
         }
         assert!(detector.may_return(at(101_000)));
@@ -263,9 +265,9 @@ mod tests {
         detector.responded(at(90_500));
         assert!(detector.may_return(at(90_500)));
         // Where datagrams passed before and do not any more, it takes longer.
-        detector.heartbeat_sent(1);
+        detector.next_heartbeat(1);
         detector.echo_received(1, at(91_000));
-        detector.heartbeat_sent(21);
+        (0..20).for_each(|_| _ = detector.next_heartbeat(1));
         assert!(!detector.may_return(at(95_000)));
         assert!(detector.may_return(at(95_500)));
         detector.returned();

@@ -29,6 +29,7 @@ mod tag {
     pub(super) const BYTES: u32 = 4;
     pub(super) const DIGEST: u32 = 5;
     pub(super) const PURGED: u32 = 6;
+    pub(super) const FRESH_MS: u32 = 7;
 }
 
 impl Spread {
@@ -106,6 +107,9 @@ impl KeyCopy {
         if self.state == CopyState::Value {
             out.number(tag::REMAINING_MS, self.remaining_ms);
             out.number(tag::BYTES, self.bytes);
+            if self.fresh_ms != self.remaining_ms {
+                out.number(tag::FRESH_MS, self.fresh_ms);
+            }
         }
         if let Some(digest) = self.digest {
             out.bytes(tag::DIGEST, &digest.to_be_bytes());
@@ -116,7 +120,7 @@ impl KeyCopy {
     }
 
     fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
-        let mut copy = Self::default();
+        let (mut copy, mut fresh_ms) = (Self::default(), None);
         reader.each(|field| {
             match field.tag {
                 tag::STATE => {
@@ -134,10 +138,12 @@ impl KeyCopy {
                 tag::BYTES => copy.bytes = field.number()?,
                 tag::DIGEST => copy.digest = Some(u128::from_be_bytes(field.array()?)),
                 tag::PURGED => copy.is_purged = field.number()? != 0,
+                tag::FRESH_MS => fresh_ms = Some(field.number()?),
                 _ => {}
             }
             Ok(())
         })?;
+        copy.fresh_ms = fresh_ms.unwrap_or(copy.remaining_ms).min(copy.remaining_ms);
         Ok(copy)
     }
 }

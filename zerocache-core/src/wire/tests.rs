@@ -143,6 +143,7 @@ fn located() -> Vec<NodeCopies> {
         state: CopyState::Value,
         version,
         remaining_ms: 1_500,
+        fresh_ms: 500,
         bytes: 7,
         digest: Some(5),
         is_purged: false,

@@ -74,6 +74,8 @@ struct CopyBody {
     #[serde(flatten)]
     held: HeldBody,
     ttl_ms: Option<u64>,
+    /// What is left of the fresh time; 0 for a stale value.
+    fresh_ms: Option<u64>,
     bytes: Option<u64>,
     digest: Option<String>,
     /// Whether a purge ended the value.
@@ -184,6 +186,7 @@ impl CopyBody {
             node_state: node.state().map(|state| state.as_str()),
             held: HeldBody::of(node, copy),
             ttl_ms: value.map(|copy| copy.remaining_ms),
+            fresh_ms: value.map(|copy| copy.fresh_ms),
             bytes: value.map(|copy| copy.bytes),
             digest: value.and_then(|copy| copy.digest).map(|digest| format!("{digest:032x}")),
             purged: copy.is_some_and(|copy| copy.is_purged),

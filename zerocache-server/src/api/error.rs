@@ -115,6 +115,13 @@ impl ApiError {
         Self { warming, ..error }
     }
 
+    /// A value that this node holds and cannot show: to whoever asks it is a miss.
+    pub(super) fn unreadable() -> Self {
+        let message = "the value of this key cannot be shown over HTTP: unpacked it is larger than this node \
+                       accepts values, or it was written by a later release";
+        Self::new(StatusCode::NOT_FOUND, "unreadable_value", message)
+    }
+
     pub(super) fn not_found_path(path: &str) -> Self {
         let shown: String = path.chars().take(80).collect();
         let message = format!("no such path: {shown}; entries are at /v1/entries/KEY");
@@ -130,7 +137,8 @@ impl ApiError {
     /// Returns whether the request is invalid; a miss and a caller without permission are not.
     pub(super) fn is_bad_request(&self) -> bool {
         let is_denied = matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        self.status.is_client_error() && !is_denied && self.code != "not_found"
+        let is_miss = matches!(self.code, "not_found" | "unreadable_value");
+        self.status.is_client_error() && !is_denied && !is_miss
     }
 
     /// Removes the warming mark, for paths without it.

@@ -87,5 +87,5 @@ impl<C> AsRef<[u8]> for Charged<C> {
 
 fn unreadable(api: &Api) -> ApiError {
     api.counters.values_unreadable.add();
-    ApiError::not_found(false)
+    ApiError::unreadable()
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::{
     Membership,
+    pace::HEARTBEAT_EVERY_MS,
     senders::{Rejection, Senders},
 };
 use crate::{
@@ -21,13 +22,6 @@ use crate::{
     version::Incarnation,
     wire::{CONTENT_BYTES_MAX, Datagram, DatagramKind, Session, features},
 };
-
-/// How often each monitored member gets a heartbeat, in milliseconds.
-const HEARTBEAT_EVERY_MS: u64 = 100;
-
-/// An echo shows life at the time at which its heartbeat was sent, and nothing if that is longer ago than
-/// this, in milliseconds: as long as the silence after which a member is out.
-const ECHO_MS_MAX: u64 = 2_500;
 
 /// What became of datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,9 +56,9 @@ impl DatagramCounts {
 #[derive(Debug)]
 pub(super) struct Heartbeats {
     next: Instant,
-    /// The number of the last heartbeats; the same for all members, so that one that is removed and
-    /// returns gets no number twice.
-    sequence: u64,
+    /// How often some members got heartbeats. The numbers of a member's heartbeats begin with this one, so that
+    /// one that is removed and returns gets no number twice.
+    ticks: u64,
     pub(super) senders: Senders,
     counts: DatagramCounts,
 }
@@ -72,7 +66,7 @@ pub(super) struct Heartbeats {
 impl Heartbeats {
     pub(super) fn new(secret: [u8; 32], now: Instant) -> Self {
         let (senders, counts) = (Senders::new(secret, now), DatagramCounts::default());
-        Self { next: now, sequence: 0, senders, counts }
+        Self { next: now, ticks: 0, senders, counts }
     }
 
     pub(super) fn counts(&self) -> DatagramCounts {
@@ -93,29 +87,36 @@ impl Membership {
         is_offered.then(|| self.heartbeats.senders.begin(caller, is_sealed, now))?
     }
 
-    /// Sends the heartbeats that are due, some of them with gossip.
+    /// Sends the heartbeats that are due: to the members whose turn it is, and to those that get gossip.
     pub(super) fn tick_heartbeats<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
         let now = cx.now.mono;
         if self.heartbeats.next <= now {
             self.heartbeats.next = now.plus_ms(HEARTBEAT_EVERY_MS);
-            self.heartbeats.sequence += 1;
+            self.heartbeats.ticks += 1;
             let mut contents = self.gossip_round(cx);
-            let (from, sequence) = (cx.local.id(), self.heartbeats.sequence);
+            let (from, ticks) = (cx.local.id(), self.heartbeats.ticks);
+            let (mut locals, mut remotes) = (0, 0);
             for member in self.view.members_mut() {
+                let is_local = member.info.region == cx.local.region();
+                let place = if is_local { &mut locals } else { &mut remotes };
+                let has_turn = self.paces.for_member(is_local).has_turn(*place, ticks);
+                *place += 1;
                 let Some(session) = member.detector.session else { continue };
                 let to = member.info.incarnation;
                 let content = contents.iter_mut().find(|(id, _)| *id == to);
                 let content = content.map(|(_, content)| core::mem::take(content));
+                if !has_turn && content.is_none() {
+                    continue;
+                }
                 let heartbeat = Datagram {
                     from,
                     to,
                     kind: DatagramKind::Heartbeat,
                     generation: session.generation,
-                    sequence,
+                    sequence: member.detector.next_heartbeat(ticks),
                     time_ms: now.as_millis(),
                     content: content.unwrap_or_default(),
                 };
-                member.detector.heartbeat_sent(sequence);
                 self.heartbeats.counts.heartbeats_sent += 1;
                 let bytes = heartbeat.seal(&session.key);
                 cx.out.push(Effect::Datagram { to: member.address, bytes });
@@ -187,6 +188,7 @@ impl Membership {
         echo: Datagram,
     ) {
         let now = cx.now.mono;
+        let is_local = |region: &str| region == cx.local.region();
         let counts = &mut self.heartbeats.counts;
         let member = self.view.member_mut(echo.from);
         let Some((session, member)) = member.and_then(|m| Some((m.detector.session?, m))) else {
@@ -200,7 +202,10 @@ impl Membership {
             return counts.reject(Rejection::Unauthenticated);
         };
         let sent = Instant::from_millis(echo.time_ms);
-        let is_recent = sent <= now && now.since_ms(sent) < ECHO_MS_MAX;
+        // It shows life at the time at which its heartbeat was sent, and nothing if the member would be out if it
+        // had been silent since.
+        let silence_ms = self.paces.for_member(is_local(&member.info.region)).silence_ms();
+        let is_recent = sent <= now && now.since_ms(sent) < silence_ms;
         if !is_recent || !member.detector.echo_received(echo.sequence, sent) {
             return counts.reject(Rejection::Replayed);
         }

@@ -29,19 +29,8 @@ const ECHOES_MS_MAX: u64 = 30_000;
 /// connection that loses packets the response may be late, and means as much then.
 const PING_ALONE_TIMEOUT_MS: u64 = 2_400;
 
-/// How often a local peer is pinged, in milliseconds.
-const PING_LOCAL_MS: u64 = 500;
-
-/// How often a node of another region is pinged, in milliseconds.
-const PING_REMOTE_MS: u64 = 1_000;
-
 /// How often an unreachable node is pinged while its datagrams pass, in milliseconds.
 const PING_ECHOED_MS: u64 = 200;
-
-/// After this much silence a member is out of this node's rotation, in milliseconds.
-///
-/// Contract section 4: within 3 s of the fault; pauses up to 1 s have no effect.
-const SILENCE_MS_MAX: u64 = 2_500;
 
 /// The shortest time between two handshakes with one member, in milliseconds; doubled with each one that
 /// changed nothing, up to [`HELLO_DOUBLINGS_MAX`] times.
@@ -66,14 +55,18 @@ impl Membership {
                 continue;
             }
             let is_reachable = member.reach == Reachability::Reachable;
-            if is_reachable && silence_ms >= SILENCE_MS_MAX {
+            let pace = self.paces.for_member(member.info.region == cx.local.region());
+            if is_reachable && silence_ms >= pace.silence_ms() {
                 silent.push(id);
             }
             if member.next_ping <= now {
-                let is_local = member.info.region == cx.local.config.info.region;
+                let is_echoing = member.detector.is_echoing(now, pace.silence_ms());
                 // Pings are all that shows whether it is alive.
-                let alone = is_reachable && !member.detector.is_echoing(now, SILENCE_MS_MAX);
-                let wait_ms = if is_local || alone { PING_LOCAL_MS } else { PING_REMOTE_MS };
+                let alone = is_reachable && !is_echoing;
+                let wait_ms = match is_echoing {
+                    true => pace.ping_echoing_ms(),
+                    false => pace.ping_alone_ms(is_reachable),
+                };
                 let timeout_ms = if alone { PING_ALONE_TIMEOUT_MS } else { PING_TIMEOUT_MS };
                 member.next_ping = now.plus_ms(wait_ms);
                 member.last_ping = now;
@@ -91,7 +84,8 @@ impl Membership {
             cx.local.call(purpose, to, Request::Ping, timeout_ms, cx.out);
         }
         let next = self.view.members().map(|member| {
-            let silent = member.last_heard.plus_ms(SILENCE_MS_MAX);
+            let pace = self.paces.for_member(member.info.region == cx.local.region());
+            let silent = member.last_heard.plus_ms(pace.silence_ms());
             let is_reachable = member.reach == Reachability::Reachable;
             if is_reachable { member.next_ping.min(silent) } else { member.next_ping }
         });

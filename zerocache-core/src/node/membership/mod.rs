@@ -5,6 +5,7 @@ mod contacts;
 mod handshake;
 mod heartbeat;
 mod liveness;
+mod pace;
 mod refusals;
 mod senders;
 
@@ -12,7 +13,8 @@ use alloc::vec::Vec;
 
 pub use self::heartbeat::DatagramCounts;
 use self::{
-    contacts::MemberDirectory, handshake::Introductions, heartbeat::Heartbeats, refusals::Reports,
+    contacts::MemberDirectory, handshake::Introductions, heartbeat::Heartbeats, pace::Paces,
+    refusals::Reports,
 };
 use super::local::{CallPurpose, Context, Local};
 use crate::{
@@ -46,6 +48,7 @@ pub(super) struct Membership {
     directory: MemberDirectory,
     introductions: Introductions,
     heartbeats: Heartbeats,
+    paces: Paces,
     reports: Reports,
     /// Changes that other parts of the node have not acted on yet.
     changes: Vec<MemberChange>,
@@ -58,6 +61,7 @@ impl Membership {
             directory: MemberDirectory::new(local.config.info.clone(), now),
             introductions: Introductions::default(),
             heartbeats: Heartbeats::new(local.config.secret, now),
+            paces: Paces::default(),
             reports: Reports::default(),
             changes: Vec::new(),
         }
@@ -86,6 +90,7 @@ impl Membership {
     /// Dials, sends heartbeats, gossips and pings where due, and takes out members that are silent.
     pub(super) fn tick<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
         self.dial(cx);
+        self.paces = Paces::of(&self.view, cx.local.region());
         self.tick_heartbeats(cx);
         self.tick_gossip(cx);
         self.tick_liveness(cx);

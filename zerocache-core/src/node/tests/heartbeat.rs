@@ -195,3 +195,53 @@ fn heartbeat_numbers_do_not_repeat_after_a_member_returns() {
     };
     assert!(echoes(&network));
 }
+
+/// A region of so many nodes that members take turns.
+fn large_region() -> Network {
+    let mut network = Network::default();
+    for n in 1..=64 {
+        network.start(n, "a", &[1]);
+    }
+    network.run_until(10_000, |network| (1..=64).all(|n| network.members(n).len() == 63));
+    network.run(3_000);
+    network
+}
+
+#[test]
+fn members_of_a_large_region_take_turns() {
+    let mut network = large_region();
+    let before: Vec<_> = (1..=64).map(|n| counts(&network, n)).collect();
+    let datagrams = network.datagrams;
+    network.run(10_000);
+    for (n, before) in (1..=64).zip(before) {
+        let after = counts(&network, n);
+        let sent = after.heartbeats_sent - before.heartbeats_sent;
+        // Sixteen every 100 ms, and a partner of gossip now and then.
+        assert!((1_590..=1_650).contains(&sent), "node {n}: {sent}");
+        assert!(after.heartbeats_acknowledged - before.heartbeats_acknowledged >= sent - 20);
+        assert_eq!(after.replayed, before.replayed);
+    }
+    // And an echo of each.
+    assert!(network.datagrams - datagrams < 64 * 2 * 1_650);
+    assert_eq!(downs(&network), 0);
+}
+
+#[test]
+fn silent_member_of_a_large_region_is_out_after_eight_heartbeats() {
+    let mut network = large_region();
+    network.loss_percent = 10;
+    network.run(10_000);
+    assert_eq!(downs(&network), 0, "a tenth of the datagrams is lost");
+    network.loss_percent = 0;
+    network.frozen.insert(address(7));
+    let notices =
+        |network: &Network| (1..=64).filter(|n| *n != 7).all(|n| !network.members(n).contains(&7));
+    let ms = network.run_until(4_000, notices);
+    assert!(ms > 2_900, "out after {ms} ms");
+    assert_eq!(downs(&network), 63);
+    network.frozen.clear();
+    let back =
+        |network: &Network| (1..=64).filter(|n| *n != 7).all(|n| network.members(n).contains(&7));
+    network.run_until(4_000, back);
+    assert_eq!(downs(&network), 63);
+}
