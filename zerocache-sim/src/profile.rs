@@ -27,8 +27,6 @@ pub enum Profile {
     Connections,
     /// As small, with clients that compute values under leases; half of the runs have no faults.
     Leases,
-    /// As small, with clients that write on conditions; half of the runs have no faults.
-    Conditions,
     /// Halves that begin alone, and starts with a fault at every moment; some clocks are wrong.
     Starts,
     /// As small, with clients that hedge reads, and read and write many keys at once.
@@ -41,6 +39,8 @@ pub enum Profile {
     Drains,
     /// As small, where all nodes stop, and start again one after the other with their snapshots.
     Stops,
+    /// As small, with clients that write on conditions; half of the runs have no faults.
+    Conditions,
 }
 
 impl Profile {
@@ -56,13 +56,13 @@ impl Profile {
         Self::Membership,
         Self::Connections,
         Self::Leases,
-        Self::Conditions,
         Self::Starts,
         Self::Clients,
         Self::Strangers,
         Self::Near,
         Self::Drains,
         Self::Stops,
+        Self::Conditions,
     ];
 
     /// The name of the profile on the command line.
@@ -79,13 +79,13 @@ impl Profile {
             Self::Membership => "membership",
             Self::Connections => "connections",
             Self::Leases => "leases",
-            Self::Conditions => "conditions",
             Self::Starts => "starts",
             Self::Clients => "clients",
             Self::Strangers => "strangers",
             Self::Near => "near",
             Self::Drains => "drains",
             Self::Stops => "stops",
+            Self::Conditions => "conditions",
         }
     }
 

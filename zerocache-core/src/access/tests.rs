@@ -161,12 +161,6 @@ fn requests() -> Vec<(Request, &'static [Role])> {
     let window = Window { from: 0, to: 1 };
     let lease = Request::Lease { key: key(), lease_ms: 0, wait_ms: 0, newer_than: None };
     let token = Version::new(1, Incarnation(1));
-    let take = ConditionalWrite {
-        key: key(),
-        condition: Condition::Present,
-        op: ConditionalOp::Take,
-        ack: Ack::Local,
-    };
     vec![
         (hello(None), CONNECTED),
         (hello(Some(node)), NODES),
@@ -175,7 +169,7 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::Get { key: key() }, READERS),
         (put, WRITERS),
         (Request::Delete { key: key(), ack: Ack::Local }, WRITERS),
-        (Request::Conditional(Box::new(take)), WRITERS),
+        (take(key()), WRITERS),
         (Request::Replicate(Vec::new()), NODES),
         (Request::Watch { view: 0 }, CONNECTED),
         (lease, WRITERS),
@@ -194,6 +188,11 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::Fetch(Vec::new()), NODES),
         (Request::Copy { first_shard: 0, last_shard: 1, range: CopyRange::default() }, NODES),
     ]
+}
+
+fn take(key: Key) -> Request {
+    let (condition, op, ack) = (Condition::Present, ConditionalOp::Take, Ack::Local);
+    Request::Conditional(Box::new(ConditionalWrite { key, condition, op, ack }))
 }
 
 fn purge(target: PurgeTarget, hold_ms: u64) -> Request {

@@ -3,9 +3,9 @@
 //! A write is judged, stamped and stored under the node's lock, so that nothing comes between. Only a node whose
 //! misses are authoritative judges: another one could take for absent, or for current, what its peers have replaced.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 
-use super::{Node, Write, WriteOp};
+use super::{Effect, Node, RequestId, Write, WriteOp};
 use crate::{
     clock::AHEAD_MS_MAX,
     condition::{Condition, TakenItem},
@@ -16,7 +16,7 @@ use crate::{
     time::Now,
     ttl::Ttl,
     version::Version,
-    wire::{Ack, RefusalCode, Response},
+    wire::{Ack, RefusalCode, Response, Status, Written},
 };
 
 /// A version that is younger than this may be on its way to this node, in milliseconds. Nodes agree within 10 s
@@ -24,14 +24,46 @@ use crate::{
 const ON_ITS_WAY_MS: u64 = 15_000;
 
 impl<B: Backend> Node<B> {
+    /// Carries out a write if its condition holds. Apart from other writes, which are more frequent.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn write_if(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        mut write: Write,
+        out: &mut Vec<Effect>,
+    ) {
+        let condition = write.condition.as_deref().copied().unwrap_or(Condition::Present);
+        let judged = self.check(&write).and_then(|()| self.judge(now, condition, &mut write));
+        let taken = match judged {
+            Ok(taken) => taken,
+            Err(response) => return out.push(Effect::Respond { id, response }),
+        };
+        let first = out.len();
+        self.write_plain(now, id, write, out);
+        let Some(taken) = taken else { return };
+        // It waits for no replica: it is answered.
+        for effect in &mut out[first..] {
+            if let Effect::Respond { id: of, response } = effect
+                && *of == id
+                && let Response::Written(Written { status: Status::Stored, version, .. }) = response
+                && let Some(deleted) = *version
+            {
+                *response = taken_response(now, taken, deleted);
+                return;
+            }
+        }
+    }
+
     /// Judges the condition of a write. Returns the entry that the write takes, if it takes one, or the response if
     /// the write is not made. What is made has become a plain put or delete.
-    pub(super) fn judge(
+    fn judge(
         &self,
         now: Now,
         condition: Condition,
         write: &mut Write,
-    ) -> Result<Option<Box<Entry>>, Response> {
+    ) -> Result<Option<Entry>, Response> {
         if !self.read_policy().is_miss_authoritative() {
             let text = "this node does not know yet what its peers have: it judges no conditions";
             return Err(Response::refused(RefusalCode::Warming, text));
@@ -57,7 +89,7 @@ impl<B: Backend> Node<B> {
             }
             (WriteOp::Take, Some(entry)) => {
                 (write.op, write.ack) = (WriteOp::Delete, Ack::Local);
-                Ok(Some(Box::new(entry)))
+                Ok(Some(entry))
             }
             (WriteOp::Touch { .. } | WriteOp::Take, None) => {
                 Err(Response::NotMet { current: None })
@@ -77,7 +109,7 @@ impl<B: Backend> Node<B> {
 }
 
 /// The response to a write that took an entry.
-pub(super) fn taken_response(now: Now, taken: Entry, deleted: Version) -> Response {
+fn taken_response(now: Now, taken: Entry, deleted: Version) -> Response {
     let remaining_ms = taken.expires.since_ms(now.mono);
     let Entry { value, metadata, version, .. } = taken;
     Response::Taken(Box::new(TakenItem { value, metadata, version, remaining_ms, deleted }))

@@ -75,13 +75,16 @@ impl<B: Backend> Node<B> {
             self.replica.note_seen(now, seen, &mut self.local.refused);
         }
         match request {
-            request @ (Request::Put { .. }
-            | Request::Delete { .. }
-            | Request::Conditional(_)
-            | Request::Purge { .. }) => {
+            Request::Put { key, value, metadata, ttl, ack, version } => {
+                let op = WriteOp::Put { value, metadata, ttl };
                 let write =
-                    write_of(request).map(|write| Write { seen, timeout_ms, delay_ms, ..write });
-                if let Some(write) = write {
+                    Write { ack, seen, timeout_ms, delay_ms, version, ..Write::new(key, op) };
+                self.write(now, id, write, out);
+            }
+            request
+            @ (Request::Delete { .. } | Request::Conditional(_) | Request::Purge { .. }) => {
+                if let Some(write) = write_of(request) {
+                    let write = Write { seen, timeout_ms, delay_ms, ..write };
                     self.write(now, id, write, out);
                 }
             }
@@ -327,12 +330,9 @@ impl<B: Backend> Node<B> {
     }
 }
 
-/// Returns the write that a request asks for; none if it asks for something else.
+/// Returns the write that a request asks for; none if it asks for something else, or is the most frequent one.
 fn write_of(request: Request) -> Option<Write> {
     Some(match request {
-        Request::Put { key, value, metadata, ttl, ack, version } => {
-            Write { ack, version, ..Write::new(key, WriteOp::Put { value, metadata, ttl }) }
-        }
         Request::Delete { key, ack } => Write { ack, ..Write::new(key, WriteOp::Delete) },
         Request::Conditional(write) => Write::conditional(*write),
         Request::Purge { target, mode, hold_ms, ack, replayed } => {

@@ -1,12 +1,11 @@
 //! The one door for writes by clients: a write is checked, stamped, stored, replicated and answered.
 
-use alloc::{format, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 
 use bytes::Bytes;
 
 use super::{
     Effect, Node, Parts, RequestId,
-    conditions::taken_response,
     replication::{PENDING_MAX, PendingWrite, Replication, Waiters},
 };
 use crate::{
@@ -102,7 +101,7 @@ pub struct Write {
     /// Where the version comes from; a given one is a lease token, or the version of a purge that is repeated.
     pub version: VersionSource,
     /// What must hold of the key so that the write is made.
-    pub condition: Option<Condition>,
+    pub condition: Option<Box<Condition>>,
 }
 
 impl Write {
@@ -132,7 +131,7 @@ impl Write {
             ConditionalOp::Touch { ttl } => WriteOp::Touch { ttl },
             ConditionalOp::Take => WriteOp::Take,
         };
-        Self { ack, condition: Some(condition), ..Self::new(key, op) }
+        Self { ack, condition: Some(Box::new(condition)), ..Self::new(key, op) }
     }
 
     /// A purge of `target`, which ends all its entries of lower versions. With the given version of an
@@ -145,11 +144,19 @@ impl Write {
 
 impl<B: Backend> Node<B> {
     /// Carries out a write.
-    pub(super) fn write(
+    pub(super) fn write(&mut self, now: Now, id: RequestId, write: Write, out: &mut Vec<Effect>) {
+        match write.condition {
+            None => self.write_plain(now, id, write, out),
+            Some(_) => self.write_if(now, id, write, out),
+        }
+    }
+
+    /// Carries out a write without asking for its condition.
+    pub(super) fn write_plain(
         &mut self,
         now: Now,
         id: RequestId,
-        mut write: Write,
+        write: Write,
         out: &mut Vec<Effect>,
     ) {
         // One caller's writes keep their order, whichever nodes accept them.
@@ -158,11 +165,6 @@ impl<B: Backend> Node<B> {
         if let Err(response) = self.check(&write) {
             return out.push(Effect::Respond { id, response });
         }
-        let taken = match write.condition.map(|condition| self.judge(now, condition, &mut write)) {
-            None => None,
-            Some(Ok(taken)) => taken,
-            Some(Err(response)) => return out.push(Effect::Respond { id, response }),
-        };
         let Write { key, op, ack, scope, timeout_ms, delay_ms, version: source, .. } = write;
         let is_purge = matches!(op, WriteOp::Purge { .. });
         let refused = || match is_purge {
@@ -208,11 +210,7 @@ impl<B: Backend> Node<B> {
             outstanding,
         };
         if outstanding == 0 {
-            let response = taken.map_or_else(
-                || pending.response(None),
-                |taken| taken_response(now, *taken, record.version),
-            );
-            cx.out.push(Effect::Respond { id, response });
+            cx.out.push(Effect::Respond { id, response: pending.response(None) });
         } else {
             // Before anything is sent: a peer may fail at once.
             replication.await_replicas(id, pending);
@@ -345,7 +343,7 @@ impl<B: Backend> Node<B> {
     }
 
     /// Returns the refusal of a write that may not be carried out.
-    fn check(&self, write: &Write) -> Result<(), Response> {
+    pub(super) fn check(&self, write: &Write) -> Result<(), Response> {
         if !self.local.clocks.is_set() {
             return Err(super::clock_unset());
         }

@@ -78,7 +78,7 @@ pub(super) async fn handle(
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     api.permit(caller, Operation::Write(key.as_bytes()))?;
     let query = Query::parse(query.unwrap_or_default())?;
-    let condition = conditions::of_write(headers)?;
+    let condition = conditions::of_write(headers)?.map(Box::new);
     match *method {
         Method::PUT => {
             query.allow(&query::PUT)?;

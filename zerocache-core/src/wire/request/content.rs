@@ -203,10 +203,10 @@ pub(super) fn write_version(out: &mut Writer<'_>, version: VersionSource) {
 
 /// The numbers of the operations of a conditional write.
 pub(super) mod operation {
-    pub const PUT: u64 = 1;
-    pub const DELETE: u64 = 2;
-    pub const TOUCH: u64 = 3;
-    pub const TAKE: u64 = 4;
+    pub const PUT: u8 = 1;
+    pub const DELETE: u8 = 2;
+    pub const TOUCH: u8 = 3;
+    pub const TAKE: u8 = 4;
 }
 
 fn write_conditional(out: &mut Writer<'_>, write: &ConditionalWrite) {
@@ -229,7 +229,7 @@ fn write_conditional(out: &mut Writer<'_>, write: &ConditionalWrite) {
         ConditionalOp::Take => operation::TAKE,
     };
     out.number(tag::ACK, ack.to_number());
-    out.number(tag::OPERATION, operation);
+    out.number(tag::OPERATION, u64::from(operation));
     match condition {
         Condition::Present => {}
         Condition::Absent => out.bytes(tag::EXPECTED, &[]),
