@@ -11,8 +11,9 @@ pub use zerocache_net::{security::TlsMode, transport::Connections};
 
 pub use crate::{
     client::{
-        ExplainGet, Get, GetEntry, GetFrom, GetMany, GetManyEach, GetManyValues, GetManyValuesEach,
-        GetValue, Locate, Location, Locations, Write, WriteMany, WriteManyEach,
+        ConditionalOutcome, ConditionalWrite, ExplainGet, Get, GetAndDelete, GetEntry, GetFrom,
+        GetMany, GetManyEach, GetManyValues, GetManyValuesEach, GetValue, Locate, Location,
+        Locations, Taken, Write, WriteMany, WriteManyEach,
     },
     codec::IntoValue,
     lifetime::Lifetime,

@@ -55,6 +55,8 @@ pub(super) enum End {
     Superseded,
     Refused,
     Unknown,
+    /// A condition did not hold.
+    NotMet,
     /// For many keys: a node answered for at least one.
     Answered,
     Failed,
@@ -62,7 +64,7 @@ pub(super) enum End {
 
 impl End {
     #[cfg(feature = "metrics")]
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Hit,
         Self::Stale,
         Self::Miss,
@@ -70,6 +72,7 @@ impl End {
         Self::Superseded,
         Self::Refused,
         Self::Unknown,
+        Self::NotMet,
         Self::Answered,
         Self::Failed,
     ];
@@ -102,6 +105,7 @@ impl End {
             Self::Superseded => "superseded",
             Self::Refused => "refused",
             Self::Unknown => "unknown",
+            Self::NotMet => "not_met",
             Self::Answered => "answered",
             Self::Failed => "failed",
         }
