@@ -129,14 +129,57 @@ async fn near_values_and_leases_keep_the_time_of_the_test() -> Result<(), Error>
     let both = tokio::join!(cube(&one, &runs, 3), cube(&other, &runs, 3));
     assert_eq!((both, count()), ((27, 27), 1));
     // Values are kept near as soon as a node reports changes, which takes a moment of real time.
-    while one.memo_stats().near_hits == 0 {
+    soon(async || {
         assert_eq!((cube(&one, &runs, 3).await, count()), (27, 1));
-        std::thread::sleep(Duration::from_millis(1));
-    }
+        one.memo_stats().near_hits > 0
+    })
+    .await;
     cluster.advance(61 * SECOND);
     cube(&one, &runs, 3).await;
     assert_eq!(count(), 2);
     Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_reach_near_caches_while_time_stands_still() -> Result<(), Error> {
+    let cluster = Cluster::new(["london", "sydney"]);
+    let (one, other) = (cluster.client("london")?, cluster.client("sydney")?);
+    let begin = tokio::time::Instant::now();
+    let runs = AtomicUsize::new(0);
+    let call = async || cube(&one, &runs, 4).await;
+    call().await;
+    for computed in 1..=3 {
+        let hits = one.memo_stats().near_hits;
+        soon(async || {
+            call().await;
+            one.memo_stats().near_hits > hits
+        })
+        .await;
+        assert_eq!(runs.load(Ordering::SeqCst), computed);
+        // Longer than a call for changes may take where time passes.
+        std::thread::sleep(Duration::from_millis(FOLLOW_TIMEOUT_MS / 3 + 100));
+        cube(&other, &runs, 4).invalidate().await?;
+        soon(async || {
+            call().await;
+            runs.load(Ordering::SeqCst) > computed
+        })
+        .await;
+    }
+    // The computations took this long, and nothing else did.
+    assert_eq!(begin.elapsed(), 4 * SECOND);
+    Ok(())
+}
+
+/// The timeout of a call for changes, in milliseconds of real time.
+const FOLLOW_TIMEOUT_MS: u64 = 2_500;
+
+/// Repeats `attempt` until it returns true, which takes a moment of real time.
+async fn soon(mut attempt: impl AsyncFnMut() -> bool) {
+    let patience = std::time::Instant::now() + 20 * SECOND;
+    while !attempt().await {
+        assert!(std::time::Instant::now() < patience, "no end within 20 s");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[tokio::test]

@@ -91,6 +91,7 @@ impl Driver {
             limits: Limits { key_bytes_max: KEY_BYTES_MAX, value_bytes_max: VALUE_BYTES_MAX },
             warm_max_ms: 5_000,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
+            changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
             features: features::ALL,
             requires_tls: false,
             has_snapshot: false,

@@ -36,6 +36,7 @@ pub fn start(cluster: &str, store: Arc<Storage>) -> Node<Mutexes> {
         limits: Limits { key_bytes_max: KEY_BYTES_WIRE_MAX, value_bytes_max: VALUE_BYTES },
         warm_max_ms: 0,
         outbox_bytes_max: 1 << 20,
+        changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
         features: 0,
         requires_tls: false,
         has_snapshot: false,

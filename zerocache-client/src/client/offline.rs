@@ -21,7 +21,7 @@ use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 use zerocache_core::{
     call::CallFailure,
     node::{ConnectionId, RequestId},
-    wire::RequestMessage,
+    wire::{Request, RequestMessage},
 };
 use zerocache_net::{
     clock,
@@ -139,11 +139,20 @@ impl Transport for Offline {
         let (sender, mut receiver) = oneshot::channel();
         let now = clock::now();
         message.envelope.sent_ms = now.mono.as_millis();
+        // The node ends these waits by its own clock, which may stand still.
+        let waits_for_changes =
+            matches!(message.request, Request::Follow { .. } | Request::Watch { .. });
         let asked = self.nodes.0.lock().ask(to, (self.connection, message, sender), now);
         let Some(id) = asked else { return Call::ready(Err(CallFailure::Refused)) };
         let awaited = Awaited { nodes: self.nodes.clone(), id };
         if let Ok(response) = receiver.try_recv() {
             return Call::ready(Ok(response));
+        }
+        if waits_for_changes {
+            return Call::boxed(async move {
+                let _awaited = awaited;
+                receiver.await.map_err(|_| CallFailure::NoAnswer)
+            });
         }
         let response = {
             // The caller's runtime, if it has one, need not keep time.

@@ -29,9 +29,6 @@ const WAIT_MS_MAX: u64 = 1_000;
 /// A response leaves this long before its caller's timeout, in milliseconds.
 const MARGIN_MS: u64 = 50;
 
-/// Followers get changes at most this often, in milliseconds, so that changes are batched.
-const BATCH_EVERY_MS: u64 = 5;
-
 /// A follower whose wait ends within this time is answered with those whose wait is over, in milliseconds.
 const TOGETHER_MS: u64 = 50;
 
@@ -74,6 +71,8 @@ pub(super) struct Feed {
     followers: BTreeMap<RequestId, Follower>,
     quota: Quota,
     is_on: bool,
+    /// Followers get changes at most this often, in milliseconds.
+    every_ms: u64,
     /// When changes were last requested.
     last_request: Instant,
     /// When followers last got changes.
@@ -85,14 +84,16 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// A feed whose numbers are above those of any earlier process of the node.
-    pub(super) fn new(now: Now) -> Self {
+    /// A feed whose numbers are above those of any earlier process of the node. Its followers get changes at most each
+    /// `every_ms`.
+    pub(super) fn new(now: Now, every_ms: u64) -> Self {
         Self {
             changes: VecDeque::new(),
             first: (now.wall_ms << Version::COUNTER_BITS).saturating_add(1),
             followers: BTreeMap::new(),
             quota: Quota::of(FOLLOWERS_MAX),
             is_on: false,
+            every_ms,
             last_request: now.mono,
             last_batch: Instant::default(),
             has_news: false,
@@ -224,7 +225,7 @@ impl Feed {
                 out.push(Effect::Respond { id, response });
             }
         }
-        let is_batch = self.has_news && now.mono.since_ms(self.last_batch) >= BATCH_EVERY_MS;
+        let is_batch = self.has_news && now.mono.since_ms(self.last_batch) >= self.every_ms;
         let is_due = self.next.is_some_and(|at| at <= now.mono);
         if is_batch || is_due {
             self.answer_due(now.mono, is_batch, is_due, out);
@@ -273,7 +274,7 @@ impl Feed {
     /// When a follower is to be answered.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let has_batch = self.has_news && !self.followers.is_empty();
-        let batch = has_batch.then(|| self.last_batch.plus_ms(BATCH_EVERY_MS));
+        let batch = has_batch.then(|| self.last_batch.plus_ms(self.every_ms));
         batch.into_iter().chain(self.next).min()
     }
 }

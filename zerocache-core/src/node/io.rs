@@ -28,6 +28,9 @@ pub struct NodeConfig {
     pub warm_max_ms: u64,
     /// The most bytes that wait for one peer; writes beyond them are abandoned.
     pub outbox_bytes_max: usize,
+    /// Followers get changes at most this often, in milliseconds, so that changes are sent in batches: a server has
+    /// [`CHANGES_EVERY_MS`](Self::CHANGES_EVERY_MS). With 0 they get each one at once, whether time passes or not.
+    pub changes_every_ms: u64,
     /// Its optional [`features`](crate::wire::features); `SEALED_DATAGRAMS` follows from `requires_tls`.
     pub features: u64,
     /// Whether it speaks TLS only. Then its datagrams are encrypted too, with peers of which the same holds.
@@ -36,6 +39,11 @@ pub struct NodeConfig {
     pub has_snapshot: bool,
     /// The secret from which the keys of datagrams are derived: random, and known to this process alone.
     pub secret: [u8; 32],
+}
+
+impl NodeConfig {
+    /// The usual value of `changes_every_ms`.
+    pub const CHANGES_EVERY_MS: u64 = 5;
 }
 
 /// Identifies a request until its response.

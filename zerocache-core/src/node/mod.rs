@@ -108,9 +108,10 @@ struct Parts<'a, B: Backend> {
 impl<B: Backend> Node<B> {
     /// A node that starts at `now` and keeps its entries in `store`.
     pub fn new(config: NodeConfig, store: Arc<Store<B>>, now: Now) -> Self {
+        let changes_every_ms = config.changes_every_ms;
         let local = Local::new(config, now.mono);
         Self {
-            replica: Replica::new(local.id(), store, now),
+            replica: Replica::new(local.id(), store, changes_every_ms, now),
             membership: Membership::new(&local, now.mono),
             watchers: Watchers::default(),
             replication: Replication::default(),

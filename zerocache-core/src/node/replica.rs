@@ -26,8 +26,13 @@ pub(super) struct Replica<B: Backend> {
 }
 
 impl<B: Backend> Replica<B> {
-    pub(super) fn new(own: Incarnation, store: Arc<Store<B>>, now: Now) -> Self {
-        let (clock, feed) = (HybridClock::new(own), Feed::new(now));
+    pub(super) fn new(
+        own: Incarnation,
+        store: Arc<Store<B>>,
+        changes_every_ms: u64,
+        now: Now,
+    ) -> Self {
+        let (clock, feed) = (HybridClock::new(own), Feed::new(now, changes_every_ms));
         Self { store, clock, feed, leases: Leases::default() }
     }
 

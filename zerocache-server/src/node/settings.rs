@@ -59,6 +59,7 @@ pub(super) fn node_config(
         },
         warm_max_ms: config.warm_max.as_millis() as u64,
         outbox_bytes_max: outbox as usize,
+        changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
         features: features::ALL,
         requires_tls: false,
         has_snapshot: false,

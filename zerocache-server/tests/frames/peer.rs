@@ -66,6 +66,7 @@ pub fn node() -> Arc<FramedConnections> {
         limits: Limits::default(),
         warm_max_ms: 0,
         outbox_bytes_max: 1 << 20,
+        changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
         features: features::ALL,
         requires_tls: false,
         has_snapshot: false,

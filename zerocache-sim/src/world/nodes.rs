@@ -181,6 +181,7 @@ impl World {
             secret: self.secret(),
             warm_max_ms: WARM_MAX_MS,
             outbox_bytes_max: self.variant.outbox_bytes_max(plan.outbox_bytes_max),
+            changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
         }
     }
 

@@ -286,6 +286,8 @@ fn node_config(cluster: &str, region: &str, at: SocketAddr, warm_max_ms: u64) ->
         limits: Limits::default(),
         warm_max_ms,
         outbox_bytes_max: OUTBOX_BYTES_MAX,
+        // The clock of a test may stand still.
+        changes_every_ms: 0,
         // Nothing is lost between them, so that pings are enough.
         features: features::ALL & !features::DATAGRAMS,
         requires_tls: false,

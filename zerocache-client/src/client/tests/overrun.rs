@@ -63,6 +63,7 @@ impl Standing {
             limits: Limits::default(),
             warm_max_ms: 1,
             outbox_bytes_max: 1 << 20,
+            changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
             features: features::ALL,
             requires_tls: false,
             has_snapshot: false,

@@ -169,6 +169,7 @@ impl Network {
             limits: Limits::default(),
             warm_max_ms,
             outbox_bytes_max: 1 << 20,
+            changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
             features: features::ALL & !self.without,
             requires_tls: self.requires_tls,
             has_snapshot: self.has_snapshot,
