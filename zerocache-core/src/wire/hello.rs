@@ -45,11 +45,15 @@ pub mod features {
     /// Says what it and others hold of keys.
     pub const LOCATE: u64 = 1 << 8;
 
+    /// Says more of changes to who listens: which are deletes, their whole versions, and the tags of entries.
+    pub const LISTEN: u64 = 1 << 9;
+
     /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
-    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES | LOCATE;
+    pub const ALL: u64 =
+        REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES | LOCATE | LISTEN;
 
     /// Each feature with its name.
-    pub const NAMES: [(u64, &str); 9] = [
+    pub const NAMES: [(u64, &str); 10] = [
         (REPAIR, "repair"),
         (DATAGRAMS, "datagrams"),
         (GOSSIP, "gossip"),
@@ -59,6 +63,7 @@ pub mod features {
         (SEALED_DATAGRAMS, "sealed-datagrams"),
         (PURGES, "purges"),
         (LOCATE, "locate"),
+        (LISTEN, "listen"),
     ];
 }
 

@@ -63,6 +63,7 @@ pub(super) struct Body {
     soft: bool,
     hold_ms: u64,
     with_purges: bool,
+    at_once: bool,
     keys: Vec<Key>,
     digest: bool,
     spread: Spread,
@@ -118,6 +119,7 @@ impl Body {
             tag::DIGEST => self.digest = field.number()? != 0,
             tag::SPREAD => self.spread = Spread::from_field(field)?,
             tag::WITH_PURGES => self.with_purges = field.number()? != 0,
+            tag::AT_ONCE => self.at_once = field.number()? != 0,
             _ => {}
         }
         Ok(())
@@ -162,6 +164,7 @@ impl Body {
                 replayed: self.token,
             },
             kind::FOLLOW => Request::Follow { since: self.since, with_purges: self.with_purges },
+            kind::LISTEN => Request::Listen { since: self.since, at_once: self.at_once },
             kind::LOCATE if self.keys.is_empty() => return Err(DecodeError::Missing(tag::KEY)),
             kind::LOCATE => {
                 Request::Locate { keys: self.keys, digest: self.digest, spread: self.spread }

@@ -17,6 +17,7 @@ pub mod kind {
     pub const LEASE_HELD: u64 = 23;
     pub const CHANGES: u64 = 24;
     pub const LOCATED: u64 = 26;
+    pub const CHANGE_ROWS: u64 = 27;
 }
 
 pub mod tag {
@@ -53,5 +54,6 @@ pub mod tag {
     pub const CHANGES: u32 = 43;
     pub const VALUE_BYTES_MAX: u32 = 44;
     pub const PURGES: u32 = 45;
+    pub const CHANGE_ROWS: u32 = 46;
     pub const NODE_COPIES: u32 = 60;
 }
