@@ -11,8 +11,9 @@ pub use zerocache_net::{security::TlsMode, transport::Connections};
 
 pub use crate::{
     client::{
-        ExplainGet, Get, GetEntry, GetFrom, GetMany, GetManyEach, GetManyValues, GetManyValuesEach,
-        GetValue, Locate, Location, Locations, Write, WriteMany, WriteManyEach,
+        Change, Changes, ExplainGet, Get, GetEntry, GetFrom, GetMany, GetManyEach, GetManyValues,
+        GetManyValuesEach, GetValue, Listen, Locate, Location, Locations, Subject, Write,
+        WriteMany, WriteManyEach,
     },
     codec::IntoValue,
     lifetime::Lifetime,

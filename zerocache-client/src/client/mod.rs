@@ -18,6 +18,7 @@ mod get;
 mod instances;
 mod leases;
 mod life;
+mod listen;
 mod local_state;
 mod locate;
 mod many;
@@ -68,6 +69,7 @@ pub use self::{
     builder::ClientBuilder,
     entry::Entry,
     get::{ExplainGet, Get, GetEntry, GetValue},
+    listen::{Change, Changes, Listen, Subject},
     locate::{GetFrom, Locate, Location, Locations},
     many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
     many_typed::{GetManyValues, GetManyValuesEach},
