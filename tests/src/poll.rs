@@ -48,6 +48,20 @@ pub async fn until_true_async(what: &str, mut probe: impl FnMut() -> bool) {
     }
 }
 
+/// Polls until a probe that does I/O of its own holds.
+///
+/// # Panics
+///
+/// As [`until`] does.
+pub async fn until_async(what: &str, mut probe: impl AsyncFnMut() -> bool) {
+    let started = clock::elapsed();
+    while !probe().await {
+        let passed = clock::elapsed().saturating_sub(started);
+        assert!(passed < PATIENCE, "awaited in vain: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Returns the time until `probe` holds; none if it does not within `bound`.
 pub fn time_until(bound: Duration, mut probe: impl FnMut() -> bool) -> Option<Duration> {
     let started = clock::elapsed();

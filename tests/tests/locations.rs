@@ -34,7 +34,7 @@ fn nodes(document: &Json) -> &Vec<Json> {
 fn comparable(mut document: Json) -> Json {
     for node in document["nodes"].as_array_mut().expect("nodes") {
         let node = node.as_object_mut().expect("a node");
-        for name in ["ttl_ms", "rank", "latency_ms"] {
+        for name in ["ttl_ms", "fresh_ms", "rank", "latency_ms"] {
             assert!(node.remove(name).is_some(), "no {name}");
         }
     }

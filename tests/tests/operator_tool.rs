@@ -47,6 +47,23 @@ fn values_are_put_read_and_deleted() {
 }
 
 #[test]
+fn value_that_no_node_takes_is_refused_with_the_limit() {
+    let cluster = Cluster::start(&["london"]);
+    let operator = Operator::new(cluster[0].address());
+    let node = cluster[0].address().to_string();
+    // Of bytes that do not compress, above the largest message.
+    let mixed = |n: u32| {
+        let n = n.wrapping_mul(2_654_435_761);
+        (n ^ n >> 15).wrapping_mul(2_246_822_507)
+    };
+    let bytes: Vec<u8> = (0..12 << 20).map(|n| (mixed(n) >> 16) as u8).collect();
+    for place in [&[][..], &["--node", &node]] {
+        let refused = operator.run_with(&[&["put", "big", "-"], place].concat(), &bytes);
+        assert!(refused.exit != 0 && refused.err.contains("8388608"), "{refused:?}");
+    }
+}
+
+#[test]
 fn stale_value_is_printed_where_it_is_allowed() {
     let cluster = Cluster::start(&["london", "london"]);
     let operator = Operator::new(cluster[0].address());

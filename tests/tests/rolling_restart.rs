@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use zerocache_client::{Status, ZerocacheClient};
 use zerocache_tests::cluster::Cluster;
+use zerocache_tests::node::Node;
 use zerocache_tests::poll::{StopFlag, timed, until_true};
 use zerocache_tests::random::Random;
 use zerocache_tests::setup::Setup;
@@ -114,8 +115,13 @@ fn replace_each(cluster: &mut Cluster, counts: &Counts) {
 fn rolling_restart_under_load_fails_no_operation_and_keeps_the_hit_ratio() {
     let mut cluster = Cluster::start(&["london"; 3]);
     let clients: Vec<_> = (0..CLIENTS).map(|_| cluster.client("london")).collect();
-    let entries = (0..KEYS).map(|n| (key(n), VALUE));
-    clients[0].put_many(entries, 600).wait().expect("stored");
+    // By a client of its own: on a busy machine some of so many at once may have no answer in time.
+    let filler = cluster.client("london");
+    until_true("all entries on all nodes", || {
+        let entries = (0..KEYS).map(|n| (key(n), VALUE));
+        let is_full = |node: &Node| node.stat("entries") >= KEYS as u64;
+        filler.put_many(entries, 600).wait().is_ok() && cluster.nodes.iter().all(is_full)
+    });
     let (counts, stop) = (Counts::new(), StopFlag::default());
     let (before, after) = std::thread::scope(|threads| {
         let end = stop.set_on_drop();

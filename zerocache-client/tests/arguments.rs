@@ -2,6 +2,8 @@
 //! nothing of the caller's by accident, and leaves the call a call. What the arguments do is tested
 //! elsewhere.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Refreshes behind the caller's back, where the function asks for it.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::future::Future;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize};
 use support::{bounded, current_thread, in_time, other};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
@@ -208,6 +211,42 @@ async fn background_refresh_does_not_wait_for_its_lease() {
         until(|| async { source.cache.memo_stats().stored == 2 }).await;
         let stats = source.cache.memo_stats();
         assert_eq!((stats.leases_granted, stats.stale_served, stats.computed), (2, 1, 2));
+    })
+    .await;
+}
+
+static DECODED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts how often one is decoded.
+#[derive(Debug, PartialEq, Serialize)]
+struct Counted(usize);
+
+impl<'de> Deserialize<'de> for Counted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DECODED.fetch_add(1, Ordering::SeqCst);
+        usize::deserialize(deserializer).map(Counted)
+    }
+}
+
+#[zerocache(&source.cache, 1, skip(source), stale(while = 60, background))]
+async fn counted(source: Arc<Source>, test: &'static str) -> Counted {
+    let run = source.run();
+    source.permits.acquire().await.expect("never closed").forget();
+    Counted(run)
+}
+
+#[tokio::test]
+async fn previous_value_is_decoded_once() {
+    bounded(async {
+        let source = Source::new("background-decoded");
+        let call = || counted(source.clone(), "decoded");
+        assert_eq!(call().await, Counted(1));
+        until(|| async { call().peek().await.expect("reads").is_none() }).await;
+        let before = DECODED.load(Ordering::SeqCst);
+        assert_eq!(call().await, Counted(1));
+        // The run stands still.
+        until(|| async { source.runs.load(Ordering::SeqCst) == 2 }).await;
+        assert_eq!(DECODED.load(Ordering::SeqCst) - before, 1);
     })
     .await;
 }

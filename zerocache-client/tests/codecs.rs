@@ -1,5 +1,6 @@
 //! Codecs of clients and functions.
 
+#![cfg(feature = "macros")]
 #![cfg(feature = "messagepack")]
 
 mod support;

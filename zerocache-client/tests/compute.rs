@@ -1,5 +1,7 @@
 //! `get_or_compute`, and what a call tells of itself.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::io;

@@ -1,5 +1,7 @@
 //! Clients of a cluster with a secret.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::{

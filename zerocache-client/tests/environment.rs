@@ -1,6 +1,8 @@
 //! Functions and clients without a region in code: `ZEROCACHE_REGION` names it. Each test runs in a process of
 //! its own, with its own variables.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::future::Future;

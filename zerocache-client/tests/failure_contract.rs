@@ -1,5 +1,7 @@
 //! The lines of `docs/memoize.md` on failures that no other test shows.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::net::SocketAddr;

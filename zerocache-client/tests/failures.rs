@@ -1,5 +1,7 @@
 //! A cache that is away, or holds what cannot be used, never fails a call.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::convert::Infallible;

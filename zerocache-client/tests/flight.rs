@@ -1,5 +1,7 @@
 //! One computation per key at a time, and what happens when it does not end well.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::panic::AssertUnwindSafe;

@@ -1,5 +1,6 @@
 //! Free async functions: every kind of parameter, value and surrounding.
 
+#![cfg(feature = "macros")]
 #![allow(unreachable_pub, reason = "public functions are one of the forms")]
 
 mod support;
@@ -351,4 +352,38 @@ async fn other_attributes_of_functions_are_kept() {
         assert_eq!(tokio::spawn(recursive(12)).await.expect("runs"), 144);
     })
     .await;
+}
+
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+struct StaticProblem {
+    text: &'static str,
+}
+
+#[zerocache("london", 60)]
+async fn text_as_error(n: u64) -> Result<u64, &'static str> {
+    if n > 0 { Ok(n) } else { Err("zero") }
+}
+
+#[zerocache("london", 60)]
+fn reference_as_error(n: u64) -> Result<u64, &'static Problem> {
+    if n > 0 { Ok(n) } else { Err(&Problem::Absent) }
+}
+
+#[zerocache("london", 60)]
+async fn reference_in_an_error(n: u64) -> Result<u64, StaticProblem> {
+    if n > 0 { Ok(n) } else { Err(StaticProblem { text: "zero" }) }
+}
+
+#[tokio::test]
+async fn error_may_be_a_reference() {
+    cached(async {
+        assert_eq!((text_as_error(1).await, text_as_error(0).await), (Ok(1), Err("zero")));
+        assert_eq!(text_as_error(1).peek().await.expect("reads"), Some(Ok(1)));
+        let problem = StaticProblem { text: "zero" };
+        assert_eq!(reference_in_an_error(0).await, Err(problem));
+    })
+    .await;
+    let scoped = || (reference_as_error(1), reference_as_error(0));
+    let found = tokio::task::spawn_blocking(move || client().scope_sync(scoped)).await;
+    assert_eq!(found.expect("no panic"), (Ok(1), Err(&Problem::Absent)));
 }

@@ -1,6 +1,8 @@
 //! Pins the keys that the attribute gives functions, and what is stored under them. A line that changes with a new compiler is to
 //! be brought back in `normalise`; one that changes with our code needs a new scheme.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use bytes::Bytes;

@@ -1,6 +1,8 @@
 //! Functions in unusual surroundings: odd names, nested items, generated code, attributes on
 //! parameters, receivers behind pointers, and parameters that no key can hold.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::pin::Pin;

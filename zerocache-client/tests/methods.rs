@@ -1,5 +1,7 @@
 //! Methods of every kind: inherent, of traits, generic, and with every receiver.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::fmt::Debug;

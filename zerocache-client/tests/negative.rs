@@ -1,6 +1,8 @@
 //! What is stored beside ordinary values, and what is not: `None`, errors, values that a function does
 //! not want to keep; and the tags of what is.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! Clients without a network: what they keep is in this process, and no other client sees it.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -9,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::{bounded, log};
+use zerocache_client::ops::{ConditionalOutcome, Taken};
 use zerocache_client::{Status, Value, ZerocacheClient, report::CallOutcome, zerocache};
 
 fn offline() -> ZerocacheClient {
@@ -185,4 +188,49 @@ fn test_can_enable_the_network() {
         let nodes: Vec<_> = cache.nodes().iter().map(|node| node.address.to_string()).collect();
         assert_eq!(nodes, [seed]);
     });
+}
+
+#[tokio::test]
+async fn offline_client_writes_on_conditions() {
+    bounded(async {
+        let cache = offline();
+        let current = |outcome| match outcome {
+            ConditionalOutcome::NotMet { current } => current,
+            other => panic!("{other:?}"),
+        };
+        let absent = |value: &'static str| cache.put("k", value, 60).if_absent();
+        let first = absent("a").await.expect("a node").version().expect("it was absent");
+        assert_eq!(current(absent("b").await.expect("a node")), Some(first));
+        let second = cache.put("k", "b", 60).if_version(first).await.expect("a node");
+        let second = second.version().expect("it had this version");
+        assert!(second > first);
+        let lost = cache.delete("k").if_version(first).await.expect("a node");
+        assert_eq!(current(lost), Some(second));
+        let touched = cache.touch("k", 300).await.expect("a node").version().expect("a value");
+        let entry = cache.get("k").entry().await.expect("a node").expect("a value");
+        assert_eq!((&entry.value[..], entry.version), (&b"b"[..], touched));
+        assert!(entry.ttl > Duration::from_secs(200));
+        let taken = cache.get_and_delete("k").await.expect("a node").entry().expect("a value");
+        assert_eq!((&taken.value[..], taken.version), (&b"b"[..], touched));
+        assert_eq!(cache.get_and_delete("k").await.expect("a node"), Taken::Missing);
+        assert_eq!(current(cache.touch("k", 300).await.expect("a node")), None);
+        assert_eq!(current(cache.put("k", "c", 60).if_present().await.expect("a node")), None);
+        assert!(cache.touch("k", 0).await.is_err(), "no lifetime");
+        assert!(cache.get_and_delete("").await.is_err(), "no key");
+        let stats = cache.stats();
+        assert_eq!((stats.stored, stats.not_met), (4, 5));
+    })
+    .await;
+}
+
+#[test]
+fn one_of_many_tasks_puts_a_value_that_was_absent() {
+    let cache = offline();
+    let stored = std::thread::scope(|threads| {
+        let put = |n: usize| cache.put("k", n.to_string(), 60).if_absent().wait();
+        let threads: Vec<_> = (0..16).map(|n| threads.spawn(move || put(n))).collect();
+        let outcomes = threads.into_iter().map(|thread| thread.join().expect("it ends"));
+        outcomes.filter(|outcome| outcome.as_ref().expect("a node").is_stored()).count()
+    });
+    assert_eq!(stored, 1);
 }

@@ -1,6 +1,8 @@
 //! What one process computes, stores, replaces and invalidates at once: whoever asks after an invalidation
 //! never gets what was computed from an origin before it.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::sync::Arc;

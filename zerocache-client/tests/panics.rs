@@ -1,5 +1,7 @@
 //! User code that panics leaves nobody waiting: neither in this process nor for its lease.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::panic::AssertUnwindSafe;

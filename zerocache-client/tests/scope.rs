@@ -1,5 +1,7 @@
 //! A scope replaces the client of every memoized call inside of it.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use support::{bounded, other};

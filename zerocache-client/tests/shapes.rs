@@ -1,5 +1,7 @@
 //! Two releases of a program whose values have two shapes: both use the cache side by side.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::future::Future;

@@ -1,5 +1,7 @@
 //! Values that are served because computing the next one takes too long.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::future::Future;
@@ -7,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{join_all, poll_immediate};
-use support::{bounded, in_time, other};
+use futures_util::future::{join, join_all, poll_immediate};
+use support::{bounded, in_time, other, poll_until};
 use tokio::sync::Semaphore;
 use zerocache_client::{
     ZerocacheClient,
@@ -139,6 +141,36 @@ async fn too_long_counts_as_a_failure_for_values_that_are_served_on_errors() {
 }
 
 #[tokio::test]
+async fn refresh_in_the_background_has_no_waiting_caller_within_stale_while_alone() {
+    bounded(async {
+        let source = Source::new("background-call");
+        let call = |source: &Arc<Source>| {
+            let run = Arc::clone(source);
+            source.cache.get_or_compute(source.key, 1, move || run.run()).background()
+        };
+        let stale = || call(&source).stale_while(60);
+        assert_eq!(stale().await, Ok(1));
+        source.past().await;
+        let (value, report) = stale().explain().await;
+        assert_eq!((value, report.outcome), (Ok(1), CallOutcome::Stale));
+        source.permits.add_permits(1);
+        until(async || source.cache.memo_stats().stored == 2).await;
+        assert_eq!(stale().await, Ok(2));
+
+        let source = Source::new("background-if-error");
+        let kept = || call(&source).stale_if_error(60);
+        assert_eq!(kept().await, Ok(1));
+        source.past().await;
+        let allow = async {
+            until(async || source.runs() == 2).await;
+            source.permits.add_permits(1);
+        };
+        assert_eq!(join(kept(), allow).await.0, Ok(2), "not the old value, which is for errors");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn computation_continues_without_its_caller() {
     bounded(async {
         let source = Source::new("soft-dropped");
@@ -146,10 +178,7 @@ async fn computation_continues_without_its_caller() {
         assert_eq!(call().await, Ok(1));
         source.past().await;
         let mut dropped = Box::pin(call());
-        while source.runs() < 2 {
-            assert!(poll_immediate(&mut dropped).await.is_none());
-            tokio::task::yield_now().await;
-        }
+        poll_until(&mut dropped, || source.runs() >= 2).await;
         drop(dropped);
         source.permits.add_permits(1);
         until(async || source.cache.memo_stats().stored == 2).await;
@@ -164,10 +193,7 @@ async fn caller_without_a_previous_value_waits() {
         let source = Source::new("soft-miss");
         source.permits.forget_permits(1);
         let mut call = Box::pin(source.call(SHORT).stale_while(60));
-        while source.runs() < 1 {
-            assert!(poll_immediate(&mut call).await.is_none());
-            tokio::task::yield_now().await;
-        }
+        poll_until(&mut call, || source.runs() >= 1).await;
         let mut follower = Box::pin(source.call(SHORT));
         tokio::time::sleep(10 * SHORT).await;
         assert!(poll_immediate(&mut follower).await.is_none());
@@ -253,4 +279,66 @@ fn attribute_of_sync_functions() {
             pause();
         }
     });
+}
+
+#[tokio::test]
+async fn waits_for_another_caller_and_for_the_own_computation_are_one() {
+    bounded(async {
+        let source = Source::new("soft-once");
+        let soft = Duration::from_millis(1_500);
+        let call = || source.call(soft).stale_if_error(60);
+        assert_eq!(call().await, Ok(1));
+        source.past().await;
+        // It computes in its own caller, and stands still.
+        let never = || std::future::pending::<Result<usize, String>>();
+        let mut leader = Box::pin(source.cache.get_or_compute(source.key, 1, never));
+        poll_until(&mut leader, || source.cache.memo_stats().misses == 2).await;
+        let mut caller = Box::pin(call());
+        tokio::select! {
+            _ = &mut caller => panic!("too early"),
+            _ = &mut leader => panic!("it never ends"),
+            () = tokio::time::sleep(soft * 9 / 10) => {}
+        }
+        drop(leader);
+        let value = tokio::time::timeout(soft * 8 / 10, caller).await;
+        assert_eq!(value.expect("it has waited already"), Ok(1));
+        assert_eq!(source.cache.memo_stats().soft_timeouts, 1);
+    })
+    .await;
+}
+
+#[zerocache(
+    &source.cache, 1, skip(source), stale(if_error = 60), max_concurrent = 1,
+    soft_timeout = Duration::from_secs(3_600),
+)]
+async fn limited(source: Arc<Source>, key: usize) -> Result<usize, String> {
+    source.run().await
+}
+
+#[tokio::test]
+async fn caller_that_waited_is_counted_by_what_the_other_task_found() {
+    bounded(async {
+        let source = Source::new("soft-counted");
+        let stats = || source.cache.memo_stats();
+        let call = |key| limited(Arc::clone(&source), key);
+        source.cache.set_memo_wait(LONG);
+        assert_eq!(call(1).await, Ok(1));
+        until(async || call(1).peek().await.expect("reads").is_none()).await;
+        let mut running = Box::pin(call(2));
+        poll_until(&mut running, || source.runs() == 2).await;
+        let mut first = Box::pin(call(1));
+        poll_until(&mut first, || stats().limit_waits == 1).await;
+        // The second one leads beside the first, and gets its value in the queue.
+        source.cache.set_memo_wait(Duration::from_millis(500));
+        let mut second = Box::pin(call(1));
+        assert!(poll_immediate(&mut second).await.is_none());
+        source.cache.set_memo_wait(LONG);
+        poll_until(&mut second, || stats().limit_waits == 2).await;
+        source.runs.store(4, Ordering::SeqCst);
+        source.permits.add_permits(2);
+        assert_eq!(running.await, Ok(2));
+        assert_eq!((first.await, second.await), (Ok(5), Ok(5)));
+        assert_eq!((stats().coalesced, stats().lease_found, stats().computed), (1, 0, 3));
+    })
+    .await;
 }

@@ -1,5 +1,7 @@
 //! What tracing sees of a computation: the function's name, and nothing of its arguments.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::fmt::Debug;

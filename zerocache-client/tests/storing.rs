@@ -1,5 +1,7 @@
 //! Values that are on their way into the cache while their key is invalidated or replaced.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::pin::Pin;

@@ -1,5 +1,7 @@
 //! Sync functions inside and outside of runtimes, and their siblings.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! What monitoring sees: counts through the `metrics` facade, spans through `tracing`.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::{
@@ -181,7 +183,7 @@ async fn counts_are_published() {
         for name in &names {
             assert!(!name.contains("told") && name.starts_with("zerocache_"), "{name}");
         }
-        assert!(names.len() < 200, "{names:?}");
+        assert!(names.len() < 250, "{names:?}");
     })
     .await;
 }

@@ -1,5 +1,7 @@
 //! Callers who wait for a computation that takes longer than they wait.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::pin::Pin;

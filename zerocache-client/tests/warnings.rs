@@ -1,5 +1,7 @@
 //! Faults that only the log shows: each is logged once, at WARN.
 
+#![cfg(feature = "macros")]
+
 mod support;
 
 use std::time::Duration;

@@ -15,6 +15,7 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod compression;
+pub mod condition;
 pub mod entry;
 pub mod key;
 pub mod limits;

@@ -61,6 +61,8 @@ pub struct Workload {
     pub value_bytes_max: u64,
     /// And so many computations under a lease.
     pub compute_permille: u64,
+    /// Writes on conditions.
+    pub condition_permille: u64,
     /// Of a thousand operations so many are on many keys at once.
     pub many_permille: u64,
     /// Whether one client in all regions computes at a time, or one in each region.
@@ -342,6 +344,7 @@ fn distances(random: &mut Random, regions: usize) -> Vec<Vec<u64>> {
 fn workload(random: &mut Random, profile: Profile) -> Workload {
     let busy = *random.pick(&[20_000, 60_000, 150_000]);
     let leases = profile == Profile::Leases;
+    let conditions = profile == Profile::Conditions;
     Workload {
         interval_us: match profile {
             Profile::Retention => 10 * busy,
@@ -352,10 +355,14 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
         keys: match profile {
             Profile::Evict => random.between(150, 400) as usize,
             Profile::Retention | Profile::Starts => random.between(30, 200) as usize,
-            Profile::Leases => *random.pick(&[1, 2, 4, 8]),
+            Profile::Leases | Profile::Conditions => *random.pick(&[1, 2, 4, 8]),
             _ => *random.pick(&[1, 4, 16, 48]),
         },
-        put_permille: if leases { random.between(20, 300) } else { random.between(150, 600) },
+        put_permille: if leases || conditions {
+            random.between(20, 300)
+        } else {
+            random.between(150, 600)
+        },
         delete_permille: *random.pick(&[0, 50, 150, 300]),
         short_permille: match profile {
             Profile::Starts => *random.pick(&[0, 200]),
@@ -366,6 +373,7 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
             _ => *random.pick(&[16, 200, 2_000]),
         },
         compute_permille: if leases { 400 } else { 0 },
+        condition_permille: if conditions { 400 } else { 0 },
         many_permille: match profile {
             Profile::Clients => random.between(100, 500),
             Profile::Near => random.between(0, 300),

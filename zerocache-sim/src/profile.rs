@@ -39,11 +39,13 @@ pub enum Profile {
     Drains,
     /// As small, where all nodes stop, and start again one after the other with their snapshots.
     Stops,
+    /// As small, with clients that write on conditions; half of the runs have no faults.
+    Conditions,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -60,6 +62,7 @@ impl Profile {
         Self::Near,
         Self::Drains,
         Self::Stops,
+        Self::Conditions,
     ];
 
     /// The name of the profile on the command line.
@@ -82,6 +85,7 @@ impl Profile {
             Self::Near => "near",
             Self::Drains => "drains",
             Self::Stops => "stops",
+            Self::Conditions => "conditions",
         }
     }
 
@@ -95,8 +99,8 @@ impl Profile {
         match self {
             // Faults of starts and stops are drawn separately.
             Self::Calm | Self::Connections | Self::Starts | Self::Stops => 0,
-            Self::Leases if random.chance(500) => 0,
-            Self::Leases => random.between(1, 6),
+            Self::Leases | Self::Conditions if random.chance(500) => 0,
+            Self::Leases | Self::Conditions => random.between(1, 6),
             Self::Small
             | Self::Retention
             | Self::Evict

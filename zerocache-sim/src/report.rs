@@ -41,6 +41,12 @@ pub struct Counts {
     pub lease_busy: u64,
     /// Lease requests without a node to ask.
     pub lease_unavailable: u64,
+    /// Conditional writes that were met.
+    pub conditions_met: u64,
+    /// Conditional writes that were not met.
+    pub conditions_not_met: u64,
+    /// Conditional writes that no node judged.
+    pub conditions_refused: u64,
     /// Values that were computed and written.
     pub filled: u64,
     /// Records sent between nodes.
@@ -112,6 +118,9 @@ impl Counts {
             lease_found,
             lease_busy,
             lease_unavailable,
+            conditions_met,
+            conditions_not_met,
+            conditions_refused,
             filled,
             replicated,
             fetched,
@@ -154,6 +163,9 @@ impl Counts {
         self.lease_found += lease_found;
         self.lease_busy += lease_busy;
         self.lease_unavailable += lease_unavailable;
+        self.conditions_met += conditions_met;
+        self.conditions_not_met += conditions_not_met;
+        self.conditions_refused += conditions_refused;
         self.filled += filled;
         self.replicated += replicated;
         self.fetched += fetched;
@@ -212,6 +224,11 @@ impl fmt::Display for Counts {
             f,
             "leases       {} granted, {} written; {} found, {} busy, {} without a node",
             self.leases, self.filled, self.lease_found, self.lease_busy, self.lease_unavailable
+        )?;
+        writeln!(
+            f,
+            "conditions   {} met, {} not met, {} not judged",
+            self.conditions_met, self.conditions_not_met, self.conditions_refused
         )?;
         writeln!(
             f,

@@ -71,6 +71,10 @@ pub enum Variant {
     TicksAlways,
     /// Clients hedge writes.
     WritesHedged,
+    /// Nodes put values without asking for the condition.
+    ConditionsIgnored,
+    /// Clients send conditional writes of a key to any node, and not to the same one.
+    ConditionsSpread,
     /// Clients drop the keys of a batch that the first node does not complete.
     BatchKeysDropped,
     /// Nodes take the name that a caller gives for proven.
@@ -105,7 +109,7 @@ pub enum Variant {
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 44] = [
+    pub const BROKEN: [Self; 46] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -135,6 +139,8 @@ impl Variant {
         Self::OwnForgotten,
         Self::TicksAlways,
         Self::WritesHedged,
+        Self::ConditionsIgnored,
+        Self::ConditionsSpread,
         Self::BatchKeysDropped,
         Self::ClaimsTrusted,
         Self::FeedRowsIgnored,
@@ -186,6 +192,8 @@ impl Variant {
             Self::OwnForgotten => "own-forgotten",
             Self::TicksAlways => "ticks-always",
             Self::WritesHedged => "writes-hedged",
+            Self::ConditionsIgnored => "conditions-ignored",
+            Self::ConditionsSpread => "conditions-spread",
             Self::BatchKeysDropped => "batch-keys-dropped",
             Self::ClaimsTrusted => "claims-trusted",
             Self::FeedRowsIgnored => "feed-rows-ignored",
@@ -230,6 +238,7 @@ impl Variant {
         match self {
             Self::OwnForgotten => Some(ClientVariant::OwnWritesForgotten),
             Self::WritesHedged => Some(ClientVariant::WritesHedged),
+            Self::ConditionsSpread => Some(ClientVariant::ConditionsSpread),
             Self::BatchKeysDropped => Some(ClientVariant::BatchKeysDropped),
             Self::FeedRowsIgnored => Some(ClientVariant::FeedRowsIgnored),
             Self::FeedGapsIgnored => Some(ClientVariant::FeedGapsIgnored),
@@ -239,6 +248,10 @@ impl Variant {
             Self::FeedPurgesIgnored => Some(ClientVariant::FeedPurgesIgnored),
             _ => None,
         }
+    }
+
+    pub(crate) fn ignores_conditions(self) -> bool {
+        self == Self::ConditionsIgnored
     }
 
     pub(crate) fn follows_wall_clock(self) -> bool {

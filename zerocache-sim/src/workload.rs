@@ -56,6 +56,55 @@ pub enum Operation {
     WriteMany(Vec<(usize, Operation)>),
     /// Computes a value under a lease, or waits for one who does.
     Compute(Computation),
+    /// Writes a key on a condition.
+    WriteIf(ConditionalPlan),
+}
+
+/// A write on a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConditionalPlan {
+    /// The condition, and what is written.
+    pub kind: ConditionalKind,
+    /// The bytes of a value.
+    pub bytes: usize,
+    /// Its TTL.
+    pub ttl: Ttl,
+    /// The required acknowledgement.
+    pub ack: Ack,
+}
+
+/// The condition and the change of a conditional write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionalKind {
+    /// Puts a value if there is none.
+    PutAbsent,
+    /// Puts a value if the stored one has the version that the client knows.
+    PutVersion,
+    /// Deletes the value if it has the version that the client knows.
+    DeleteVersion,
+    /// Deletes the value, and returns it.
+    Take,
+}
+
+impl ConditionalKind {
+    /// Whether it writes a value.
+    #[must_use]
+    pub const fn is_put(self) -> bool {
+        matches!(self, Self::PutAbsent | Self::PutVersion)
+    }
+}
+
+impl ConditionalPlan {
+    fn draw(random: &mut Random, workload: &Workload, ack: Ack) -> Self {
+        let (bytes, ttl) = draw_value(random, workload);
+        let kind = match random.below(100) {
+            0..25 => ConditionalKind::PutAbsent,
+            25..75 => ConditionalKind::PutVersion,
+            75..85 => ConditionalKind::DeleteVersion,
+            _ => ConditionalKind::Take,
+        };
+        Self { kind, bytes, ttl, ack }
+    }
 }
 
 /// A computation under a lease.
@@ -113,6 +162,9 @@ impl Operation {
             Self::Delete { ack }
         } else if kind < written_permille + workload.compute_permille {
             Self::Compute(Computation::draw(random, workload, ack))
+        } else if kind < written_permille + workload.compute_permille + workload.condition_permille
+        {
+            Self::WriteIf(ConditionalPlan::draw(random, workload, ack))
         } else {
             Self::Get
         };

@@ -43,6 +43,11 @@ fn leases_violate_no_rule() {
 }
 
 #[test]
+fn conditional_writes_violate_no_rule() {
+    run_all(Profile::Conditions, 60);
+}
+
+#[test]
 fn hedged_reads_and_batches_violate_no_rule() {
     run_all(Profile::Clients, 60);
 }

@@ -41,6 +41,9 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::NewerErased => (Profile::Starts, &[Rule::Order]),
         Variant::OwnForgotten => (Profile::Small, &[Rule::Own]),
         Variant::WritesHedged => (Profile::Clients, &[Rule::Hedged]),
+        Variant::ConditionsIgnored | Variant::ConditionsSpread => {
+            (Profile::Conditions, &[Rule::Atomic])
+        }
         Variant::BatchKeysDropped => (Profile::Clients, &[Rule::Batch]),
         Variant::ClaimsTrusted => (Profile::Strangers, &[Rule::Strangers, Rule::View]),
         Variant::FeedRowsIgnored | Variant::FeedGapsIgnored | Variant::FillsUnmarked => {

@@ -93,11 +93,15 @@ impl FromStr for Network {
         let (address, length) = text.split_once('/').unwrap_or((text, ""));
         let first: IpAddr = address.parse().map_err(|_| wrong())?;
         let most = if first.is_ipv4() { 32 } else { 128 };
-        let length = match length {
+        let length: u8 = match length {
             "" if !text.contains('/') => most,
             digits => digits.parse().ok().filter(|length| *length <= most).ok_or_else(wrong)?,
         };
-        Ok(Self { first, length })
+        // 96 bits before an IPv4 address that is written as IPv6.
+        match (first.to_canonical(), length.checked_sub(96)) {
+            (v4 @ IpAddr::V4(_), Some(length)) if first.is_ipv6() => Ok(Self::new(v4, length)),
+            _ => Ok(Self::new(first, length)),
+        }
     }
 }
 
@@ -208,6 +212,9 @@ mod tests {
         assert!(!allowed("10.0.0.1", &[loopback]) && !allowed("::1", &[loopback]));
         assert!(allowed("fd00::7", &[loopback, one]) && !allowed("fd00::8", &[loopback, one]));
         assert!(allowed("::1", &[all]) && !allowed("127.0.0.1", &[all]));
+        let mapped: Network = "::ffff:10.0.0.0/104".parse().expect("a network");
+        assert_eq!(mapped.to_string(), "10.0.0.0/8");
+        assert!(allowed("10.1.2.3", &[mapped]) && !allowed("127.0.0.1", &[mapped]));
         for wrong in ["", "10.0.0.0/33", "10.0.0/8", "fd00::/129", "10.0.0.0/", "localhost/8"] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }

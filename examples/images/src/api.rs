@@ -1,29 +1,32 @@
 //! The HTTP interface of gateways and workers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, RANGE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 use axum::response::Html;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use serde_json::json;
-use zerocache_client::{Ack, ZerocacheClient};
+use zerocache_client::ZerocacheClient;
 
+use crate::call::Call;
 use crate::capacity::Capacity;
 use crate::clock::now;
 use crate::failure::Failure;
 use crate::gateway::{Answer, Gateway};
-use crate::internal::{self, KEY_HEADER, Wanted};
+use crate::internal::{self, ErrorBody, KEY_HEADER, TIME_HEADER, Wanted};
 use crate::metrics::{Gauges, Metrics};
 use crate::negotiate::accepts_webp;
+use crate::purge;
 use crate::query::{Params, VariantRules};
 use crate::responses::{Conditions, Style, json, json_failure};
 use crate::signature::{Keys, SharedKey};
-use crate::source::{Source, host_tag};
+use crate::source::Source;
 use crate::variant::Format;
 use crate::worker::Worker;
 
@@ -47,12 +50,14 @@ pub struct App {
     pub signing: Keys,
     /// The key with which everything of a source may be purged; none if nobody may.
     pub purge_key: Option<SharedKey>,
-    /// The key that gateways tell workers; none if this process's worker is for itself alone.
+    /// The key that gateways send to workers; none if this process's worker is for itself alone.
     pub worker_key: Option<SharedKey>,
     /// How answers are sent.
     pub style: Style,
-    /// Requests at once.
+    /// Requests at once, until their answers are sent.
     pub requests: Capacity,
+    /// The longest time until an answer begins.
+    pub time: Duration,
     /// Whether there is a page with a gallery.
     pub gallery: bool,
     /// Counters.
@@ -70,7 +75,7 @@ pub fn router(app: Arc<App>) -> Router {
             .route("/image", get(image))
             .route("/thumb/{size}/{*url}", get(thumb))
             .route("/original", get(original))
-            .route("/purge", post(purge));
+            .route("/purge", post(purge::purge));
     }
     if app.gateway.is_some() && app.gallery {
         routes = routes.route("/", get(async || Html(include_str!("gallery.html"))));
@@ -78,7 +83,21 @@ pub fn router(app: Arc<App>) -> Router {
     if app.worker.is_some() && app.worker_key.is_some() {
         routes = routes.route(internal::PATH, post(work));
     }
+    let routes = routes.fallback(no_such_path);
     routes.layer(DefaultBodyLimit::max(INTERNAL_BYTES_MAX)).with_state(app)
+}
+
+/// Names the paths that there are, for people who look around.
+async fn no_such_path(State(app): State<Arc<App>>) -> Response<Body> {
+    let message = match app.gateway {
+        Some(_) => {
+            "there are /image?url=URL&w=250, /thumb/WIDTHxHEIGHT/URL, /original?url=URL, POST /purge, /healthz, \
+             /readyz and /metrics; with --gallery there is a page at /"
+        }
+        None => "there are /healthz, /readyz and /metrics; gateways have the images",
+    };
+    let body = ErrorBody { error: "no_such_path".to_owned(), message: message.to_owned() };
+    json(StatusCode::NOT_FOUND, HeaderMap::new(), &body)
 }
 
 async fn image(State(app): State<Arc<App>>, target: Uri, headers: HeaderMap) -> Response<Body> {
@@ -129,23 +148,23 @@ impl App {
     ) -> Result<Response<Body>, Failure> {
         let begin = now();
         let gateway = self.gateway.as_ref().ok_or(Failure::Internal)?;
-        let _place = self.requests.acquire().await?;
+        let call = self.call(self.time).await?;
         // Before anything that depends on the parameters.
         let signed = target.path_and_query().map_or("", |target| target.as_str());
         self.signing.verify(signed)?;
         let params = params?;
         let source =
             Source::parse(params.get("url").ok_or_else(|| Failure::bad("url: required"))?)?;
-        let range = original.then(|| text(headers, &RANGE)).flatten();
         let (Answer { picture, outcome, worker }, varies) = if original {
-            (gateway.original(&source).await?, false)
+            (gateway.original(&source, &call).await?, false)
         } else {
             let variant = self.rules.variant(&params, accepts_webp(text(headers, &ACCEPT)))?;
             let varies = matches!(variant.format, Format::Auto | Format::AutoWebp);
-            (gateway.variant(&source, &variant).await?, varies)
+            (gateway.variant(&source, &variant, &call).await?, varies)
         };
-        let conditions = Conditions { if_none_match: text(headers, &IF_NONE_MATCH), range, varies };
-        let (answer, outcome) = self.style.image(&source, picture, (outcome, worker), conditions);
+        let conditions = Conditions { headers, in_parts: original, varies };
+        let found = (outcome, worker);
+        let (answer, outcome) = self.style.image(&source, picture, found, conditions, &call);
         let took = now() - begin;
         self.metrics.answered(outcome, took);
         let (source, ms) = (source.hash(), took.as_secs_f64() * 1e3);
@@ -154,79 +173,8 @@ impl App {
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// Purges all variants and the original of a URL, or everything of a host.
-async fn purge(State(app): State<Arc<App>>, target: Uri, headers: HeaderMap) -> Response<Body> {
-    match app.purge(target.query().unwrap_or_default(), &headers).await {
-        Ok(answer) => answer,
-        Err(failure) => {
-            app.metrics.refused(&failure);
-            json_failure(&failure)
-        }
-    }
-}
-
-impl App {
-    async fn purge(&self, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
-        let sent = text(headers, &AUTHORIZATION).and_then(|sent| sent.strip_prefix("Bearer "));
-        let allowed =
-            self.purge_key.as_ref().is_some_and(|key| key.matches(sent.map(str::as_bytes)));
-        if !allowed {
-            return Err(Failure::Forbidden);
-        }
-        let wanted = PurgeParams::parse(query)?;
-        let begin = now();
-        let purge = self.cache.invalidate_tag(&wanted.tag).ack(wanted.ack);
-        let purge = if wanted.soft { purge.soft() } else { purge };
-        let written = purge.await.map_err(|error| {
-            tracing::error!(%error, "purge failed");
-            Failure::Busy
-        })?;
-        self.metrics.purged();
-        tracing::info!(tag = wanted.tag, soft = wanted.soft, "purged");
-        let body = json!({
-            "tag": wanted.tag,
-            "version": written.version.map(|version| version.to_string()),
-            "replicas": written.replicas,
-            "replicas_wanted": written.replicas_wanted,
-            "ms": (now() - begin).as_secs_f64() * 1e3,
-        });
-        Ok(json(StatusCode::OK, HeaderMap::new(), &body))
-    }
-}
-
-/// The parameters of a purge.
-#[derive(Debug)]
-struct PurgeParams {
-    tag: String,
-    ack: Ack,
-    soft: bool,
-}
-
-impl PurgeParams {
-    fn parse(query: &str) -> Result<Self, Failure> {
-        let (mut tag, mut ack, mut soft) = (None, Ack::Region, false);
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            match (name.as_ref(), value.as_ref()) {
-                ("url", url) if tag.is_none() => tag = Some(Source::parse(url)?.tag()),
-                ("host", host) if tag.is_none() && !host.is_empty() => tag = Some(host_tag(host)),
-                ("ack", "local") => ack = Ack::Local,
-                ("ack", "region") => ack = Ack::Region,
-                ("ack", "all") => ack = Ack::All,
-                ("soft", "0" | "1") => soft = value == "1",
-                _ => {
-                    return Err(Failure::bad(
-                        "one of url and host, ack=local|region|all, soft=0|1 are allowed",
-                    ));
-                }
-            }
-        }
-        let tag = tag.ok_or_else(|| Failure::bad("url or host: required"))?;
-        Ok(Self { tag, ack, soft })
-    }
 }
 
 /// A worker's answer to a gateway.
@@ -247,18 +195,25 @@ impl App {
             return Err(Failure::Forbidden);
         }
         let worker = self.worker.as_ref().ok_or(Failure::Internal)?;
-        let _place = self.requests.acquire().await?;
+        let time = text(headers, &TIME_HEADER).and_then(|time| time.parse().ok());
+        let time = time.map_or(self.time, |time| self.time.min(Duration::from_millis(time)));
+        let call = self.call(time).await?;
         let Wanted { url, variant } = serde_json::from_slice(body)
             .map_err(|_| Failure::bad("the body is not a request of a gateway"))?;
         let source = Source::parse(&url)?;
         let picture = match variant {
-            Some(variant) => worker.variant(&source, &variant).await?,
-            None => worker.original(&source).await?,
+            Some(variant) => worker.variant(&source, &variant, &call).await?,
+            None => worker.original(&source, &call).await?,
         };
         let (name, shape) = internal::shape(&picture);
-        let mut answer = Response::new(Body::from(picture.bytes));
+        let mut answer = Response::new(Body::from(call.hold(picture.bytes)));
         answer.headers_mut().insert(name, shape);
         Ok(answer)
+    }
+
+    async fn call(&self, time: Duration) -> Result<Call, Failure> {
+        let deadline = now() + time;
+        Ok(Call::new(deadline, self.requests.acquire(deadline).await?))
     }
 
     fn cache_nodes(&self) -> usize {
@@ -278,14 +233,14 @@ async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> ([(HeaderName, &'static str); 1], String) {
-    let counts = |capacity: fn(&Worker) -> &Capacity| {
-        let capacity = app.worker.as_ref().map(|worker| capacity(worker));
-        capacity.map_or((0, 0), |capacity| (capacity.used(), capacity.waiting()))
-    };
+    let worker = app.worker.as_ref();
+    let of = |capacity: &Capacity| (capacity.used(), capacity.waiting());
+    let (fetching, waiting) = worker.map_or((0, 0), |worker| of(&worker.fetches));
+    let waiting_for_hosts = worker.map_or(0, |worker| worker.hosts.waiting());
     app.metrics.set_gauges(&Gauges {
         workers: app.gateway.as_ref().map_or(0, Gateway::worker_count),
-        conversions: counts(|worker| &worker.conversions),
-        fetches: counts(|worker| &worker.fetches),
+        conversions: worker.map_or((0, 0), |worker| of(&worker.conversions)),
+        fetches: (fetching, waiting + waiting_for_hosts),
         cache_nodes: app.cache_nodes(),
     });
     ([(CONTENT_TYPE, METRICS_TYPE)], app.metrics.text())

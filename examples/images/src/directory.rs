@@ -45,21 +45,21 @@ pub enum Directory {
 }
 
 impl Directory {
-    /// Returns the workers that there are now; `None` if that cannot be found out.
-    async fn list(&self) -> Option<Vec<WorkerAddress>> {
+    /// Returns the workers that there are now.
+    async fn list(&self) -> anyhow::Result<Vec<WorkerAddress>> {
         match self {
             Self::Fixed(addresses) => {
-                Some(addresses.iter().map(|address| by_address(address)).collect())
+                Ok(addresses.iter().map(|address| by_address(address)).collect())
             }
             Self::Dns(name) => {
-                let found = timeout(RESOLVE_MAX, lookup_host(name.as_str())).await.ok()?.ok()?;
+                let found = timeout(RESOLVE_MAX, lookup_host(name.as_str())).await??;
                 let mut found: Vec<SocketAddr> = found.take(WORKERS_MAX).collect();
                 found.sort_unstable();
-                Some(found.iter().map(|address| by_address(&address.to_string())).collect())
+                Ok(found.iter().map(|address| by_address(&address.to_string())).collect())
             }
             Self::Cache { cache, service } => {
-                let slots = read_slots(cache, service).await.ok()?;
-                Some(slots.into_iter().flatten().collect())
+                let slots = read_slots(cache, service).await?;
+                Ok(slots.into_iter().flatten().collect())
             }
         }
     }
@@ -68,12 +68,23 @@ impl Directory {
     /// are passed over anyway, and a cache that is gone is not a reason to stop.
     pub async fn follow(self, workers: Arc<Mutex<Workers>>) {
         let mut ticks = every(LOOKUP);
+        let mut were_found = true;
         loop {
             ticks.tick().await;
-            match self.list().await {
-                Some(list) if !list.is_empty() => workers.lock().set(list),
-                _ => tracing::debug!("no worker was found; keeping the known ones"),
+            let list = self.list().await;
+            let are_found = list.as_ref().is_ok_and(|list| !list.is_empty());
+            match list {
+                Ok(list) if are_found => workers.lock().set(list),
+                // Once, not every second.
+                Ok(_) if were_found => {
+                    tracing::warn!("no worker was found; keeping the known ones")
+                }
+                Err(error) if were_found => {
+                    tracing::warn!(%error, "cannot look for workers; keeping the known ones");
+                }
+                Ok(_) | Err(_) => {}
             }
+            were_found = are_found;
         }
     }
 }
@@ -107,7 +118,13 @@ pub async fn announce(cache: ZerocacheClient, service: String, me: WorkerAddress
     let mut ticks = every(RENEWAL);
     loop {
         ticks.tick().await;
-        let Ok(slots) = read_slots(&cache, &service).await else { continue };
+        let slots = match read_slots(&cache, &service).await {
+            Ok(slots) => slots,
+            Err(error) => {
+                tracing::warn!(%error, "the worker could not read the directory of workers");
+                continue;
+            }
+        };
         slot = choose_slot(&slots, slot, &me.name);
         let Some(slot) = slot else {
             tracing::error!(

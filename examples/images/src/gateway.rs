@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::{BodyExt, Limited};
 use parking_lot::Mutex;
 use reqwest::header::{HeaderMap, HeaderName};
 use zerocache_client::ZerocacheClient;
 
+use crate::call::Call;
 use crate::clock::now;
 use crate::failure::Failure;
-use crate::internal::{self, KEY_HEADER, Wanted};
+use crate::internal::{self, KEY_HEADER, TIME_HEADER, Wanted};
 use crate::metrics::{Metrics, Outcome};
 use crate::picture::{Picture, original_key, variant_key};
 use crate::placement::{WorkerAddress, Workers};
@@ -23,8 +25,11 @@ const LOOKUP_MAX: Duration = Duration::from_millis(500);
 /// The longest time to connect to a worker.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 
-/// The longest wait for a worker: a fetch, the wait for another worker's lease, and a conversion.
-const WORKER_MAX: Duration = Duration::from_secs(30);
+/// The part of the time that a worker does not get, so that its answer arrives in time.
+const TIME_RESERVED: Duration = Duration::from_millis(100);
+
+/// The most bytes of a variant: the largest one, as a PNG that could not be compressed, takes 59 MB.
+const VARIANT_BYTES_MAX: usize = 64 << 20;
 
 /// The most workers that are asked for one image.
 const WORKERS_ASKED_MAX: usize = 3;
@@ -44,8 +49,10 @@ pub struct Answer {
 enum Refusal {
     /// It answered, and so would every other one.
     Final(Failure),
-    /// It did not answer as a worker.
+    /// It cannot be reached, its connection broke, or it is not a worker of this gateway.
     Unreachable,
+    /// It said nothing until the time was over.
+    Silent,
 }
 
 /// A gateway.
@@ -59,11 +66,12 @@ pub struct Gateway {
     key: String,
     /// Whether nothing is looked up, for comparison.
     naive: bool,
+    answer_bytes_max: usize,
     metrics: Arc<Metrics>,
 }
 
 impl Gateway {
-    /// Creates a gateway. `key` is what workers are told.
+    /// Creates a gateway. `key` is sent to workers.
     ///
     /// # Errors
     /// If the client for workers cannot be built.
@@ -77,11 +85,28 @@ impl Gateway {
     ) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_MAX)
-            .timeout(WORKER_MAX)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
-        Ok(Self { cache, sources, workers, local, http, key, naive: false, metrics })
+        let answer_bytes_max = VARIANT_BYTES_MAX;
+        Ok(Self {
+            cache,
+            sources,
+            workers,
+            local,
+            http,
+            key,
+            naive: false,
+            answer_bytes_max,
+            metrics,
+        })
+    }
+
+    /// Accepts originals of this many bytes from workers.
+    #[must_use]
+    pub fn original_bytes(mut self, most: usize) -> Self {
+        self.answer_bytes_max = most.max(VARIANT_BYTES_MAX);
+        self
     }
 
     /// Looks nothing up in the cache, to show what it is for.
@@ -101,16 +126,21 @@ impl Gateway {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn variant(&self, source: &Source, variant: &Variant) -> Result<Answer, Failure> {
-        self.find(source, &variant_key(source, variant), Some(variant)).await
+    pub async fn variant(
+        &self,
+        source: &Source,
+        variant: &Variant,
+        call: &Call,
+    ) -> Result<Answer, Failure> {
+        self.find(source, &variant_key(source, variant), Some(variant), call).await
     }
 
     /// Returns an original.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn original(&self, source: &Source) -> Result<Answer, Failure> {
-        self.find(source, &original_key(source), None).await
+    pub async fn original(&self, source: &Source, call: &Call) -> Result<Answer, Failure> {
+        self.find(source, &original_key(source), None, call).await
     }
 
     async fn find(
@@ -118,28 +148,48 @@ impl Gateway {
         source: &Source,
         key: &str,
         variant: Option<&Variant>,
+        call: &Call,
     ) -> Result<Answer, Failure> {
         self.sources.check(source.url())?;
         if self.naive {
-            return self.ask(source, variant).await;
+            return self.ask(source, variant, call).await;
         }
         // What the cache cannot answer is made: an unreachable cache is slow, not down.
-        let found = self.cache.get(key).near().deadline(LOOKUP_MAX).value::<Picture>().await;
-        if let Ok(Some(picture)) = found {
-            return Ok(Answer { picture, outcome: Outcome::Hit, worker: None });
+        let deadline = LOOKUP_MAX.min(call.left());
+        match self.cache.get(key).near().deadline(deadline).value::<Picture>().await {
+            Ok(Some(picture)) => {
+                return Ok(Answer { picture, outcome: Outcome::Hit, worker: None });
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.metrics.lookup_failed();
+                tracing::warn!(%error, "lookup failed; the image is made");
+            }
         }
-        self.ask(source, variant).await
+        self.ask(source, variant, call).await
     }
 
-    async fn ask(&self, source: &Source, variant: Option<&Variant>) -> Result<Answer, Failure> {
+    async fn ask(
+        &self,
+        source: &Source,
+        variant: Option<&Variant>,
+        call: &Call,
+    ) -> Result<Answer, Failure> {
         let ranked = self.workers.lock().for_original(source.hash(), now());
         for worker in ranked.into_iter().take(WORKERS_ASKED_MAX) {
             if let Some((name, local)) = &self.local
                 && *name == worker.name
             {
-                return self.ask_local(name, local, source, variant).await;
+                return self.ask_local(name, local, source, variant, call).await;
             }
-            match self.ask_remote(&worker, source, variant).await {
+            let begin = now();
+            let answer = self.ask_remote(&worker, source, variant, call).await;
+            if matches!(answer, Err(Refusal::Unreachable | Refusal::Silent)) {
+                self.metrics.worker_failed();
+                let end = now();
+                self.workers.lock().note_failure(&worker.name, end, end - begin);
+            }
+            match answer {
                 Ok(picture) => {
                     return Ok(Answer {
                         picture,
@@ -148,14 +198,13 @@ impl Gateway {
                     });
                 }
                 Err(Refusal::Final(failure)) => return Err(failure),
-                Err(Refusal::Unreachable) => {
-                    self.metrics.worker_failed();
-                    self.workers.lock().note_failure(&worker.name, now());
-                }
+                // Another one has no time, either.
+                Err(Refusal::Silent) => return Err(Failure::Timeout),
+                Err(Refusal::Unreachable) => {}
             }
         }
         match &self.local {
-            Some((name, local)) => self.ask_local(name, local, source, variant).await,
+            Some((name, local)) => self.ask_local(name, local, source, variant, call).await,
             None => Err(Failure::NoWorker),
         }
     }
@@ -166,10 +215,11 @@ impl Gateway {
         local: &Arc<Worker>,
         source: &Source,
         variant: Option<&Variant>,
+        call: &Call,
     ) -> Result<Answer, Failure> {
         let picture = match variant {
-            Some(variant) => local.variant(source, variant).await?,
-            None => local.original(source).await?,
+            Some(variant) => local.variant(source, variant, call).await?,
+            None => local.original(source, call).await?,
         };
         Ok(Answer { picture, outcome: Outcome::Miss, worker: Some(name.to_owned()) })
     }
@@ -179,22 +229,35 @@ impl Gateway {
         worker: &WorkerAddress,
         source: &Source,
         variant: Option<&Variant>,
+        call: &Call,
     ) -> Result<Picture, Refusal> {
         let wanted = Wanted { url: source.url().to_string(), variant: variant.cloned() };
         let body = serde_json::to_vec(&wanted).map_err(|_| Refusal::Final(Failure::Internal))?;
+        let left = call.left();
+        let time = left.saturating_sub(TIME_RESERVED).as_millis();
+        if time == 0 {
+            return Err(Refusal::Final(Failure::Timeout));
+        }
         let url = format!("http://{}{}", worker.address, internal::PATH);
-        let sent = self.http.post(url).header(KEY_HEADER, &self.key).body(body).send().await;
-        let unreachable = |error: reqwest::Error| {
-            tracing::warn!(worker = worker.name, %error, "worker did not answer");
-            Refusal::Unreachable
-        };
-        let answer = sent.map_err(unreachable)?;
+        let request = self.http.post(url).timeout(left).header(KEY_HEADER, &self.key);
+        let sent = request.header(TIME_HEADER, time.to_string()).body(body).send().await;
+        let answer = sent.map_err(|error| refusal(worker, &error))?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let text = |name: HeaderName| header_text(&headers, &name);
-        // Bounded by the worker's own limits; a worker is trusted.
-        let bytes = answer.bytes().await.map_err(unreachable)?;
+        let body = Limited::new(reqwest::Body::from(answer), self.answer_bytes_max);
+        let bytes = body.collect().await.map_err(|error| match error.downcast_ref() {
+            Some(error) => refusal(worker, error),
+            None => {
+                tracing::error!(worker = worker.name, %error, "answer of a worker is too long");
+                Refusal::Final(Failure::Internal)
+            }
+        })?;
+        let bytes = bytes.to_bytes();
         if status == 200 {
-            return internal::picture(text, bytes.into()).ok_or(Refusal::Unreachable);
+            return internal::picture(text, bytes.into()).ok_or_else(|| {
+                tracing::error!(worker = worker.name, "answer is not that of a worker");
+                Refusal::Unreachable
+            });
         }
         match internal::failure(status, &bytes) {
             Some(failure) => Err(Refusal::Final(failure)),
@@ -204,6 +267,14 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Says whether another worker is asked: not after a timeout, since the first one is still at work.
+fn refusal(worker: &WorkerAddress, error: &reqwest::Error) -> Refusal {
+    // Its causes, too: its own text has none.
+    let causes: &(dyn std::error::Error + 'static) = error;
+    tracing::warn!(worker = worker.name, error = causes, "worker did not answer");
+    if error.is_timeout() && !error.is_connect() { Refusal::Silent } else { Refusal::Unreachable }
 }
 
 fn header_text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

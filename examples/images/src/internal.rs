@@ -14,6 +14,9 @@ pub const PATH: &str = "/internal/image";
 /// The header with the key that gateways and workers share.
 pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-images-key");
 
+/// The header with the milliseconds that the gateway waits for the answer.
+pub const TIME_HEADER: HeaderName = HeaderName::from_static("x-images-time-ms");
+
 /// The header with what is not in the bytes: kind, width and height.
 const SHAPE_HEADER: HeaderName = HeaderName::from_static("x-images-shape");
 

@@ -10,14 +10,17 @@
 //! With I/O:
 //!
 //! - [`fetch`]: an original, from an origin that may be an enemy.
-//! - [`worker`]: originals and variants by `get_or_compute`, with leases and tags; [`capacity`] bounds them.
+//! - [`worker`]: originals and variants by `get_or_compute`, with leases and tags; [`capacity`], [`hosts`] and
+//!   [`call`] bound them.
 //! - [`gateway`]: a look-up in the cache, and a worker by [`placement`] on a miss; [`directory`] finds workers.
-//! - [`api`], [`responses`], [`internal`], [`listener`]: HTTP. [`metrics`]: counters.
+//! - [`api`], [`purge`], [`responses`], [`internal`], [`listener`]: HTTP. [`metrics`]: counters.
 //! - [`settings`], [`service`], [`run`]: flags and variables; a process of the service.
 //! - Demonstrations are in [`demo`].
 
 pub mod addresses;
 pub mod api;
+mod bounded;
+pub mod call;
 pub mod capacity;
 pub mod clock;
 pub mod convert;
@@ -25,8 +28,8 @@ pub mod demo;
 pub mod directory;
 pub mod failure;
 pub mod fetch;
-
 pub mod gateway;
+pub mod hosts;
 pub mod internal;
 pub mod listener;
 pub mod metrics;
@@ -34,6 +37,7 @@ pub mod negotiate;
 mod parts;
 pub mod picture;
 pub mod placement;
+pub mod purge;
 pub mod query;
 pub mod responses;
 pub mod run;

@@ -1,13 +1,14 @@
 //! `images`: an image proxy and thumbnailer whose results are shared through zerocache.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use images::demo::{self, DemoArgs, NodeArgs, end_with_parent};
-use images::run;
+use images::run::{self, ServeError};
 use images::settings::{LogFormat, ServeArgs, add_variables, with_variables_in_help};
 use images::signature::Keys;
 use images::try_files;
@@ -52,10 +53,20 @@ enum Action {
     },
 }
 
+/// The exit code of a wrong configuration, as for a wrong flag.
+const EXIT_USAGE_ERROR: u8 = 2;
+
 fn main() -> ExitCode {
     let cli = parse();
     let result = match cli.command {
-        Action::Serve(args) => serve(*args).map(|()| true),
+        Action::Serve(args) => match serve(*args) {
+            Err(ServeError::Config(error)) => {
+                eprintln!("error: {error:#}");
+                return ExitCode::from(EXIT_USAGE_ERROR);
+            }
+            Err(ServeError::Failed(error)) => Err(error),
+            Ok(()) => Ok(true),
+        },
         Action::Demo(args) => demo(&args),
         Action::Convert { params, out, files } => {
             try_files::convert_all(&params, out.as_deref(), &files)
@@ -88,10 +99,13 @@ fn parse() -> Cli {
     Cli::from_arg_matches(&command.get_matches_from(argv)).unwrap_or_else(|error| error.exit())
 }
 
-fn serve(args: ServeArgs) -> Result<()> {
+fn serve(args: ServeArgs) -> Result<(), ServeError> {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,images=info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match args.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),

@@ -58,6 +58,7 @@ pub struct Metrics {
     fetch_errors: Family<ErrorLabel, Counter>,
     fetch_seconds: Histogram,
     worker_failures: Counter,
+    lookup_failures: Counter,
     purges: Counter,
     workers: Gauge,
     conversions_running: Gauge,
@@ -91,6 +92,7 @@ impl Default for Metrics {
             fetch_errors: Family::default(),
             fetch_seconds: seconds(),
             worker_failures: Counter::default(),
+            lookup_failures: Counter::default(),
             purges: Counter::default(),
             workers: Gauge::default(),
             conversions_running: Gauge::default(),
@@ -123,6 +125,7 @@ impl Metrics {
         let counters = [
             ("conversions_started", "Conversions", &self.conversions_started),
             ("worker_failures", "Workers that did not answer", &self.worker_failures),
+            ("lookup_failures", "Look-ups that the cache did not answer", &self.lookup_failures),
             ("purges", "Purges", &self.purges),
         ];
         for (name, help, counter) in counters {
@@ -166,6 +169,10 @@ impl Metrics {
 
     pub(crate) fn worker_failed(&self) {
         self.worker_failures.inc();
+    }
+
+    pub(crate) fn lookup_failed(&self) {
+        self.lookup_failures.inc();
     }
 
     pub(crate) fn purged(&self) {

@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::SourceHash;
 
-/// For this time a worker that did not answer is asked last.
+/// The shortest time for which a worker that did not answer is asked last.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest such time.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The most workers that are known.
 pub const WORKERS_MAX: usize = 64;
@@ -44,14 +47,15 @@ fn score(name: &str, hash: SourceHash) -> u64 {
 #[derive(Debug, Default)]
 pub struct Workers {
     known: Vec<WorkerAddress>,
-    failed: HashMap<String, Instant>,
+    /// The times until which workers are asked last.
+    paused: HashMap<String, Instant>,
 }
 
 impl Workers {
     /// Replaces the workers.
     pub fn set(&mut self, mut known: Vec<WorkerAddress>) {
         known.truncate(WORKERS_MAX);
-        self.failed.retain(|name, _| known.iter().any(|worker| worker.name == *name));
+        self.paused.retain(|name, _| known.iter().any(|worker| worker.name == *name));
         self.known = known;
     }
 
@@ -65,19 +69,17 @@ impl Workers {
     #[must_use]
     pub fn for_original(&self, hash: SourceHash, now: Instant) -> Vec<WorkerAddress> {
         let mut ranked = ranked(&self.known, hash);
-        let has_failed = |worker: &&WorkerAddress| {
-            self.failed
-                .get(&worker.name)
-                .is_some_and(|at| now.saturating_duration_since(*at) < PAUSE)
-        };
-        ranked.sort_by_key(has_failed);
+        let is_paused =
+            |worker: &&WorkerAddress| self.paused.get(&worker.name).is_some_and(|end| now < *end);
+        ranked.sort_by_key(is_paused);
         ranked.into_iter().cloned().collect()
     }
 
-    /// Notes that a worker did not answer.
-    pub fn note_failure(&mut self, name: &str, now: Instant) {
+    /// Notes that a worker did not answer within the time that was waited: it is asked last for as long again, so that
+    /// one that is frozen delays half of the time at most.
+    pub fn note_failure(&mut self, name: &str, now: Instant, waited: Duration) {
         if self.known.iter().any(|worker| worker.name == name) {
-            self.failed.insert(name.to_owned(), now);
+            self.paused.insert(name.to_owned(), now + waited.clamp(PAUSE, PAUSE_MAX));
         }
     }
 }
@@ -128,10 +130,14 @@ mod tests {
         known.set(workers(3));
         let (hash, begin) = (originals(1)[0], now());
         let first = known.for_original(hash, begin)[0].clone();
-        known.note_failure(&first.name, begin);
-        known.note_failure("nobody", begin);
+        known.note_failure(&first.name, begin, Duration::ZERO);
+        known.note_failure("nobody", begin, Duration::ZERO);
         let order = known.for_original(hash, begin + PAUSE / 2);
         assert_eq!((order.len(), &order[2]), (3, &first));
         assert_eq!(known.for_original(hash, begin + PAUSE)[0], first);
+        // The longer it was waited for, the longer it is avoided.
+        known.note_failure(&first.name, begin, 30 * PAUSE);
+        assert_eq!(known.for_original(hash, begin + 29 * PAUSE)[2], first);
+        assert_eq!(known.for_original(hash, begin + 30 * PAUSE)[0], first);
     }
 }

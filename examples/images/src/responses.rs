@@ -8,12 +8,14 @@ use axum::http::header::{
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use bytes::Bytes;
+use zerocache_server::api::conditions::{Part, Precondition};
 
+use crate::call::Call;
 use crate::convert::Kind;
 use crate::failure::Failure;
 use crate::internal::ErrorBody;
 use crate::metrics::Outcome;
-use crate::negotiate::{Part, is_known, part};
 use crate::picture::Picture;
 use crate::source::Source;
 
@@ -34,16 +36,16 @@ pub struct Style {
     /// Whether the worker is named.
     pub name_worker: bool,
     /// The image that is sent instead of an error of an origin.
-    pub fallback: Option<Picture>,
+    pub fallback: Option<(Kind, Bytes)>,
 }
 
-/// What the headers of a request say about the answer.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a request says about the answer.
+#[derive(Clone, Copy, Debug)]
 pub struct Conditions<'a> {
-    /// `If-None-Match`.
-    pub if_none_match: Option<&'a str>,
-    /// `Range`, where it holds.
-    pub range: Option<&'a str>,
+    /// The headers, with preconditions and ranges.
+    pub headers: &'a HeaderMap,
+    /// Whether parts are sent.
+    pub in_parts: bool,
     /// Whether the answer depends on `Accept`.
     pub varies: bool,
 }
@@ -58,7 +60,8 @@ impl Style {
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("no-cache"))
     }
 
-    /// Answers with an image, or a part of it, or that it is known. Returns what was done, too.
+    /// Answers with an image, or a part of it, or that it is known. Returns what was done, too. The bytes keep the
+    /// place of the call until they are sent.
     #[must_use]
     pub fn image(
         &self,
@@ -66,6 +69,7 @@ impl Style {
         picture: Picture,
         found: (Outcome, Option<String>),
         conditions: Conditions<'_>,
+        call: &Call,
     ) -> (Response<Body>, Outcome) {
         let mut headers = HeaderMap::new();
         let mut set = |name: HeaderName, text: &str| {
@@ -84,28 +88,42 @@ impl Style {
             set(VARY, "Accept");
         }
         headers.insert(CACHE_CONTROL, self.cache_control());
-        if is_known(conditions.if_none_match, &etag) {
-            return (answer(StatusCode::NOT_MODIFIED, headers, Body::empty()), Outcome::Known);
+        match Precondition::evaluate(conditions.headers, etag.as_bytes()) {
+            Precondition::Passed => {}
+            Precondition::NotModified => {
+                return (answer(StatusCode::NOT_MODIFIED, headers, Body::empty()), Outcome::Known);
+            }
+            Precondition::Failed => {
+                let status = StatusCode::PRECONDITION_FAILED;
+                return (answer(status, headers, Body::empty()), found.0);
+            }
         }
         protect(&mut headers, picture.kind, &source.hash().to_string());
-        (body(picture.bytes, headers, conditions.range), found.0)
+        let part = match conditions.in_parts {
+            true => Part::asked(conditions.headers, etag.as_bytes(), picture.bytes.len()),
+            false => Part::Whole,
+        };
+        (body(call.hold(picture.bytes), headers, part), found.0)
     }
 
     /// Answers with an error, or with the fallback image and the status of the error.
     #[must_use]
     pub fn failure(&self, failure: &Failure) -> Response<Body> {
         match &self.fallback {
-            Some(picture) if concerns_origin(failure) => {
+            Some((kind, bytes)) if concerns_origin(failure) => {
                 let mut headers = HeaderMap::new();
                 headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
                 headers.insert(X_ERROR, HeaderValue::from_static(failure.code()));
-                protect(&mut headers, picture.kind, "fallback");
-                let status = StatusCode::from_u16(failure.status()).unwrap_or_default();
-                answer(status, headers, Body::from(picture.bytes.clone()))
+                protect(&mut headers, *kind, "fallback");
+                answer(status(failure), headers, Body::from(bytes.clone()))
             }
             _ => json_failure(failure),
         }
     }
+}
+
+fn status(failure: &Failure) -> StatusCode {
+    StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn concerns_origin(failure: &Failure) -> bool {
@@ -113,21 +131,21 @@ fn concerns_origin(failure: &Failure) -> bool {
 }
 
 /// Answers with the bytes, or the part of them that was asked for.
-fn body(bytes: Vec<u8>, mut headers: HeaderMap, range: Option<&str>) -> Response<Body> {
+fn body(bytes: Bytes, mut headers: HeaderMap, part: Part) -> Response<Body> {
     let length = bytes.len();
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let range_of =
         |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
-    match part(range, length) {
+    match part {
         Part::Whole => {
             headers.insert(CONTENT_LENGTH, length.into());
             answer(StatusCode::OK, headers, Body::from(bytes))
         }
-        Part::Bytes(first, last) => {
+        Part::Bytes(range) => {
+            let (first, last) = (range.start, range.end.saturating_sub(1));
             headers.insert(CONTENT_RANGE, range_of(format!("bytes {first}-{last}/{length}")));
-            headers.insert(CONTENT_LENGTH, (last - first + 1).into());
-            let part = bytes::Bytes::from(bytes).slice(first..=last);
-            answer(StatusCode::PARTIAL_CONTENT, headers, Body::from(part))
+            headers.insert(CONTENT_LENGTH, range.len().into());
+            answer(StatusCode::PARTIAL_CONTENT, headers, Body::from(bytes.slice(range)))
         }
         Part::Unsatisfiable => {
             headers.insert(CONTENT_RANGE, range_of(format!("bytes */{length}")));
@@ -158,9 +176,7 @@ pub fn json_failure(failure: &Failure) -> Response<Body> {
         headers.insert(RETRY_AFTER, seconds.into());
     }
     let body = ErrorBody { error: failure.code().to_owned(), message: failure.to_string() };
-    let status =
-        StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json(status, headers, &body)
+    json(status(failure), headers, &body)
 }
 
 /// Answers with JSON, which nobody keeps.

@@ -1,10 +1,10 @@
-//! A process of the service: assembles its roles, and runs them until it is told to end.
+//! A process of the service: assembles its roles, and runs them until its end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use crate::directory;
 use crate::gateway::Gateway;
 use crate::listener::{self, Bounds};
 use crate::metrics::Metrics;
-use crate::parts;
+use crate::parts::{self, Parts};
 use crate::placement::{WorkerAddress, Workers};
 use crate::settings::{Role, Secrets, ServeArgs};
 
@@ -41,16 +41,29 @@ impl Service {
     /// # Errors
     /// If a setting is wrong, or the address cannot be listened on.
     pub async fn start(args: ServeArgs, secrets: Secrets, cache: ZerocacheClient) -> Result<Self> {
+        let parts = Parts::new(&args, &secrets)?;
+        let listener = Self::listen(&args).await?;
+        Self::start_with(args, parts, listener, cache)
+    }
+
+    pub(crate) async fn listen(args: &ServeArgs) -> Result<TcpListener> {
         let listener = TcpListener::bind(args.listen).await;
-        let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
+        listener.with_context(|| format!("cannot listen on {}", args.listen))
+    }
+
+    /// Starts a process whose settings are checked. Workers that are not said where gateways reach them need a node
+    /// of the cache that is known by now.
+    pub(crate) fn start_with(
+        args: ServeArgs,
+        parts: Parts,
+        listener: TcpListener,
+        cache: ZerocacheClient,
+    ) -> Result<Self> {
         let address = listener.local_addr()?;
         let name = args.name.clone().unwrap_or_else(|| parts::default_name(address));
-        let is_alone = args.role == Role::Both && secrets.worker_key.is_none();
-        if secrets.worker_key.is_none() && !is_alone {
-            bail!("gateways and workers need a common key: --worker-key-file or IMAGES_WORKER_KEY");
-        }
+        let is_alone = parts.is_alone();
         let workers = Arc::new(Mutex::new(Workers::default()));
-        let app = app(&args, &secrets, &cache, &workers, &name)?;
+        let app = app(&args, parts, &cache, &workers, &name)?;
         let mut tasks = Vec::new();
         let mut announced = None;
         if !is_alone && app.gateway.is_some() {
@@ -65,8 +78,7 @@ impl Service {
             announced = Some((args.service.clone(), name));
         }
         let (end, ended) = watch::channel(false);
-        let serve =
-            listener::serve(listener, router(app), Bounds::new(args.connections.get()), ended);
+        let serve = listener::serve(listener, router(app), Bounds::new(args.connections), ended);
         tasks.push(tokio::spawn(serve));
         tracing::info!(role = ?args.role, %address, "serving");
         Ok(Self { address, cache, announced, end, tasks })
@@ -78,7 +90,7 @@ impl Service {
         self.address
     }
 
-    /// Ends the process in order: gateways are told, and answers that are due are sent.
+    /// Ends the process in order: takes its entry back, so that gateways ask others, and sends answers that are due.
     pub async fn shutdown(mut self) {
         let _ = self.end.send(true);
         if let Some(serve) = self.tasks.pop() {
@@ -100,37 +112,36 @@ impl Drop for Service {
 
 fn app(
     args: &ServeArgs,
-    secrets: &Secrets,
+    parts: Parts,
     cache: &ZerocacheClient,
     workers: &Arc<Mutex<Workers>>,
     name: &str,
 ) -> Result<Arc<App>> {
     let metrics = Arc::new(Metrics::default());
-    let worker = match args.role {
-        Role::Gateway => None,
-        Role::Worker | Role::Both => Some(Arc::new(parts::worker(args, cache, &metrics)?)),
-    };
+    let worker =
+        parts.fetcher.map(|fetcher| Arc::new(parts::worker(args, fetcher, cache, &metrics)));
     let gateway = match args.role {
         Role::Worker => None,
         Role::Gateway | Role::Both => {
             let local = worker.clone().map(|worker| (name.to_owned(), worker));
-            let key = secrets.worker_key.clone().unwrap_or_default().trim().to_owned();
+            let key = parts.worker_key_text.unwrap_or_default();
             let (sources, workers) = (parts::sources(args), Arc::clone(workers));
             let gateway =
                 Gateway::new(cache.clone(), sources, workers, local, key, Arc::clone(&metrics))?;
-            Some(gateway.naive(args.naive))
+            Some(gateway.naive(args.naive).original_bytes(parts::in_memory(args.source_bytes)))
         }
     };
     Ok(Arc::new(App {
         gateway,
         worker,
         cache: cache.clone(),
-        signing: parts::signing(args, secrets)?,
-        rules: parts::rules(args)?,
-        purge_key: parts::shared_key(secrets.purge_key.as_deref(), "purges")?,
-        worker_key: parts::shared_key(secrets.worker_key.as_deref(), "workers")?,
-        style: parts::style(args)?,
-        requests: Capacity::new(args.requests.get(), 0),
+        signing: parts.signing,
+        rules: parts.rules,
+        purge_key: parts.purge_key,
+        worker_key: parts.worker_key,
+        style: parts.style,
+        requests: Capacity::new(args.requests, 0),
+        time: args.request_time,
         gallery: args.gallery,
         metrics,
     }))

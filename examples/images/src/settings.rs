@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Command, ValueEnum};
+use zerocache_server::config::HostPort;
 
 use crate::addresses::Network;
+use crate::bounded;
 use crate::source::{HostPattern, Ports};
 use crate::steps::Steps;
 
@@ -49,15 +51,18 @@ pub struct ServeArgs {
     /// Runs a node of the cache in this process, which takes its settings from the variables ZEROCACHE_….
     #[arg(long, default_value = "false", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set, help_heading = "Service")]
     pub embedded_node: bool,
-    /// Requests at once; more get 503.
-    #[arg(long, default_value = "1024", help_heading = "Service")]
-    pub requests: NonZeroUsize,
+    /// Requests at once, until their answers are sent; more get 503.
+    #[arg(long, default_value = "1024", value_parser = bounded::some, help_heading = "Service")]
+    pub requests: usize,
+    /// The time for a request until its answer begins, over all workers that are asked.
+    #[arg(long, default_value = "30s", value_parser = bounded::some_time, help_heading = "Service")]
+    pub request_time: Duration,
     /// Connections at once; more wait.
-    #[arg(long, default_value = "4096", help_heading = "Service")]
-    pub connections: NonZeroUsize,
-    /// The memory for images kept in this process, in MiB; an image takes at most 1/128 of it.
-    #[arg(long, default_value = "256", help_heading = "Service")]
-    pub near_mib: u64,
+    #[arg(long, default_value = "4096", value_parser = bounded::some, help_heading = "Service")]
+    pub connections: usize,
+    /// The memory for images kept in this process; an image takes at most 1/128 of it.
+    #[arg(long, default_value = "256MiB", value_parser = bounded::size, help_heading = "Service")]
+    pub near_bytes: u64,
     /// The format of logs.
     #[arg(long, value_enum, default_value = "text", help_heading = "Service")]
     pub log_format: LogFormat,
@@ -74,26 +79,26 @@ pub struct ServeArgs {
     /// HOST:PORT at which gateways reach this worker; the listen address if not given, and for a wildcard the
     /// address from which this host reaches the cache.
     #[arg(long, help_heading = "Workers")]
-    pub advertise: Option<String>,
+    pub advertise: Option<HostPort>,
     /// Workers, HOST:PORT each, with commas. Without it and worker-dns they are found through the cache.
     #[arg(long, value_delimiter = ',', help_heading = "Workers")]
-    pub workers: Vec<String>,
+    pub workers: Vec<HostPort>,
     /// NAME:PORT of which each address is a worker.
     #[arg(long, help_heading = "Workers")]
-    pub worker_dns: Option<String>,
+    pub worker_dns: Option<HostPort>,
     /// A file with the key that gateways and workers share; or the variable IMAGES_WORKER_KEY. Workers refuse
     /// everyone without it.
     #[arg(long, help_heading = "Workers")]
     pub worker_key_file: Option<PathBuf>,
     /// Conversions at once; 0 for the number of processors.
-    #[arg(long, default_value = "0", help_heading = "Workers")]
+    #[arg(long, default_value = "0", value_parser = bounded::count, help_heading = "Workers")]
     pub conversions: usize,
     /// Conversions that wait; 0 for four times those at once. More get 503, or an old image.
-    #[arg(long, default_value = "0", help_heading = "Workers")]
+    #[arg(long, default_value = "0", value_parser = bounded::count, help_heading = "Workers")]
     pub queue: usize,
-    /// Fetches of originals at once; four times as many wait.
-    #[arg(long, default_value = "16", help_heading = "Workers")]
-    pub fetches: NonZeroUsize,
+    /// Fetches of originals at once, and a quarter of it from each host; four times as many wait.
+    #[arg(long, default_value = "16", value_parser = bounded::some, help_heading = "Workers")]
+    pub fetches: usize,
 
     /// Hosts that are fetched from, with commas: example.org, *.example.org. All if not given.
     #[arg(long, value_delimiter = ',', help_heading = "Sources")]
@@ -107,30 +112,30 @@ pub struct ServeArgs {
     /// A file with further certificate authorities of origins, in PEM.
     #[arg(long, help_heading = "Sources")]
     pub origin_ca: Option<PathBuf>,
-    /// The most bytes of an original, in KiB.
-    #[arg(long, default_value = "25600", help_heading = "Sources")]
-    pub source_kib: usize,
+    /// The most bytes of an original. Gateways need the setting, too: they accept no more from workers, or 64 MiB.
+    #[arg(long, default_value = "25MiB", value_parser = bounded::size, help_heading = "Sources")]
+    pub source_bytes: u64,
     /// The longest side of an original.
     #[arg(long, default_value = "12000", help_heading = "Sources")]
     pub source_side: u32,
     /// The most pixels of an original, in millions.
-    #[arg(long, default_value = "50", help_heading = "Sources")]
-    pub source_megapixels: u64,
-    /// The most memory of a decoded original, in MiB.
-    #[arg(long, default_value = "256", help_heading = "Sources")]
-    pub decode_mib: u64,
-    /// Milliseconds to connect to an origin.
-    #[arg(long, default_value = "2000", help_heading = "Sources")]
-    pub fetch_connect_ms: u64,
-    /// Milliseconds until an origin answers.
-    #[arg(long, default_value = "5000", help_heading = "Sources")]
-    pub fetch_first_byte_ms: u64,
-    /// Milliseconds of a fetch, redirects included.
-    #[arg(long, default_value = "15000", help_heading = "Sources")]
-    pub fetch_total_ms: u64,
-    /// The least KiB/s of an origin.
-    #[arg(long, default_value = "16", help_heading = "Sources")]
-    pub fetch_rate_kib: usize,
+    #[arg(long, default_value = "50", value_parser = bounded::some, help_heading = "Sources")]
+    pub source_megapixels: usize,
+    /// The most memory of a decoded original, and of its decoder; a JPEG takes up to 9 bytes for each pixel.
+    #[arg(long, default_value = "256MiB", value_parser = bounded::size, help_heading = "Sources")]
+    pub decode_bytes: u64,
+    /// The time to connect to an origin.
+    #[arg(long, default_value = "2s", value_parser = bounded::some_time, help_heading = "Sources")]
+    pub fetch_connect: Duration,
+    /// The time until an origin answers.
+    #[arg(long, default_value = "5s", value_parser = bounded::some_time, help_heading = "Sources")]
+    pub fetch_first_byte: Duration,
+    /// The time of a fetch, redirects included.
+    #[arg(long, default_value = "15s", value_parser = bounded::some_time, help_heading = "Sources")]
+    pub fetch_total: Duration,
+    /// The least bytes per second of an origin.
+    #[arg(long, default_value = "16KiB", value_parser = bounded::size, help_heading = "Sources")]
+    pub fetch_rate: u64,
 
     /// The sides that are made, rising, with commas; or exact, which needs signed URLs.
     #[arg(
@@ -156,22 +161,22 @@ pub struct ServeArgs {
     #[arg(long, help_heading = "Images")]
     pub fallback_image: Option<PathBuf>,
 
-    /// Seconds for which images are fresh in the cache.
-    #[arg(long, default_value = "3600", help_heading = "Lifetimes")]
-    pub ttl: u64,
-    /// Seconds after that in which an old image is served while a new one is made.
-    #[arg(long, default_value = "3600", help_heading = "Lifetimes")]
-    pub stale_while: u64,
-    /// Seconds after that in which an old image is served if no new one can be made.
-    #[arg(long, default_value = "86400", help_heading = "Lifetimes")]
-    pub stale_if_error: u64,
-    /// Seconds for which failures that last are stored; 0 for not at all.
-    #[arg(long, default_value = "10", help_heading = "Lifetimes")]
-    pub failure_ttl: u64,
-    /// Seconds for which browsers and CDNs keep images without asking. They ask each time if it is not given, and
+    /// The time for which images are fresh in the cache.
+    #[arg(long, default_value = "1h", value_parser = bounded::some_time, help_heading = "Lifetimes")]
+    pub ttl: Duration,
+    /// The time after that in which an old variant is served while a new one is made.
+    #[arg(long, default_value = "1h", value_parser = bounded::time, help_heading = "Lifetimes")]
+    pub stale_while: Duration,
+    /// The time after that in which an old image is served if no new one can be made.
+    #[arg(long, default_value = "24h", value_parser = bounded::time, help_heading = "Lifetimes")]
+    pub stale_if_error: Duration,
+    /// The time for which failures that last are stored; 0 for not at all.
+    #[arg(long, default_value = "10s", value_parser = bounded::time, help_heading = "Lifetimes")]
+    pub failure_ttl: Duration,
+    /// The time for which browsers and CDNs keep images without asking. They ask each time if it is not given, and
     /// see purges at once.
-    #[arg(long, help_heading = "Lifetimes")]
-    pub max_age: Option<u64>,
+    #[arg(long, value_parser = bounded::time, help_heading = "Lifetimes")]
+    pub max_age: Option<Duration>,
     /// Names the worker of each image in the header x-images-worker.
     #[arg(long, default_value = "false", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set, help_heading = "Service")]
     pub name_worker: bool,
@@ -307,10 +312,21 @@ mod tests {
         let args = parse(&["--listen", "127.0.0.1:2", "--allow-ports=8080"], &variables)
             .expect("settings");
         assert_eq!((args.role, args.listen.port(), args.embedded_node), (Role::Worker, 2, true));
-        assert_eq!((args.allow_hosts.len(), args.presets.len(), args.ttl), (2, 2, 3_600));
+        assert_eq!((args.allow_hosts.len(), args.presets.len(), args.ttl.as_secs()), (2, 2, 3_600));
         assert_eq!(args.allow_ports, ["8080".parse().expect("ports")]);
         assert!(!args.naive);
         assert!(parse(&[], &[("IMAGES_ROLE", "none")]).is_err());
+        for wrong in [
+            "--requests=0",
+            "--connections=99999999999",
+            "--near-bytes=99999999TiB",
+            "--ttl=99999999999999999",
+            "--workers=worker",
+            "--advertise=:80",
+            "--request-time=0",
+        ] {
+            assert!(parse(&[wrong], &[]).is_err(), "{wrong}");
+        }
         assert!(
             !parse(&["--gallery=false"], &[("IMAGES_GALLERY", "true")]).expect("settings").gallery
         );
@@ -320,7 +336,7 @@ mod tests {
     fn help_names_the_variables() {
         let help = with_variables_in_help(Cli::command()).render_long_help().to_string();
         for name in
-            ["IMAGES_ROLE", "IMAGES_FETCH_TOTAL_MS", "IMAGES_WORKER_KEY_FILE", "IMAGES_MAX_AGE"]
+            ["IMAGES_ROLE", "IMAGES_FETCH_TOTAL", "IMAGES_WORKER_KEY_FILE", "IMAGES_MAX_AGE"]
         {
             assert!(help.contains(name), "{name} is not in {help}");
         }

@@ -38,7 +38,8 @@ impl SourceRules {
     /// Accepts a URL, as far as that is possible before its name is resolved.
     ///
     /// # Errors
-    /// [`Failure::SourceRefused`], or [`Failure::BadRequest`] for a scheme that is no HTTP.
+    /// [`Failure::SourceRefused`], [`Failure::PortRefused`] or [`Failure::AddressRefused`], or
+    /// [`Failure::BadRequest`] for a scheme that is no HTTP.
     pub fn check(&self, url: &Url) -> Result<(), Failure> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Failure::bad("url: only http and https are fetched"));
@@ -54,10 +55,16 @@ impl SourceRules {
             Host::Ipv6(v6) => Some(IpAddr::from(v6)),
         };
         let host = url.host_str().unwrap_or_default().trim_end_matches('.');
-        let allowed = self.ports.iter().any(|ports| ports.0.contains(&port))
-            && (self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(host)))
-            && address.is_none_or(|address| self.allows(address));
-        if allowed { Ok(()) } else { Err(Failure::SourceRefused) }
+        if !self.hosts.is_empty() && !self.hosts.iter().any(|pattern| pattern.matches(host)) {
+            return Err(Failure::SourceRefused);
+        }
+        if address.is_some_and(|address| !self.allows(address)) {
+            return Err(Failure::AddressRefused);
+        }
+        if !self.ports.iter().any(|ports| ports.0.contains(&port)) {
+            return Err(Failure::PortRefused);
+        }
+        Ok(())
     }
 
     /// Whether the service may connect to an address.
@@ -135,14 +142,17 @@ impl Source {
     /// Reads a URL. What is after `#` does not count.
     ///
     /// # Errors
-    /// [`Failure::BadRequest`] when it is none, or too long.
+    /// [`Failure::BadRequest`] when it is none, or too long, before or after it is escaped.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        if text.len() > URL_BYTES_MAX {
-            return Err(Failure::bad(format!("url: at most {URL_BYTES_MAX} bytes are allowed")));
-        }
+        let bounded = |text: &str| match text.len() {
+            ..=URL_BYTES_MAX => Ok(()),
+            _ => Err(Failure::bad(format!("url: at most {URL_BYTES_MAX} bytes are allowed"))),
+        };
+        bounded(text)?;
         let mut url =
             Url::parse(text).map_err(|_| Failure::bad("url: it is not an absolute URL"))?;
         url.set_fragment(None);
+        bounded(url.as_str())?;
         let hash =
             blake3::Hasher::new_derive_key(CONTEXT).update(url.as_str().as_bytes()).finalize();
         let mut short = [0; 16];
@@ -228,7 +238,7 @@ mod tests {
             "http://127。0。0。1/",
         ];
         for text in inside {
-            assert_eq!(check(&rules, text), Err(Failure::SourceRefused), "{text}");
+            assert_eq!(check(&rules, text), Err(Failure::AddressRefused), "{text}");
         }
     }
 
@@ -254,13 +264,15 @@ mod tests {
         }
         let long = format!("http://example.org/{}", "a".repeat(URL_BYTES_MAX));
         assert!(matches!(check(&rules, &long), Err(Failure::BadRequest(_))));
+        let long_when_escaped = format!("http://example.org/{}", "é".repeat(URL_BYTES_MAX / 4));
+        assert!(matches!(check(&rules, &long_when_escaped), Err(Failure::BadRequest(_))));
     }
 
     #[test]
     fn ports_and_hosts_can_be_limited() {
         let mut rules = SourceRules::default();
         assert_eq!(check(&rules, "https://example.org/a.jpg"), Ok(()));
-        assert_eq!(check(&rules, "https://example.org:8443/a.jpg"), Err(Failure::SourceRefused));
+        assert_eq!(check(&rules, "https://example.org:8443/a.jpg"), Err(Failure::PortRefused));
         rules.ports.push("8000-8999".parse().expect("ports"));
         assert_eq!(check(&rules, "https://example.org:8443/a.jpg"), Ok(()));
         rules.hosts =

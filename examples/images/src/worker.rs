@@ -4,14 +4,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 use zerocache_client::ZerocacheClient;
 use zerocache_client::memo::LeaseScope;
 
+use crate::call::Call;
 use crate::capacity::Capacity;
 use crate::clock::now;
 use crate::convert::{Limits, convert};
 use crate::failure::Failure;
 use crate::fetch::Fetcher;
+use crate::hosts::HostCapacity;
 use crate::metrics::Metrics;
 use crate::picture::{Picture, original_key, variant_key};
 use crate::source::Source;
@@ -20,7 +24,7 @@ use crate::variant::Variant;
 /// The life of a lease: longer than a fetch, the wait in the queue and a conversion.
 const LEASE_LIFE: Duration = Duration::from_secs(30);
 
-/// How long other processes wait for the one that has the lease.
+/// How long other processes wait for the one that has the lease, if their callers wait for so long.
 const LEASE_WAIT: Duration = Duration::from_secs(25);
 
 /// The percentage by which lifetimes differ, so that what was stored together does not end together.
@@ -35,7 +39,7 @@ const STORED_BYTES_MAX: usize = 8_000_000;
 pub struct Lifetimes {
     /// Of originals and variants.
     pub fresh: Duration,
-    /// After that, while a new one is made.
+    /// Of variants after that, while a new one is made.
     pub stale_while: Duration,
     /// After that, if no new one can be made.
     pub stale_if_error: Duration,
@@ -67,6 +71,8 @@ pub struct Worker {
     pub conversions: Capacity,
     /// Fetches at once, and those that wait.
     pub fetches: Capacity,
+    /// Fetches at once from each host, and those that wait. A redirect counts for the host that sent it.
+    pub hosts: HostCapacity,
     /// What an original may cost.
     pub limits: Limits,
     /// Lifetimes in the cache.
@@ -78,7 +84,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Returns a variant: from the cache, or made. It is made to its end if the caller goes away.
+    /// Returns a variant: from the cache, or made. It is made to its end if the caller goes away, and keeps the
+    /// call's place until then.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -86,52 +93,69 @@ impl Worker {
         self: &Arc<Self>,
         source: &Source,
         variant: &Variant,
+        call: &Call,
     ) -> Result<Picture, Failure> {
         self.fetcher.rules().check(source.url())?;
         variant.check()?;
         let (worker, source, variant) = (Arc::clone(self), source.clone(), variant.clone());
+        let owned = call.clone();
         let made = tokio::spawn(async move {
             let key = variant_key(&source, &variant);
             let make = {
-                let (worker, source) = (Arc::clone(&worker), source.clone());
-                async move { worker.make(&source, &variant).await }
+                let (worker, source, call) = (Arc::clone(&worker), source.clone(), owned.clone());
+                async move { worker.make(&source, &variant, &call).await }
             };
-            worker.stored(&source, &key, Box::pin(make)).await
+            let stale_while = worker.lifetimes.stale_while;
+            worker.stored(&source, &key, stale_while, &owned, Box::pin(make)).await
         });
-        made.await.unwrap_or(Err(Failure::Internal))
+        outcome(made, call).await
     }
 
     /// Returns an original: from the cache, or fetched.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn original(self: &Arc<Self>, source: &Source) -> Result<Picture, Failure> {
+    pub async fn original(
+        self: &Arc<Self>,
+        source: &Source,
+        call: &Call,
+    ) -> Result<Picture, Failure> {
         self.fetcher.rules().check(source.url())?;
-        let (worker, source) = (Arc::clone(self), source.clone());
-        let fetched = tokio::spawn(async move { worker.load(&source).await });
-        fetched.await.unwrap_or(Err(Failure::Internal))
+        let (worker, source, owned) = (Arc::clone(self), source.clone(), call.clone());
+        let fetched = tokio::spawn(async move { worker.load(&source, &owned).await });
+        outcome(fetched, call).await
     }
 
-    async fn load(self: &Arc<Self>, source: &Source) -> Result<Picture, Failure> {
+    async fn load(self: &Arc<Self>, source: &Source, call: &Call) -> Result<Picture, Failure> {
         let fetch = {
-            let (worker, source) = (Arc::clone(self), source.clone());
-            async move { worker.fetch(&source).await }
+            let (worker, source, call) = (Arc::clone(self), source.clone(), call.clone());
+            async move { worker.fetch(&source, &call).await }
         };
-        self.stored(source, &original_key(source), Box::pin(fetch)).await
+        // Not an old one while a new one is fetched: a variant that is made from it would be kept as a new one.
+        let stale_while = Duration::ZERO;
+        self.stored(source, &original_key(source), stale_while, call, Box::pin(fetch)).await
     }
 
     /// Returns what is stored under a key, or computes it, once in the region.
     // Not an async function: the compiler does not see that a call is `Send` when it is part of one.
-    fn stored(&self, source: &Source, key: &str, compute: Computation) -> Computation {
-        let Lifetimes { fresh, stale_while, stale_if_error, failures } = self.lifetimes;
+    fn stored(
+        &self,
+        source: &Source,
+        key: &str,
+        stale_while: Duration,
+        of: &Call,
+        compute: Computation,
+    ) -> Computation {
+        let Lifetimes { fresh, stale_if_error, failures, .. } = self.lifetimes;
         let call = self.cache.get_or_compute(key, fresh, || compute);
         if self.naive {
             return Box::pin(call.uncached());
         }
         let call = call
             .tags([source.tag(), source.host_tag()])
-            .lease_within(LeaseScope::Region, LEASE_LIFE, LEASE_WAIT)
+            .lease_within(LeaseScope::Region, LEASE_LIFE, LEASE_WAIT.min(of.left()))
             .stale_while(stale_while)
+            .background()
             .stale_if_error(stale_if_error)
             .negative_err(Failure::is_lasting, failures)
             .cache_if(|picture: &Picture| picture.bytes.len() <= STORED_BYTES_MAX)
@@ -141,8 +165,11 @@ impl Worker {
         Box::pin(call)
     }
 
-    async fn fetch(&self, source: &Source) -> Result<Picture, Failure> {
-        let _place = self.fetches.acquire().await?;
+    async fn fetch(&self, source: &Source, call: &Call) -> Result<Picture, Failure> {
+        // First the host's place: who waits for it takes no other place.
+        let host = source.url().host_str().unwrap_or_default();
+        let _of_host = self.hosts.acquire(host, call.deadline()).await?;
+        let _permit = self.fetches.acquire(call.deadline()).await?;
         let begin = now();
         let fetched = self.fetcher.fetch(source).await;
         self.metrics.fetched(now() - begin, fetched.as_ref().err());
@@ -154,9 +181,10 @@ impl Worker {
         self: &Arc<Self>,
         source: &Source,
         variant: &Variant,
+        call: &Call,
     ) -> Result<Picture, Failure> {
-        let original = self.load(source).await?;
-        let permit = self.conversions.acquire().await?;
+        let original = self.load(source, call).await?;
+        let permit = self.conversions.acquire(call.deadline()).await?;
         self.metrics.conversion_started();
         let (variant, limits, begin) = (variant.clone(), self.limits, now());
         let made = tokio::task::spawn_blocking(move || {
@@ -166,9 +194,27 @@ impl Worker {
             made
         });
         // A decoder that panics does so for this image.
-        let made = made.await.unwrap_or(Err(Failure::Undecodable));
+        let made = made.await.unwrap_or_else(|error| {
+            tracing::error!(%error, source = %source.hash(), "conversion panicked");
+            Err(Failure::Undecodable)
+        });
         self.metrics.converted(now() - begin, made.as_ref().err());
         let made = made?;
         Ok(Picture::new(made.kind, (made.width, made.height), made.bytes))
+    }
+}
+
+/// Waits for the outcome of a task as long as the call has time. The task continues to its end.
+async fn outcome(
+    task: JoinHandle<Result<Picture, Failure>>,
+    call: &Call,
+) -> Result<Picture, Failure> {
+    match timeout_at(call.deadline().into(), task).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "task of an image panicked");
+            Err(Failure::Internal)
+        }
+        Err(_) => Err(Failure::Timeout),
     }
 }

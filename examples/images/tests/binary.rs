@@ -77,7 +77,33 @@ fn wrong_setting_is_named() {
         Command::new(env!("CARGO_BIN_EXE_images")).arg("serve").env_clear().envs(wrong).output();
     let ended = ended.expect("ended");
     let text = String::from_utf8(ended.stderr).expect("a text");
-    assert!(!ended.status.success() && text.contains("--steps exact needs signed URLs"), "{text}");
+    assert_eq!(ended.status.code(), Some(2), "{text}");
+    assert!(text.starts_with("error: --steps exact needs signed URLs"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn port_of_the_embedded_node_in_use_is_explained_once() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    // Without an address: of a node that serves its own host alone that is loopback.
+    let variables = [
+        ("IMAGES_LISTEN", "127.0.0.1:0"),
+        ("IMAGES_EMBEDDED_NODE", "true"),
+        ("ZEROCACHE_DISCOVERY", "none"),
+        ("ZEROCACHE_PORT", &port),
+    ];
+    let run = Command::new(env!("CARGO_BIN_EXE_images"))
+        .arg("serve")
+        .env_clear()
+        .envs(variables)
+        .output()
+        .expect("ended");
+    let text = String::from_utf8(run.stderr).expect("a text");
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{text}");
+    assert!(text.contains("ZEROCACHE_PORT") && text.matches("in use").count() == 1, "{text}");
+    assert!(!text.contains('\u{1b}'), "colours in what is no terminal: {text}");
 }
 
 #[test]

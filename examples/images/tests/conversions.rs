@@ -204,6 +204,15 @@ fn bombs_are_refused_by_their_header() {
     let limits = Limits { memory: 1 << 20, ..Limits::default() };
     let refused = convert(&png_of(1_000, 1_000), &variant("", false), &limits);
     assert_eq!(refused.err(), Some(Failure::TooLarge));
+    // A progressive JPEG takes 9 bytes for each pixel while it is decoded, of which 3 are its result.
+    let jpeg = file("progressive.jpg");
+    let (width, height) = image::load_from_memory(&jpeg).expect("an image").dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    for (memory, fits) in [(9 * pixels, true), (9 * pixels - 1, false)] {
+        let limits = Limits { memory, ..Limits::default() };
+        let converted = convert(&jpeg, &variant("", false), &limits);
+        assert_eq!(converted.err(), (!fits).then_some(Failure::TooLarge));
+    }
     let frame = [b',', 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 2, 0];
     let gif = [b"GIF89a".as_slice(), &[0xff, 0xff, 0xff, 0xff, 0, 0, 0], &frame, b";"].concat();
     assert_eq!(made(&gif, "").err(), Some(Failure::TooLarge));

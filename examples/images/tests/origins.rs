@@ -119,7 +119,7 @@ async fn redirect_to_an_address_inside_is_refused() {
     ];
     for target in targets {
         let url = origin.url(&format!("/redirect-to?{target}"));
-        assert_eq!(fetch(&fetcher, &url).await, Err(Failure::SourceRefused), "{target}");
+        assert_eq!(fetch(&fetcher, &url).await, Err(Failure::AddressRefused), "{target}");
     }
     assert_eq!(inside.requests(), 0, "something connected to an address that is not allowed");
 }
@@ -136,7 +136,7 @@ async fn name_that_resolves_to_an_address_inside_is_refused() {
     let strict = fetcher(&[]).with_names(names.clone());
     for name in ["localhost", "inside.example.org", "mapped.example.org", "nowhere.example.org"] {
         let fetched = fetch(&strict, &format!("http://{name}:{port}/picture/0")).await;
-        assert_eq!(fetched, Err(Failure::SourceRefused), "{name}");
+        assert_eq!(fetched, Err(Failure::AddressRefused), "{name}");
     }
     assert_eq!(origin.requests(), 0);
     let open = fetcher(&["127.0.0.0/8"]).with_names(names);

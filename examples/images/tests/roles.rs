@@ -3,27 +3,19 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use common::origin::Origin;
 use common::{WORKER_KEY, args, client, get, image, metric, node, secrets};
 use images::service::Service;
-use tokio::time::timeout;
-
-/// The longest wait for gateways to see a change.
-const SEEN_MAX: Duration = Duration::from_secs(8);
+use zerocache_tests::poll::until_async;
 
 async fn service(node: SocketAddr, more: &[&str]) -> Service {
     Service::start(args(more), secrets(), client("london", node).await).await.expect("a service")
 }
 
 async fn wait_for_workers(http: &reqwest::Client, gateway: SocketAddr, count: u64) {
-    let seen = async {
-        while metric(http, gateway, "images_workers").await != count {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(SEEN_MAX, seen).await.expect("the gateway sees its workers");
+    let what = format!("the gateway sees {count} workers");
+    until_async(&what, async || metric(http, gateway, "images_workers").await == count).await;
 }
 
 #[tokio::test]
@@ -91,18 +83,46 @@ async fn gateway_without_a_worker_that_answers_says_so() {
 }
 
 #[tokio::test]
+async fn time_of_a_request_covers_all_its_workers() {
+    let (origin, node, http) = (Origin::start().await, node("london", &[]), reqwest::Client::new());
+    // Two workers that do not answer.
+    let (first, second) = (Origin::start().await, Origin::start().await);
+    let silent = |origin: &Origin| origin.address().to_string();
+    let workers = format!("--workers={},{}", silent(&first), silent(&second));
+    let args = ["--role=gateway", "--request-time=400ms", &workers];
+    let gateway = service(node.address(), &args).await;
+    wait_for_workers(&http, gateway.address(), 2).await;
+    first.be_silent(true);
+    second.be_silent(true);
+    let url = image(gateway.address(), &origin, "/picture/1", "&w=20");
+    for asked in 1..=2 {
+        let got = get(&http, &url, &[]).await;
+        assert_eq!((got.status, &*got.error()), (504, "timeout"));
+        assert_eq!(first.requests() + second.requests(), asked, "one worker for each request");
+    }
+    // The next request asks another one, for a while.
+    assert_eq!((first.requests(), second.requests()), (1, 1));
+}
+
+#[tokio::test]
+async fn worker_answers_in_the_time_that_its_gateway_has() {
+    let (origin, node, http) = (Origin::start().await, node("london", &[]), reqwest::Client::new());
+    let worker = service(node.address(), &["--role=worker"]).await;
+    let body = format!("{{\"url\":\"{}\",\"variant\":null}}", origin.url("/silent"));
+    let request = http.post(format!("http://{}/internal/image", worker.address())).body(body);
+    let request = request.header("x-images-key", WORKER_KEY).header("x-images-time-ms", "200");
+    let got = common::got(request.send().await.expect("an answer")).await;
+    assert_eq!((got.status, &*got.error()), (504, "timeout"));
+}
+
+#[tokio::test]
 async fn workers_are_found_by_a_dns_name() {
     let (origin, node, http) = (Origin::start().await, node("london", &[]), reqwest::Client::new());
     let worker = service(node.address(), &["--role=worker"]).await;
     let dns = format!("--worker-dns=localhost:{}", worker.address().port());
     let gateway = service(node.address(), &["--role=gateway", &dns]).await;
     let url = image(gateway.address(), &origin, "/picture/1", "&w=20");
-    let answered = async {
-        while get(&http, &url, &[]).await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(SEEN_MAX, answered).await.expect("an image");
+    until_async("an image", async || get(&http, &url, &[]).await.status == 200).await;
 }
 
 #[tokio::test]
@@ -129,23 +149,17 @@ async fn image_made_in_one_region_is_found_in_the_other_and_purged_there() {
     let there = start("sydney", sydney.address()).await;
     let of = |service: &Service| image(service.address(), &origin, "/picture/1", "&w=20");
     let first = get(&http, &of(&here), &[]).await;
-    let found = async {
-        loop {
-            let got = get(&http, &of(&there), &[]).await;
-            assert_eq!(got.bytes, first.bytes);
-            if got.header("x-cache") == "hit" {
-                break;
-            }
-        }
-    };
-    timeout(SEEN_MAX, found).await.expect("found in the other region");
+    until_async("found in the other region", async || {
+        let got = get(&http, &of(&there), &[]).await;
+        assert_eq!(got.bytes, first.bytes);
+        got.header("x-cache") == "hit"
+    })
+    .await;
     origin.change();
     let purged = common::purge(&http, here.address(), "host=127.0.0.1&ack=all").await;
     assert_eq!(purged.status, 200);
-    let replaced = async {
-        while get(&http, &of(&there), &[]).await.bytes == first.bytes {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(Duration::from_secs(2), replaced).await.expect("old for more than 2 s after a purge");
+    until_async("no old image in the other region", async || {
+        get(&http, &of(&there), &[]).await.bytes != first.bytes
+    })
+    .await;
 }

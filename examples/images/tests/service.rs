@@ -2,9 +2,15 @@
 
 mod common;
 
+use common::origin::Origin;
 use common::{Setup, get, image, purge, secrets};
+use images::clock::now;
+use images::purge::HOLD;
 use images::settings::Secrets;
 use images::signature::Keys;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use zerocache_tests::poll::until_async;
 
 #[tokio::test]
 async fn image_is_made_once_and_then_found() {
@@ -65,7 +71,7 @@ async fn answer_says_what_browsers_and_caches_need() {
 }
 
 #[tokio::test]
-async fn browsers_keep_images_as_long_as_they_are_told() {
+async fn browsers_keep_images_as_long_as_the_header_says() {
     let setup =
         Setup::new(&["--max-age=60", "--stale-while=30", "--name-worker", "--name=w"]).await;
     let got = setup.get(&setup.image("/picture/3", "&w=40")).await;
@@ -76,7 +82,8 @@ async fn browsers_keep_images_as_long_as_they_are_told() {
 #[tokio::test]
 async fn errors_are_json_with_fitting_statuses_and_name_nothing_behind() {
     let setup =
-        Setup::new(&["--fetch-total-ms=400", "--fetch-first-byte-ms=200", "--source-kib=64"]).await;
+        Setup::new(&["--fetch-total=400ms", "--fetch-first-byte=200ms", "--source-bytes=64KiB"])
+            .await;
     let table = [
         (setup.image("/missing", "&w=40"), 404, "origin_not_found"),
         (setup.image("/html", "&w=40"), 415, "not_an_image"),
@@ -84,7 +91,7 @@ async fn errors_are_json_with_fitting_statuses_and_name_nothing_behind() {
         (setup.image("/endless", "&w=40"), 413, "source_too_large"),
         (setup.image("/error", "&w=40"), 502, "origin_failed"),
         (setup.image("/silent", "&w=40"), 504, "origin_timeout"),
-        (setup.image("/redirect-to?http://10.0.0.1/", "&w=40"), 403, "source_refused"),
+        (setup.image("/redirect-to?http://10.0.0.1/", "&w=40"), 403, "address_refused"),
         (setup.image("/picture/1", "&w=wide"), 400, "bad_request"),
         (setup.image("/picture/1", "&w=40&w=50"), 400, "bad_request"),
         (format!("http://{}/image?w=40", setup.service.address()), 400, "bad_request"),
@@ -94,9 +101,14 @@ async fn errors_are_json_with_fitting_statuses_and_name_nothing_behind() {
             "bad_request",
         ),
         (
+            format!("http://{}/image?url=http://example.org:0/a", setup.service.address()),
+            403,
+            "port_refused",
+        ),
+        (
             format!("http://{}/image?url=http://192.168.0.1/a", setup.service.address()),
             403,
-            "source_refused",
+            "address_refused",
         ),
     ];
     for (url, status, code) in table {
@@ -158,15 +170,62 @@ async fn purge_drops_all_variants_and_the_original() {
 }
 
 #[tokio::test]
+async fn old_image_is_served_while_a_new_one_is_made() {
+    let setup = Setup::new(&["--fetch-first-byte=1s", "--stale-if-error=0"]).await;
+    let url = setup.image("/picture/5", "&w=20");
+    let old = setup.get(&url).await;
+    setup.origin.change();
+    setup.origin.be_silent(true);
+    let purged = purge(&setup.http, setup.service.address(), "host=127.0.0.1&soft=1").await;
+    assert_eq!(purged.status, 200);
+    // To the request that renews it, too, although the origin does not answer.
+    let served = setup.get(&url).await;
+    assert_eq!((served.status, &served.bytes), (200, &old.bytes));
+    setup.origin.be_silent(false);
+    until_async("a new image", async || {
+        let got = setup.get(&url).await;
+        assert_eq!(got.status, 200);
+        got.bytes != old.bytes
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn image_made_right_after_a_purge_is_not_kept() {
+    let setup = Setup::new(&[]).await;
+    let url = setup.image("/picture/5", "&w=20");
+    assert_eq!(setup.get(&url).await.header("x-cache"), "miss");
+    let begin = now();
+    purge(&setup.http, setup.service.address(), "host=127.0.0.1").await;
+    // As if made by a worker that has not heard of the purge.
+    assert_eq!(setup.get(&url).await.header("x-cache"), "miss");
+    let second = setup.get(&url).await;
+    if now() - begin < HOLD {
+        assert_eq!(second.header("x-cache"), "miss");
+    }
+    until_async("the image is kept again", async || {
+        setup.get(&url).await.header("x-cache") == "hit"
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn purge_needs_its_key_and_says_what_is_wrong() {
     let setup = Setup::new(&[]).await;
     let address = setup.service.address();
     let without =
         setup.http.post(format!("http://{address}/purge?host=a")).send().await.expect("an answer");
     assert_eq!(without.status(), 403);
-    for query in
-        ["", "url=a", "ack=all", "host=", "url=http://a/&host=a", "host=a&ack=some", "host=a&x=1"]
-    {
+    for query in [
+        "",
+        "url=a",
+        "ack=all",
+        "host=",
+        "url=http://a/&host=a",
+        "host=a&ack=some",
+        "host=a&x=1",
+        "host=a%20b",
+    ] {
         assert_eq!(purge(&setup.http, address, query).await.status, 400, "{query}");
     }
     let closed = Setup::with_secrets(&[], Secrets::default()).await;
@@ -212,6 +271,11 @@ async fn original_is_passed_on_in_parts() {
     let part = get(&setup.http, &url, &[("range", "bytes=2-5")]).await;
     assert_eq!((part.status, &*part.bytes), (206, &whole.bytes[2..=5]));
     assert_eq!(part.header("content-range"), format!("bytes 2-5/{}", whole.bytes.len()));
+    let if_range = async |tag: &str| {
+        get(&setup.http, &url, &[("range", "bytes=2-5"), ("if-range", tag)]).await.status
+    };
+    assert_eq!(if_range(whole.header("etag")).await, 206);
+    assert_eq!(if_range("\"of another image\"").await, 200, "a part of another image is no use");
     let outside = get(&setup.http, &url, &[("range", "bytes=999999-")]).await;
     assert_eq!((outside.status, outside.bytes.len()), (416, 0));
     let svg = setup.image("/svg", "").replace("/image?", "/original?");
@@ -264,10 +328,12 @@ async fn fallback_image_replaces_an_original_that_cannot_be_had() {
 
 #[tokio::test]
 async fn full_queue_gets_503_and_an_old_image_where_there_is_one() {
-    let args = ["--fetches=1", "--requests=300", "--ttl=1", "--stale-while=0"];
-    let setup = Setup::new(&args).await;
+    let setup = Setup::new(&["--fetches=1", "--requests=300", "--stale-while=0"]).await;
     let old = setup.get(&setup.image("/picture/9", "&w=20")).await;
-    tokio::time::sleep(std::time::Duration::from_millis(1_050)).await;
+    assert_eq!(
+        purge(&setup.http, setup.service.address(), "host=127.0.0.1&soft=1").await.status,
+        200
+    );
     // One fetch runs and four wait; each waits for an origin that does not answer.
     let blocked: Vec<_> = (0..5)
         .map(|n| {
@@ -275,12 +341,8 @@ async fn full_queue_gets_503_and_an_old_image_where_there_is_one() {
             tokio::spawn(async move { http.get(url).send().await.map(drop) })
         })
         .collect();
-    let all_wait = async {
-        while setup.metric("images_fetches_waiting").await < 4 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(5), all_wait).await.expect("all wait");
+    until_async("four fetches wait", async || setup.metric("images_fetches_waiting").await == 4)
+        .await;
     let refused = setup.get(&setup.image("/picture/10", "&w=20")).await;
     assert_eq!(
         (refused.status, &*refused.error(), refused.header("retry-after")),
@@ -292,7 +354,59 @@ async fn full_queue_gets_503_and_an_old_image_where_there_is_one() {
 }
 
 #[tokio::test]
-async fn service_goes_on_without_any_node() {
+async fn slow_host_leaves_places_to_others() {
+    let setup = Setup::new(&["--fetches=4"]).await;
+    let other = Origin::start_at([127, 0, 0, 2].into()).await;
+    // One fetch runs and four wait, although three more places are free.
+    let blocked: Vec<_> = (0..5)
+        .map(|n| {
+            let (http, url) = (setup.http.clone(), setup.image("/silent", &format!("%3F{n}")));
+            tokio::spawn(async move { http.get(url).send().await.map(drop) })
+        })
+        .collect();
+    until_async("four fetches wait", async || setup.metric("images_fetches_waiting").await == 4)
+        .await;
+    assert_eq!(setup.metric("images_fetches_running").await, 1);
+    assert_eq!(setup.get(&setup.image("/picture/1", "&w=20")).await.error(), "busy");
+    for number in 0..3 {
+        let path = format!("/picture/{number}");
+        let url = image(setup.service.address(), &other, &path, "&w=20");
+        assert_eq!(setup.get(&url).await.status, 200);
+    }
+    blocked.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn answer_that_is_not_read_keeps_its_place() {
+    let setup = Setup::new(&["--requests=1"]).await;
+    let url = setup.image("/large", "").replace("/image?", "/original?");
+    let target = url.strip_prefix("http://").and_then(|url| url.split_once('/')).expect("a path").1;
+    let mut slow = TcpStream::connect(setup.service.address()).await.expect("connected");
+    let head = format!("GET /{target} HTTP/1.1\r\nHost: a\r\n\r\n");
+    slow.write_all(head.as_bytes()).await.expect("written");
+    slow.read_u8().await.expect("the answer begins");
+    let picture = setup.image("/picture/1", "&w=20");
+    assert_eq!(setup.get(&picture).await.error(), "busy");
+    drop(slow);
+    until_async("the place is free", async || setup.get(&picture).await.status == 200).await;
+}
+
+#[tokio::test]
+async fn work_whose_caller_went_away_keeps_its_place() {
+    let setup = Setup::new(&["--requests=1", "--fetch-first-byte=1s"]).await;
+    let (http, url) = (setup.http.clone(), setup.image("/silent", "&w=20"));
+    let caller = tokio::spawn(async move { http.get(url).send().await.map(drop) });
+    until_async("the fetch runs", async || setup.metric("images_fetches_running").await == 1).await;
+    caller.abort();
+    let picture = setup.image("/picture/1", "&w=20");
+    let refused = setup.get(&picture).await.status;
+    // The fetch may be over on a slow machine.
+    assert!(refused == 503 || setup.metric("images_fetches_running").await == 0);
+    until_async("the place is free", async || setup.get(&picture).await.status == 200).await;
+}
+
+#[tokio::test]
+async fn service_works_without_any_node() {
     let Setup { origin, node, service, http } = Setup::new(&[]).await;
     let of =
         |number: usize| image(service.address(), &origin, &format!("/picture/{number}"), "&w=20");
@@ -326,6 +440,8 @@ async fn process_says_how_it_is() {
         setup.get(&format!("{base}/")).await.header("content-type"),
         "text/html; charset=utf-8"
     );
+    let lost = setup.get(&format!("{base}/images")).await;
+    assert_eq!((lost.status, &*lost.error()), (404, "no_such_path"));
     assert_eq!(
         setup.http.post(format!("{base}/internal/image")).send().await.expect("an answer").status(),
         404

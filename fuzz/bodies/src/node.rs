@@ -185,6 +185,7 @@ impl Driver {
             message.request,
             Request::Put { ack: Ack::Region | Ack::All, .. }
                 | Request::Delete { ack: Ack::Region | Ack::All, .. }
+                | Request::Conditional(_)
                 | Request::Watch { .. }
                 | Request::Lease { .. }
                 | Request::Follow { .. }

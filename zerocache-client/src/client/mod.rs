@@ -4,6 +4,7 @@ mod attached;
 mod background;
 mod batch;
 mod builder;
+mod conditional;
 mod config;
 mod credentials;
 mod denials;
@@ -67,6 +68,7 @@ pub(crate) use self::{
 };
 pub use self::{
     builder::ClientBuilder,
+    conditional::{ConditionalOutcome, ConditionalWrite, GetAndDelete, Taken},
     entry::Entry,
     get::{ExplainGet, Get, GetEntry, GetValue},
     listen::{Change, Changes, Listen, Subject},
@@ -227,6 +229,21 @@ impl ZerocacheClient {
     /// [`Value(&value)`](crate::Value), or [`Compared(&value)`](crate::codec::Compared).
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl IntoValue, ttl: impl Lifetime) -> Write {
         Write::put(self.clone(), key.as_ref(), value, ttl)
+    }
+
+    /// Stores the value of a key again, with a new version and a new fresh time: seconds as an integer, or a
+    /// `Duration`, 1 to 99,999,999 s. Its stale times, tags and descriptions stay.
+    ///
+    /// It is not met if the node has no fresh value. With [`if_version`](crate::ops::ConditionalWrite::if_version)
+    /// it renews a stale value, too.
+    pub fn touch(&self, key: impl AsRef<[u8]>, ttl: impl Lifetime) -> ConditionalWrite {
+        ConditionalWrite::touch(self.clone(), key.as_ref(), ttl)
+    }
+
+    /// Deletes a key, and returns the value that it had. Of several calls at one node one gets the value
+    /// ([`ConditionalWrite`] says when they meet at one); if its answer is lost, so is the value.
+    pub fn get_and_delete(&self, key: impl AsRef<[u8]>) -> GetAndDelete {
+        GetAndDelete::new(self.clone(), key.as_ref())
     }
 
     /// Deletes a key, whether anything is stored for it or not.

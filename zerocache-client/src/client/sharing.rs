@@ -140,6 +140,7 @@ mod tests {
         assert!(!is_wanted(&other) && is_wanted(&stranger));
     }
 
+    #[cfg(feature = "metrics")]
     #[test]
     fn what_becomes_of_a_cache_is_told_once() {
         let [one, other] = ["oslo", "rome"].map(|region| local("told once", region));

@@ -73,6 +73,8 @@ pub struct ClientStats {
     pub refused: u64,
     /// Writes with an unknown outcome: no node said whether it stored them.
     pub unknown: u64,
+    /// Writes that were not made, because their condition did not hold.
+    pub not_met: u64,
     /// Writes that failed because the value is larger than the node accepts.
     pub too_large: u64,
     /// Writes among `too_large` that were not sent, because the node had stated its limit within the last
@@ -94,6 +96,7 @@ pub(super) struct Counters {
     unreachable: AtomicU64,
     denied: AtomicU64,
     writes: [AtomicU64; 4],
+    not_met: AtomicU64,
     too_large: AtomicU64,
     too_large_unsent: AtomicU64,
 }
@@ -148,6 +151,11 @@ impl Counters {
         self.writes[status as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts a write whose condition did not hold.
+    pub(super) fn not_met(&self) {
+        self.not_met.fetch_add(1, Relaxed);
+    }
+
     /// Counts a value that is larger than the node accepts.
     pub(super) fn too_large(&self, is_sent: bool) {
         self.too_large.fetch_add(1, Relaxed);
@@ -176,6 +184,7 @@ impl Counters {
             superseded: writes(Status::Superseded),
             refused: writes(Status::Refused),
             unknown: writes(Status::Unknown),
+            not_met: self.not_met.load(Relaxed),
             too_large: self.too_large.load(Relaxed),
             too_large_unsent: self.too_large_unsent.load(Relaxed),
         }

@@ -51,6 +51,7 @@ impl Engine {
             ("superseded", stats.superseded),
             ("refused", stats.refused),
             ("unknown", stats.unknown),
+            ("not_met", stats.not_met),
             ("too_large", stats.too_large.saturating_sub(stats.too_large_unsent)),
             ("too_large_unsent", stats.too_large_unsent),
         ] {

@@ -55,6 +55,8 @@ pub(super) enum End {
     Superseded,
     Refused,
     Unknown,
+    /// A condition did not hold.
+    NotMet,
     /// For many keys: a node answered for at least one.
     Answered,
     Failed,
@@ -62,7 +64,7 @@ pub(super) enum End {
 
 impl End {
     #[cfg(feature = "metrics")]
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Hit,
         Self::Stale,
         Self::Miss,
@@ -70,6 +72,7 @@ impl End {
         Self::Superseded,
         Self::Refused,
         Self::Unknown,
+        Self::NotMet,
         Self::Answered,
         Self::Failed,
     ];
@@ -102,6 +105,7 @@ impl End {
             Self::Superseded => "superseded",
             Self::Refused => "refused",
             Self::Unknown => "unknown",
+            Self::NotMet => "not_met",
             Self::Answered => "answered",
             Self::Failed => "failed",
         }
@@ -110,20 +114,18 @@ impl End {
 
 /// Histograms of durations by operation and outcome, since they were last published.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "metrics"), derive(Default))]
 pub(super) struct Timings {
     /// The buckets of each outcome of each operation.
     #[cfg(feature = "metrics")]
     counts: Box<[AtomicU32]>,
 }
 
+#[cfg(feature = "metrics")]
 impl Default for Timings {
     fn default() -> Self {
-        #[cfg(feature = "metrics")]
         let rows = Operation::ALL.len() * End::ALL.len();
-        Self {
-            #[cfg(feature = "metrics")]
-            counts: (0..rows * BUCKETS).map(|_| AtomicU32::new(0)).collect(),
-        }
+        Self { counts: (0..rows * BUCKETS).map(|_| AtomicU32::new(0)).collect() }
     }
 }
 

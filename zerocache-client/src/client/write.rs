@@ -9,12 +9,14 @@ use std::{
 
 use zerocache_core::{
     client::{Action, WriteRules},
+    condition::Condition,
     version::Version,
     wire::{Ack, Written},
 };
 
 use super::{
     Live, Running, ZerocacheClient,
+    conditional::ConditionalWrite,
     drive::{Beginning, FirstAttempt, Unsent},
     near_read::NearWrite,
     prepared::{Prepared, WriteOption, WriteVersion},
@@ -148,6 +150,44 @@ impl Write {
             self.state = WriteState::New(Err(error));
         }
         self
+    }
+
+    /// Writes if a plain read finds nothing: put if absent. A value past its fresh time counts as absent. Options of
+    /// the value are set before.
+    ///
+    /// ```no_run
+    /// # async fn example(cache: zerocache_client::ZerocacheClient) -> Result<(), zerocache_client::Error> {
+    /// use zerocache_client::ops::ConditionalOutcome;
+    ///
+    /// match cache.put("report/7", "worker 3", 60).if_absent().await? {
+    ///     ConditionalOutcome::Stored(_) => println!("ours"),
+    ///     ConditionalOutcome::NotMet { current } => println!("taken: {current:?}"),
+    ///     other => println!("not known: {other:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn if_absent(self) -> ConditionalWrite {
+        self.conditional(Condition::Absent)
+    }
+
+    /// Writes if a plain read finds a value. Options of the value are set before.
+    pub fn if_present(self) -> ConditionalWrite {
+        self.conditional(Condition::Present)
+    }
+
+    /// Writes if the stored value has this version: compare and set. Options of the value are set before.
+    pub fn if_version(self, version: Version) -> ConditionalWrite {
+        self.conditional(Condition::Version(version))
+    }
+
+    fn conditional(mut self, condition: Condition) -> ConditionalWrite {
+        let prepared = match std::mem::replace(&mut self.state, WriteState::Over) {
+            WriteState::New(prepared) => prepared,
+            // Options are set before the first poll.
+            _ => Err(Error::Refused("the write has begun already".to_owned())),
+        };
+        ConditionalWrite::new(self.client.clone(), self.ack, self.deadline, (prepared, condition))
     }
 
     /// How long it may take in all, instead of the client's total; at least 1 ms is taken.

@@ -118,10 +118,8 @@ fn auto<T: Serialize + DeserializeOwned>(
         && let Ok(bytes) = write::<Bincode, T>(value, proof)
     {
         // Some values are read back by bincode alone, such as `Some(None)`.
-        preference.end_refusals();
         return Ok(bytes);
     }
-    preference.note_refusal();
     // What would help says MessagePack, if something would.
     Err(match refused {
         Some(first) if error != CodecError::Unproven => first,

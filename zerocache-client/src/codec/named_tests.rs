@@ -355,6 +355,21 @@ fn auto_writes_bincode_unless_it_does_not_read_back() {
 }
 
 #[test]
+fn values_that_no_codec_reads_back_cost_no_other_value() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Odd(Option<Option<u8>>, Trimmed);
+    let odd = |text: &str| encode(&Odd(Some(None), Trimmed(text.to_owned())));
+    for _ in 0..20 {
+        assert!(odd(" a").is_err());
+    }
+    // This one is read back by bincode alone.
+    for _ in 0..20 {
+        assert_eq!(odd("a").expect("encodes")[0], TAG);
+        assert!(odd(" a").is_err());
+    }
+}
+
+#[test]
 fn shape_goes_on_behind_any_value() {
     #[derive(Deserialize)]
     #[allow(dead_code, reason = "only read")]

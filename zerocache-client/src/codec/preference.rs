@@ -10,20 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 /// The logarithm of the number of values until bincode is tried again, at most.
 const LEVEL_MAX: u32 = 10;
 
-/// After so many values in a row that no codec reads back, MessagePack alone is tried, which reads back most, ...
-const REFUSALS: u32 = 8;
-
-/// ... but for one of so many values.
-const RETRY_EVERY: u32 = 8;
-
 /// The preference of one type. Concurrent writers may lose a step, which is harmless.
 #[derive(Debug, Default)]
 pub(crate) struct Preference {
     level: AtomicU32,
     /// The number of values until bincode is tried again.
     left: AtomicU32,
-    /// The number of values, since the last one that was read back, that no codec reads back.
-    refusals: AtomicU32,
     /// It was said that MessagePack is used.
     is_known: AtomicBool,
 }
@@ -33,16 +25,11 @@ pub(crate) struct Preference {
 pub(super) enum Order {
     BincodeFirst,
     MessagePackFirst,
-    MessagePackAlone,
 }
 
 impl Preference {
     /// Returns the codecs to try for the next value.
     pub(super) fn order(&self) -> Order {
-        let refusals = self.refusals.load(Relaxed);
-        if refusals >= REFUSALS && !refusals.is_multiple_of(RETRY_EVERY) {
-            return Order::MessagePackAlone;
-        }
         match self.left.load(Relaxed) {
             0 => Order::BincodeFirst,
             left => {
@@ -54,7 +41,6 @@ impl Preference {
 
     /// Notes that bincode, tried first, has read a value back.
     pub(super) fn note_bincode(&self) {
-        self.end_refusals();
         let level = self.level.load(Relaxed);
         if level > 0 {
             self.set_level(level - 1);
@@ -63,27 +49,14 @@ impl Preference {
 
     /// Notes that MessagePack has read a value back, which bincode may have `refused` before.
     pub(super) fn note_messagepack(&self, refused: bool) {
-        self.end_refusals();
         if refused {
             self.set_level((self.level.load(Relaxed) + 1).min(LEVEL_MAX));
         }
     }
 
-    /// Notes that no codec has read a value back.
-    pub(super) fn note_refusal(&self) {
-        self.refusals.store(self.refusals.load(Relaxed).saturating_add(1), Relaxed);
-    }
-
     /// Returns true once.
     pub(super) fn is_news(&self) -> bool {
         !self.is_known.load(Relaxed) && !self.is_known.swap(true, Relaxed)
-    }
-
-    /// Notes that a value was read back.
-    pub(super) fn end_refusals(&self) {
-        if self.refusals.load(Relaxed) > 0 {
-            self.refusals.store(0, Relaxed);
-        }
     }
 
     fn set_level(&self, level: u32) {
@@ -127,19 +100,5 @@ mod tests {
         assert!(write(&preference, 10_000, |_| false) <= 10);
         // When its values change, it comes back.
         assert!(write(&preference, 10_000, |_| true) > 7_000);
-    }
-
-    #[test]
-    fn values_that_no_codec_reads_back_are_tried_in_one_most_of_the_time() {
-        let preference = Preference::default();
-        let orders = (0..108).map(|_| {
-            let order = preference.order();
-            preference.note_refusal();
-            order
-        });
-        let alone = orders.filter(|order| *order == Order::MessagePackAlone).count();
-        assert_eq!(alone, 87);
-        preference.note_messagepack(false);
-        assert_ne!(preference.order(), Order::MessagePackAlone);
     }
 }

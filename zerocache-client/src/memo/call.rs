@@ -261,6 +261,7 @@ impl<F: Future> Future for Call<F> {
             *this.stage = Stage::Done;
             return Poll::Ready(value);
         }
+        let mut decoded = None;
         loop {
             if matches!(this.stage, Stage::Start) {
                 *this.run = start(this.call, *this.mode);
@@ -273,6 +274,7 @@ impl<F: Future> Future for Call<F> {
                 options: this.options,
                 is_background: *this.mode == Mode::Background,
                 report: this.report.as_deref_mut(),
+                decoded: Some(&mut decoded),
             };
             if this.detach.is_some()
                 && let Some(computation) = this.stage.computation()
@@ -307,8 +309,8 @@ impl<F: Future> Future for Call<F> {
                     steps.after_lease(response, computation.take().unwrap_or_default())
                 }
                 Stage::Queued { turn, computation } => {
-                    let permit = ready!(turn.as_mut().poll(context));
-                    steps.after_turn(permit, computation.take().unwrap_or_default())
+                    let end = ready!(turn.as_mut().poll(context));
+                    steps.after_turn(end, computation.take().unwrap_or_default())
                 }
                 Stage::Computing(computation) => {
                     let value = {

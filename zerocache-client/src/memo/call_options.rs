@@ -100,6 +100,14 @@ where
     C: FnOnce() -> F + Send + 'static,
     F: Future<Output: Send + 'static> + Send + 'static,
 {
+    /// Serves the previous value to the caller that refreshes it, too, for the time of
+    /// [`stale_while`](Self::stale_while).
+    ///
+    /// The computation runs in a task of its own from its begin, and continues without its caller.
+    pub fn background(self) -> Self {
+        self.detached_by(detach).with(super::options::Options::background)
+    }
+
     /// Serves the previous value when computing takes longer than `time`, at least 1 ms.
     ///
     /// This needs a previous value that may still be served: fresh, or within the times of

@@ -3,23 +3,29 @@
 //! A caller whose previous value may be served computes in another task, if its function can be moved there: it gets
 //! the previous value at once (`background`), or when it has waited for the soft timeout.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::background::Caller;
-use super::report::{CallOutcome, CallReport};
+use super::flight::Leader;
+use super::report::{CallOutcome, CallReport, LeaseOutcome};
 use super::run::Steps;
 use super::stage::{Computation, DetachPlan, Detached, DetachedResult};
 use crate::counters::count;
 
 impl<T> Steps<'_, T> {
     /// Returns how the computation moves to another task, if it has not begun and its caller need not wait for it.
-    pub(super) fn plan_detach(&self, computation: &Computation) -> Option<DetachPlan<T>> {
+    pub(super) fn plan_detach(&mut self, computation: &Computation) -> Option<DetachPlan<T>> {
         if computation.function_run.is_some() {
             return None;
         }
         let is_at_once = self.options.background && computation.is_refresh();
-        let wait = if is_at_once { None } else { Some(self.options.soft_wait()?) };
-        let previous = computation.previous_value(self.policy)?;
+        // The wait for other leaders counts.
+        let waited = computation.leader.as_ref().map_or(Duration::ZERO, Leader::waited);
+        let left = self.options.soft_wait().map(|wait| wait.saturating_sub(waited));
+        let wait = if is_at_once { None } else { Some(left?) };
+        let previous = self.previous_value(computation)?;
         Some(DetachPlan { previous, is_fresh: computation.fresh().is_some(), wait })
     }
 
@@ -56,7 +62,10 @@ impl<T> Steps<'_, T> {
         let served = counters.and_then(|counters| match report.outcome {
             CallOutcome::Hit => Some(&counters.hits),
             CallOutcome::Stale => Some(&counters.stale_served),
-            CallOutcome::Coalesced => Some(&counters.lease_found),
+            CallOutcome::Coalesced if report.lease == Some(LeaseOutcome::Found) => {
+                Some(&counters.lease_found)
+            }
+            CallOutcome::Coalesced => Some(&counters.coalesced),
             _ => None,
         });
         if let Some(served) = served {

@@ -30,6 +30,7 @@ use super::rule::SharedError;
 use super::stored::{Payload, StoredEntry};
 use super::writing::SharedWrite;
 
+mod leader;
 mod purge;
 #[cfg(test)]
 mod tests;
@@ -121,6 +122,17 @@ struct FlightState {
     blocking: usize,
     /// Leaders that may still publish, or fall back to, an entry that they read from the cache.
     looking_up: usize,
+    /// Leaders that wait for their turn to run the function.
+    queued: usize,
+}
+
+/// Where a caller waits for leaders.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Waiting {
+    /// The caller blocks its thread.
+    pub(crate) blocking: bool,
+    /// The caller is inside of a run of the function, which has only so many at a time.
+    pub(crate) inside_run: bool,
 }
 
 /// A flag: the key was deleted or replaced since a computation of it began.
@@ -145,8 +157,8 @@ impl Invalidation {
 pub(crate) enum Role {
     Leader(Leader),
     Follower(Follower),
-    /// The caller computes without waiting: it blocks its thread, which the leaders may need to make
-    /// progress.
+    /// The caller computes without waiting: the leaders may need the thread that it blocks, or the place of
+    /// the run that it is inside of, to make progress.
     Unshared,
 }
 
@@ -164,7 +176,7 @@ pub(crate) enum WaitExpired {
 pub(crate) struct Follower {
     flight_key: FlightKey,
     number: u64,
-    blocking: bool,
+    waiting: Waiting,
     state: watch::Receiver<FlightState>,
 }
 
@@ -175,8 +187,12 @@ pub(crate) struct Leader {
     blocking: bool,
     /// The leader may still publish, or fall back to, an entry that it read from the cache.
     looking_up: bool,
+    /// The leader waits for its turn to run the function.
+    queued: bool,
     /// Followers have what this leader published.
     has_published: bool,
+    /// How long the caller waited for other leaders before.
+    waited: Duration,
     state: watch::Sender<FlightState>,
 }
 
@@ -198,10 +214,22 @@ fn shard(flight_key: &FlightKey) -> &'static Mutex<Shard> {
     &TABLE.get_or_init(|_| Default::default())[(xxh3_64(&flight_key.1) % SHARDS as u64) as usize]
 }
 
+impl FlightState {
+    /// Returns true if a new caller may use `progress`.
+    fn is_open(&self) -> bool {
+        self.until.is_none_or(|until| clock::mono() < until)
+    }
+
+    /// Returns true if the leaders may need the caller to go on before they can.
+    fn needs(&self, caller: Waiting) -> bool {
+        (caller.blocking && self.blocking == 0) || (caller.inside_run && self.queued > 0)
+    }
+}
+
 impl Flight {
     /// Returns true if a new caller may use what its leaders publish.
     fn is_open(&self) -> bool {
-        self.state.borrow().until.is_none_or(|until| clock::mono() < until)
+        self.state.borrow().is_open()
     }
 }
 
@@ -225,6 +253,11 @@ impl KeyState {
 
 /// Joins the flight of a key, or starts one. `group` is the number of the cluster and namespace.
 pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Role {
+    join_from(group, key, Waiting { blocking, inside_run: false })
+}
+
+/// As [`join`], for a caller that may be inside of a run of the function.
+pub(crate) fn join_from(group: u64, key: &Bytes, waiting: Waiting) -> Role {
     let flight_key = (group, key.clone());
     // Dropped after the lock is released: dropping it wakes other callers.
     let _past;
@@ -233,26 +266,27 @@ pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Role {
     if let Some(Flight { number, state, .. }) =
         key_state.flight.as_ref().filter(|flight| flight.is_open())
     {
-        let needs_others =
-            |state: &FlightState| !state.progress.releases_followers(false) && state.blocking == 0;
-        if blocking && needs_others(&state.borrow()) {
+        let is_needed =
+            |state: &FlightState| state.needs(waiting) && !state.progress.releases_followers(false);
+        if is_needed(&state.borrow()) {
             return Role::Unshared;
         }
         let (number, state) = (*number, state.subscribe());
-        return Role::Follower(Follower { flight_key, number, blocking, state });
+        return Role::Follower(Follower { flight_key, number, waiting, state });
     }
+    let blocking = waiting.blocking;
     let state = FlightState {
         progress: Progress::LookingUp,
         until: None,
         blocking: usize::from(blocking),
         looking_up: 1,
+        queued: 0,
     };
     let (state, number) = (watch::Sender::new(state), NEXT_NUMBER.fetch_add(1, Ordering::Relaxed));
     let flight = Flight { number, leaders: 1, led_since: clock::elapsed(), state: state.clone() };
     _past = key_state.flight.replace(flight);
     let computation = key_state.begin(flight_key);
-    let (looking_up, has_published) = (true, false);
-    Role::Leader(Leader { computation, number, blocking, looking_up, has_published, state })
+    Role::Leader(Leader::new(computation, number, blocking, state))
 }
 
 /// Begins a computation that nobody follows.
@@ -320,7 +354,7 @@ impl Follower {
     /// which this caller may wait.
     pub(crate) async fn wait(&mut self, is_overdue: bool) -> Option<Progress> {
         let is_over = |state: &FlightState| {
-            state.progress.releases_followers(is_overdue) || (self.blocking && state.blocking == 0)
+            state.progress.releases_followers(is_overdue) || state.needs(self.waiting)
         };
         let state = self.state.wait_for(is_over).await.ok()?;
         state.progress.releases_followers(is_overdue).then(|| state.progress.clone())
@@ -350,7 +384,7 @@ impl Follower {
         }
         flight.led_since = now;
         flight.leaders += 1;
-        let (number, blocking, state) = (self.number, self.blocking, flight.state.clone());
+        let (blocking, state) = (self.waiting.blocking, flight.state.clone());
         state.send_if_modified(|state| {
             state.blocking += usize::from(blocking);
             state.looking_up += 1;
@@ -358,96 +392,7 @@ impl Follower {
             false
         });
         let computation = key_state.begin(self.flight_key.clone());
-        let (looking_up, has_published) = (true, false);
-        WaitExpired::Lead(Leader {
-            computation,
-            number,
-            blocking,
-            looking_up,
-            has_published,
-            state,
-        })
-    }
-}
-
-impl Leader {
-    /// Publishes progress to the followers, unless another leader has published a final one.
-    pub(crate) fn publish(&mut self, progress: Progress) {
-        self.set_progress(progress, None);
-    }
-
-    /// Publishes a value that is going to be stored, with its fresh time.
-    pub(crate) fn publish_fresh(&mut self, payload: Payload, fresh: Duration) {
-        let fresh_ms = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
-        self.set_progress(Progress::Value(payload), Some(clock::mono().plus_ms(fresh_ms)));
-    }
-
-    fn set_progress(&mut self, mut progress: Progress, until: Option<Instant>) {
-        let is_final = progress.is_final();
-        let is_set = self.state.send_if_modified(|state| {
-            let is_open = !state.progress.is_final();
-            if is_open {
-                // The previous progress, or the rejected one, is dropped outside of the lock: it may hold
-                // an error, whose `drop` is the user's code.
-                mem::swap(&mut state.progress, &mut progress);
-                state.until = until;
-            }
-            is_open
-        });
-        self.has_published |= is_set && is_final;
-    }
-
-    /// Notes that this leader found nothing in the cache that it could publish: it computes.
-    pub(crate) fn lookup_missed(&mut self) {
-        if mem::take(&mut self.looking_up) {
-            self.state.send_if_modified(|state| {
-                state.looking_up -= 1;
-                // Nobody waits for this change.
-                false
-            });
-        }
-    }
-
-    /// Returns the value that another leader has published.
-    pub(crate) fn superseding_value(&self) -> Option<Payload> {
-        match &self.state.borrow().progress {
-            Progress::Value(payload) if !self.has_published => Some(payload.clone()),
-            _ => None,
-        }
-    }
-
-    /// Returns true if followers have the value of another leader.
-    pub(crate) fn is_superseded(&self) -> bool {
-        !self.has_published && matches!(self.state.borrow().progress, Progress::Value(_))
-    }
-
-    pub(crate) fn invalidation(&self) -> &Invalidation {
-        self.computation.invalidation()
-    }
-}
-
-impl Drop for Leader {
-    fn drop(&mut self) {
-        let UnsharedComputation { flight_key, .. } = &self.computation;
-        let mut shard = shard(flight_key).lock();
-        let has_published = self.has_published;
-        let removed = shard.get_mut(flight_key).and_then(|state| {
-            // After an invalidation the flight is gone, or another one.
-            let flight = state.flight.as_mut().filter(|flight| flight.number == self.number)?;
-            flight.leaders -= 1;
-            // What this leader published is in the cache now, or nowhere.
-            if has_published || flight.leaders == 0 { state.flight.take() } else { None }
-        });
-        drop(shard);
-        self.lookup_missed();
-        if self.blocking {
-            self.state.send_if_modified(|state| {
-                state.blocking -= 1;
-                state.blocking == 0
-            });
-        }
-        // The last sender is dropped after the table's entry: a follower that wakes up can lead.
-        drop(removed);
+        WaitExpired::Lead(Leader::new(computation, self.number, blocking, state))
     }
 }
 

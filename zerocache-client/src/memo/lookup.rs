@@ -11,7 +11,7 @@ use zerocache_core::metadata::Freshness;
 use zerocache_net::clock;
 
 use super::BoxFuture;
-use super::flight::{self, Follower, Leader, Progress, Role, WaitExpired};
+use super::flight::{self, Follower, Leader, Progress, Role, WaitExpired, Waiting};
 use super::rule::SharedError;
 use super::stored::{BaseEntry, Payload, StoredEntry};
 use crate::client::{ExplainedGet, ReadAnswer, ReadReport};
@@ -60,8 +60,8 @@ impl Lookup {
 /// Options of a lookup.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct LookupOptions {
-    /// The caller blocks its thread.
-    pub(crate) blocking: bool,
+    /// Where the caller waits for leaders.
+    pub(crate) waiting: Waiting,
     /// The near cache is used, up to an age of its own if one is given.
     pub(crate) near: Option<Option<Duration>>,
     /// How long a leader may itself wait for another process that has a lease.
@@ -86,7 +86,7 @@ pub(super) enum Followed {
 /// Reads the key as its leader, or waits for the leader's value.
 pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupOptions) -> Lookup {
     let group = client.memo_counters().flight_group();
-    let (leader, fallback) = match flight::join(group, &key, options.blocking) {
+    let (leader, fallback) = match flight::join_from(group, &key, options.waiting) {
         Role::Leader(leader) => (Some(leader), None),
         Role::Unshared => (None, None),
         // Boxed: few calls wait, and the state of the others stays small.
@@ -142,7 +142,7 @@ pub(super) async fn follow(
                 WaitExpired::Lead(leader) => {
                     count(&counters.wait_timeouts);
                     let fallback = follower.fallback();
-                    return Followed::Read { leader: Some(leader), fallback };
+                    return Followed::Read { leader: Some(leader.after_wait(waited)), fallback };
                 }
                 WaitExpired::WaitFor(time) => left = time,
                 WaitExpired::Ended => {
@@ -155,8 +155,10 @@ pub(super) async fn follow(
             return Followed::Done(Lookup::without_leader(outcome));
         }
         // The leaders are gone and have published nothing; this caller may lead now.
-        let leader = match flight::join(counters.flight_group(), key, options.blocking) {
-            Role::Leader(leader) => Some(leader),
+        let leader = match flight::join_from(counters.flight_group(), key, options.waiting) {
+            Role::Leader(leader) => {
+                Some(leader.after_wait(clock::elapsed().saturating_sub(waiting_since)))
+            }
             Role::Unshared => None,
             Role::Follower(next) => {
                 follower = next;

@@ -21,6 +21,7 @@ mod flight;
 mod invalidate;
 mod key;
 mod lease;
+mod leasing;
 mod limit;
 mod lookup;
 mod near;

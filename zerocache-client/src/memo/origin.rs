@@ -59,8 +59,12 @@ impl<T, B: FnOnce() -> T> Blocking for Lazy<B> {}
 
 pin_project! {
     /// The body of a function that returns a boxed future, which is created at the first poll.
+    //
+    // Nothing else binds `F` to `B`: where the compiler decides whether a task that holds a call is `Send`, it has
+    // forgotten that both borrow for the same time, and cannot prove `B: FnOnce() -> F`.
     pub struct Boxed<B, F> {
         make: Option<B>,
+        begin: fn(B) -> F,
         #[pin]
         future: Option<F>,
     }
@@ -68,7 +72,7 @@ pin_project! {
 
 /// Turns the body of a function that returns a boxed future into a future.
 pub fn boxed<F: Future, B: FnOnce() -> F>(make: B) -> Boxed<B, F> {
-    Boxed { make: Some(make), future: None }
+    Boxed { make: Some(make), begin: |make| make(), future: None }
 }
 
 impl<B, F> Boxed<B, F> {
@@ -78,13 +82,13 @@ impl<B, F> Boxed<B, F> {
     }
 }
 
-impl<F: Future, B: FnOnce() -> F> Future for Boxed<B, F> {
+impl<F: Future, B> Future for Boxed<B, F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
         if let Some(make) = this.make.take() {
-            this.future.set(Some(make()));
+            this.future.set(Some((this.begin)(make)));
         }
         match this.future.as_pin_mut() {
             Some(future) => future.poll(context),

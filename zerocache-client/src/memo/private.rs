@@ -8,7 +8,7 @@ pub use super::equality::NoEquality;
 pub use super::near::near;
 pub use super::options::{MaybeNone, NegativeErr, Options, Predicate};
 pub use super::origin::{Blocking, boxed, lazy};
-pub use super::rule::{NoErrors, NoSharing, PlainRule, Probe};
+pub use super::rule::{NoErrors, NoSharing, PlainRule, Probe, ReferenceErrors};
 pub use super::site::{FunctionInfo, Instance, Site};
 pub use super::tag::tag;
 pub use super::target::{RegionOrClient, Target};

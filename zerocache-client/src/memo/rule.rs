@@ -151,6 +151,14 @@ impl<T> PlainRule for Probe<T> {
 /// The rule of a `Result`: `Ok` is cached.
 pub struct OkRule<V, E>(PhantomData<fn() -> (V, E)>);
 
+impl<V, E> Clone for OkRule<V, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V, E> Copy for OkRule<V, E> {}
+
 impl<V, E> OkRule<V, E> {
     pub(crate) fn new() -> Self {
         OkRule(PhantomData)
@@ -245,6 +253,22 @@ pub trait NoErrors {
 impl<V, E> NoErrors for OkRule<V, E> {
     type Value = Result<V, E>;
     fn errors(&self) -> Errors<Result<V, E>> {
+        Errors::unreadable()
+    }
+}
+
+/// Errors that are references, which are not decoded. The method takes `self` by value, and so precedes the others: the
+/// compiler would choose the one for `Cacheable` errors, because it ignores lifetimes in its choice, and then refuse it.
+pub trait ReferenceErrors {
+    /// The returned type.
+    type Value;
+    /// Returns a decoding that always fails.
+    fn errors(self) -> Errors<Self::Value>;
+}
+
+impl<'a, V, T: ?Sized> ReferenceErrors for OkRule<V, &'a T> {
+    type Value = Result<V, &'a T>;
+    fn errors(self) -> Errors<Self::Value> {
         Errors::unreadable()
     }
 }

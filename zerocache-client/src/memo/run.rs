@@ -1,39 +1,33 @@
 //! The steps of a running call up to its computation.
 //!
-//! Lookup, or wait for the leader's value; request a lease; compute; publish to the followers; store. A step
-//! knows the function by its [`Policy`] alone, and is not bound to the future that computes.
-
-use std::time::Duration;
+//! Lookup, or wait for the leader's value; wait for a place (`limit`); request a lease (`leasing`); compute; publish to
+//! the followers; store. A step knows the function by its [`Policy`] alone, and is not bound to the future that
+//! computes.
 
 use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
-use zerocache_core::version::Incarnation;
 use zerocache_net::clock;
 
 use super::call_target::CallTarget;
 use super::chance;
 use super::compute;
-use super::flight::{self, Leader, Progress};
-use super::lease::{self, LeaseResponse};
+use super::flight::{self, Leader, Progress, Waiting};
+use super::limit::RunPermit;
 use super::lookup::{
     Lookup, LookupOptions, LookupOutcome, lookup, lookup_shape_entry, lookup_unshared,
 };
-use super::options::{LeaseRule, Options};
+use super::options::Options;
 use super::recursion;
-use super::report::{CallOutcome, CallReport, LeaseOutcome, Mismatch, ShapeEntryOutcome};
+use super::report::{CallOutcome, CallReport, Mismatch, ShapeEntryOutcome};
 use super::rule::Policy;
 use super::site::Site;
-use super::stage::{Computation, LeaseRequest, Stage, Step};
-use super::stored::{BaseEntry, Payload, StoredEntry};
+use super::stage::{Computation, Stage, Step};
+use super::stored::{BaseEntry, StoredEntry};
 use super::ttl::TtlRule;
 use crate::ZerocacheClient;
-use crate::client::{LeaseTerms, ReadOutcome, ReadReport};
+use crate::client::{ReadOutcome, ReadReport};
 use crate::codec::CodecError;
 use crate::counters::count;
-
-/// Lease requests of one call. The request is repeated when the response is an entry that the call cannot
-/// use: one of another shape under the call's key, and then a shape entry of an earlier version of that.
-const LEASE_ATTEMPTS_MAX: u8 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -94,6 +88,8 @@ pub(super) struct Steps<'a, T> {
     pub(super) is_background: bool,
     /// `None` unless the call is explained.
     pub(super) report: Option<&'a mut CallReport>,
+    /// The value of the previous entry, if this poll has decoded it.
+    pub(super) decoded: Option<&'a mut Option<T>>,
 }
 
 impl<T> Steps<'_, T> {
@@ -103,13 +99,13 @@ impl<T> Steps<'_, T> {
         }
     }
 
-    fn set_outcome(&mut self, outcome: CallOutcome) {
+    pub(super) fn set_outcome(&mut self, outcome: CallOutcome) {
         self.note(|report| report.outcome = outcome);
     }
 
-    fn lookup_options(&self, blocking: bool) -> LookupOptions {
+    fn lookup_options(&self, waiting: Waiting) -> LookupOptions {
         LookupOptions {
-            blocking,
+            waiting,
             near: self.options.near,
             lease_wait: self.options.lease_wait(),
             deadline: self.options.deadline,
@@ -121,27 +117,28 @@ impl<T> Steps<'_, T> {
     /// Returns the first stage of a call. A `blocking` caller blocks its thread.
     pub(super) fn first_stage(&mut self, mode: Mode, blocking: bool) -> Stage<T> {
         let Some(Run { client, key, .. }) = self.run else {
-            return self.start_computing(Box::default());
+            return self.compute(Box::default());
         };
         let group = client.memo_counters().flight_group();
         if mode == Mode::Refresh {
             // Pending writes complete before this call's value is written.
             flight::invalidate(group, key);
             self.set_outcome(CallOutcome::Refreshed);
-            return self.start_computing(Box::default());
+            return self.compute(Box::default());
         }
         if recursion::is_computing(group, key) {
             // This call's own caller computes the key: waiting for it would be a deadlock.
             self.set_outcome(CallOutcome::Miss);
-            return self.start_computing(Computation::new(None, None, 0));
+            return self.compute(Computation::new(None, None, 0));
         }
-        let options = self.lookup_options(blocking);
+        let waiting = Waiting { blocking, inside_run: self.is_inside_run() };
+        let options = self.lookup_options(waiting);
         Stage::LookingUp(Box::pin(lookup(client.clone(), key.clone(), options)))
     }
 
     pub(super) fn after_lookup(&mut self, lookup: Lookup) -> Step<T> {
         let Some(run) = self.run else {
-            return Step::Next(self.start_computing(Box::default()));
+            return Step::Next(self.compute(Box::default()));
         };
         let counters = run.client.memo_counters();
         let Lookup { outcome, leader, report, base, known } = lookup;
@@ -162,7 +159,8 @@ impl<T> Steps<'_, T> {
                 // The value is of a call with another type, which may store it under the same key.
                 Err(_) => {
                     let (client, key) = (run.client.clone(), run.key.clone());
-                    let lookup = lookup_unshared(client, key, self.lookup_options(false));
+                    let lookup =
+                        lookup_unshared(client, key, self.lookup_options(Waiting::default()));
                     Step::Next(Stage::LookingUp(Box::pin(lookup)))
                 }
             },
@@ -172,11 +170,11 @@ impl<T> Steps<'_, T> {
                     self.set_outcome(CallOutcome::Coalesced);
                     Step::Value(value)
                 }
-                None => self.after_miss(run, None, (None, known), None),
+                None => self.after_miss(None, (None, known), None),
             },
             LookupOutcome::Miss(fallback) => {
                 count(&counters.misses);
-                self.after_miss(run, leader, (fallback, known), base)
+                self.after_miss(leader, (fallback, known), base)
             }
         }
     }
@@ -222,12 +220,13 @@ impl<T> Steps<'_, T> {
         let now = clock::mono();
         match (entry.freshness(now), leader) {
             (Freshness::Fresh, leader) => {
-                let (fresh_ms, ahead_ms) = entry.refresh_ahead_ms(now);
                 if let Some(mut leader) = leader {
+                    let (fresh_ms, ahead_ms) = entry.refresh_ahead_ms(now);
                     if ahead_ms > 0
                         && chance::is_refresh_due(fresh_ms, ahead_ms, chance::unit_interval())
+                        && let Some(place) = self.place_to_refresh()
                     {
-                        return self.refresh(run, leader, (entry, known), base);
+                        return self.refresh((leader, place), (entry, known), value, base);
                     }
                     leader.publish(Progress::Value(entry.payload.clone()));
                 }
@@ -241,9 +240,13 @@ impl<T> Steps<'_, T> {
                 self.set_outcome(if is_near { CallOutcome::Near } else { CallOutcome::Hit });
                 Step::Value(value)
             }
-            (Freshness::Stale, Some(leader)) => self.refresh(run, leader, (entry, known), base),
-            // The leader refreshes it.
-            (Freshness::Stale, None) => {
+            (Freshness::Stale, leader) => {
+                if let Some(mut leader) = leader {
+                    if let Some(place) = self.place_to_refresh() {
+                        return self.refresh((leader, place), (entry, known), value, base);
+                    }
+                    leader.publish(Progress::Stale(entry.payload));
+                }
                 count(&counters.stale_served);
                 self.set_outcome(CallOutcome::Stale);
                 Step::Value(value)
@@ -251,7 +254,8 @@ impl<T> Steps<'_, T> {
             // `OnlyOnError`, or what a later release adds.
             (_, leader) => {
                 count(&counters.misses);
-                self.after_miss(run, leader, (Some(entry), known), base)
+                self.keep_decoded(value);
+                self.after_miss(leader, (Some(entry), known), base)
             }
         }
     }
@@ -266,7 +270,7 @@ impl<T> Steps<'_, T> {
     ) -> Step<T> {
         let Some(mut base) = base else {
             let base = self.shape_mismatch(run, entry, error);
-            let options = self.lookup_options(false);
+            let options = self.lookup_options(Waiting::default());
             let lookup = lookup_shape_entry(run.client.clone(), base, options, leader);
             return Step::Next(Stage::LookingUp(Box::pin(lookup)));
         };
@@ -274,11 +278,11 @@ impl<T> Steps<'_, T> {
         tracing::debug!(%error, "a stored value is damaged");
         count(&run.client.memo_counters().misses);
         base.replaces = Some(entry.version);
-        self.after_miss(run, leader, (None, known), Some(base))
+        self.after_miss(leader, (None, known), Some(base))
     }
 
     /// Notes a base entry that this function cannot decode. It is kept for functions that can.
-    fn shape_mismatch(
+    pub(super) fn shape_mismatch(
         &mut self,
         run: &Run,
         entry: StoredEntry,
@@ -294,23 +298,38 @@ impl<T> Steps<'_, T> {
         BaseEntry::new(&run.key, self.policy.shape(), entry)
     }
 
+    /// Keeps a decoded previous value for this poll.
+    pub(super) fn keep_decoded(&mut self, value: T) {
+        if let Some(decoded) = &mut self.decoded {
+            **decoded = Some(value);
+        }
+    }
+
+    /// Returns the value that may be served while or instead of computing, as its own age permits.
+    pub(super) fn previous_value(&mut self, computation: &Computation) -> Option<T> {
+        let previous = computation.usable_previous()?;
+        let decoded = self.decoded.as_mut().and_then(|decoded| decoded.take());
+        decoded.or_else(|| previous.payload.decode(self.policy).ok())
+    }
+
     /// Refreshes an entry that may still be served; followers see the entry from now on.
     fn refresh(
         &mut self,
-        run: &Run,
-        mut leader: Leader,
+        (mut leader, permit): (Leader, Option<RunPermit>),
         (previous, known): (StoredEntry, u64),
+        value: T,
         base: Option<Box<BaseEntry>>,
     ) -> Step<T> {
         leader.publish(Progress::Computing(previous.clone()));
         self.set_outcome(CallOutcome::Refreshed);
-        let computation = Computation::new(Some(leader), Some(previous), known).with_base(base);
-        Step::Next(self.compute(run, computation))
+        self.keep_decoded(value);
+        let mut computation = Computation::new(Some(leader), Some(previous), known).with_base(base);
+        computation.permit = permit;
+        Step::Next(self.compute(computation))
     }
 
     fn after_miss(
         &mut self,
-        run: &Run,
         mut leader: Option<Leader>,
         (fallback, known): (Option<StoredEntry>, u64),
         base: Option<Box<BaseEntry>>,
@@ -320,41 +339,30 @@ impl<T> Steps<'_, T> {
             leader.publish(Progress::Computing(fallback.clone()));
         }
         self.set_outcome(CallOutcome::Miss);
-        Step::Next(self.compute(run, Computation::new(leader, fallback, known).with_base(base)))
+        Step::Next(self.compute(Computation::new(leader, fallback, known).with_base(base)))
     }
 
-    fn compute(&mut self, run: &Run, mut computation: Box<Computation>) -> Stage<T> {
-        let is_leader = computation.leader.is_some();
-        let Some(rule) = self.options.lease.filter(|_| is_leader) else {
-            return self.start_computing(computation);
-        };
+    /// Takes a place for the computation, or waits for one. A lease is requested with the place: it would run out
+    /// in the queue.
+    fn compute(&mut self, mut computation: Box<Computation>) -> Stage<T> {
         if let Some(previous) = computation.fresh() {
             // It is refreshed although it is fresh.
             computation.replaces = Some(previous.version);
         }
-        self.request_lease(run, rule, computation)
+        if self.take_place(&mut computation.permit) {
+            self.compute_in_place(computation)
+        } else {
+            self.enter_queue(computation, true)
+        }
     }
 
-    /// Requests a lease. A call whose previous value may be served waits for no other process.
-    fn request_lease(
-        &self,
-        run: &Run,
-        rule: LeaseRule,
-        mut computation: Box<Computation>,
-    ) -> Stage<T> {
-        let started = clock::elapsed();
-        let wait_max =
-            if computation.is_refresh() { Duration::ZERO } else { self.options.lease_wait() };
-        let wait_until = started.saturating_add(wait_max);
-        let first = LeaseRequest { attempts: 0, started, wait_until };
-        let request = computation.lease_request.get_or_insert(first);
-        request.attempts += 1;
-        let wait = request.wait_until.saturating_sub(started);
-        let (scope, life, over) = (rule.scope, rule.life(), computation.replaces);
-        let terms = LeaseTerms { scope, life, wait, over, deadline: self.options.deadline };
-        let key = computation.key(&run.key).clone();
-        let request = Box::pin(lease::request(run.client.clone(), key, terms));
-        Stage::Leasing { request, computation: Some(computation) }
+    /// Requests a lease, if the function wants one, and computes.
+    pub(super) fn compute_in_place(&self, computation: Box<Computation>) -> Stage<T> {
+        let rule = self.options.lease.filter(|_| computation.leader.is_some());
+        match self.run.zip(rule) {
+            Some((run, rule)) => self.request_lease(run, rule, computation),
+            None => self.run_function(computation),
+        }
     }
 
     /// Notes that the caller is served the previous value.
@@ -368,118 +376,12 @@ impl<T> Steps<'_, T> {
         count(if is_fresh { &counters.hits } else { &counters.stale_served });
     }
 
-    pub(super) fn after_lease(
-        &mut self,
-        (response, node): (LeaseResponse, Option<Incarnation>),
-        mut computation: Box<Computation>,
-    ) -> Step<T> {
-        let Some(run) = self.run else {
-            return Step::Next(self.start_computing(computation));
-        };
-        let request = computation.lease_request;
-        self.note(|report| {
-            let time = |request: LeaseRequest| clock::elapsed().saturating_sub(request.started);
-            report.lease_time = request.map(time);
-            report.lease_node = node.and_then(|node| run.client.reported(node));
-        });
-        let counters = run.client.memo_counters();
-        let outcome = match response {
-            LeaseResponse::Granted(grant) => {
-                count(&counters.leases_granted);
-                computation.grant = Some(grant);
-                LeaseOutcome::Granted
-            }
-            LeaseResponse::Found(entry) => match self.after_lease_found(run, entry, computation) {
-                Ok(step) => return step,
-                Err(unused) => {
-                    computation = unused;
-                    LeaseOutcome::Found
-                }
-            },
-            LeaseResponse::Busy => {
-                count(&counters.lease_busy);
-                self.note(|report| report.lease = Some(LeaseOutcome::Busy));
-                let previous = computation.previous.as_ref();
-                let servable = previous.filter(|entry| entry.is_servable(clock::mono()));
-                if let Some(Ok(value)) = servable.map(|entry| entry.payload.decode(self.policy)) {
-                    self.serve_previous(computation.fresh().is_some());
-                    return Step::Value(value);
-                }
-                LeaseOutcome::Busy
-            }
-            LeaseResponse::Unavailable => {
-                count(&counters.lease_unavailable);
-                LeaseOutcome::Unavailable
-            }
-        };
-        self.note(|report| report.lease = Some(outcome));
-        Step::Next(self.start_computing(computation))
-    }
-
-    /// Continues after a node returned an entry instead of a lease. Gives `computation` back if the entry is
-    /// of no use and no further lease is requested.
-    fn after_lease_found(
-        &mut self,
-        run: &Run,
-        entry: StoredEntry,
-        mut computation: Box<Computation>,
-    ) -> Result<Step<T>, Box<Computation>> {
-        computation.note_known(entry.version);
-        // A node of an earlier release returns the entry that is to be replaced.
-        if computation.replaces >= Some(entry.version) {
-            return Err(computation);
-        }
-        if let Some((payload, value)) = self.use_lease_value(run, entry, &mut computation) {
-            if !self.is_background {
-                count(&run.client.memo_counters().lease_found);
-            }
-            self.note(|report| report.lease = Some(LeaseOutcome::Found));
-            self.set_outcome(CallOutcome::Coalesced);
-            if let Some(mut leader) = computation.leader {
-                leader.publish(Progress::Value(payload));
-            }
-            return Ok(Step::Value(value));
-        }
-        let request = computation.lease_request;
-        let may_retry = request.is_none_or(|request| request.attempts < LEASE_ATTEMPTS_MAX);
-        match self.options.lease.filter(|_| may_retry) {
-            Some(rule) => Ok(Step::Next(self.request_lease(run, rule, computation))),
-            None => Err(computation),
-        }
-    }
-
-    /// Returns the value of an entry that a node returned instead of a lease. If the call cannot use the
-    /// entry, notes in `computation` where the call's own value is to be stored.
-    fn use_lease_value(
-        &mut self,
-        run: &Run,
-        entry: StoredEntry,
-        computation: &mut Computation,
-    ) -> Option<(Payload, T)> {
-        let error = match (&computation.base, entry.payload.decode(self.policy)) {
-            (Some(base), Ok(_)) if !base.owns(&entry) => None,
-            (_, Ok(value)) => return Some((entry.payload, value)),
-            (_, Err(error)) => Some(error),
-        };
-        match (&computation.base, error) {
-            (None, Some(error)) => {
-                (computation.base, computation.replaces) =
-                    (Some(self.shape_mismatch(run, entry, error)), None);
-            }
-            _ => computation.replaces = Some(entry.version),
-        }
-        None
-    }
-
-    /// Enters the stage in which the function runs, or waits for its turn.
-    fn start_computing(&self, mut computation: Box<Computation>) -> Stage<T> {
+    /// Enters the stage in which the function runs.
+    pub(super) fn run_function(&self, mut computation: Box<Computation>) -> Stage<T> {
         if let Some(run) = self.run {
             begin(run, &mut computation);
         }
-        match self.take_place(&mut computation) {
-            None => Stage::Computing(computation),
-            Some(turn) => Stage::Queued { turn, computation: Some(computation) },
-        }
+        Stage::Computing(computation)
     }
 }
 

@@ -135,8 +135,8 @@ impl Site {
     }
 
     /// Returns the limit of the function's runs, which the first call sets.
-    pub(super) fn limit(&self, runs_max: u32) -> Arc<Semaphore> {
-        Arc::clone(self.limit.get_or_init(|_| limit::of(self.info.place(), runs_max)))
+    pub(super) fn limit(&self, runs_max: u32) -> &Arc<Semaphore> {
+        self.limit.get_or_init(|_| limit::of(self.info.place(), runs_max))
     }
 
     /// Warns once that a value cannot be encoded, cannot be read back, or is refused by the nodes.

@@ -16,7 +16,6 @@ use super::lease::{LeaseGrant, LeaseResponse};
 use super::limit::{RunPermit, Turn};
 use super::lookup::Lookup;
 use super::report::CallReport;
-use super::rule::Policy;
 use super::stored::{BaseEntry, StoredEntry};
 use super::writing::WriteOutcome;
 
@@ -125,6 +124,8 @@ pub(super) struct Computation {
     pub(super) known: Option<u64>,
     /// The place among the runs of the function, if these are limited.
     pub(super) permit: Option<RunPermit>,
+    /// The end of the wait for such a place, on the process's clock; `None` before the wait begins.
+    pub(super) queue_until: Option<Duration>,
     /// Set at the first poll of the function.
     pub(super) function_run: Option<FunctionRun>,
 }
@@ -184,6 +185,17 @@ impl Computation {
         leader.or(unshared).cloned().unwrap_or_default()
     }
 
+    /// Returns true if the computation has a place for which other calls of the function may wait.
+    pub(super) fn has_place(&self) -> bool {
+        self.permit.as_ref().is_some_and(RunPermit::has_place)
+    }
+
+    /// Returns true if the call may wait for the process that has the lease, and has not because of its place.
+    pub(super) fn may_wait_for_lease(&self) -> bool {
+        let is_left = |request: LeaseRequest| clock::elapsed() < request.wait_until;
+        self.has_place() && self.lease_request.is_some_and(is_left)
+    }
+
     /// Returns true if followers, and this call's own caller, can be served the previous entry meanwhile.
     pub(super) fn is_refresh(&self) -> bool {
         let is_servable = |entry: &StoredEntry| entry.is_servable(clock::mono());
@@ -195,12 +207,12 @@ impl Computation {
         self.previous.as_ref().filter(|entry| entry.freshness(clock::mono()) == Freshness::Fresh)
     }
 
-    /// Returns the value that may be served while or instead of computing, as its own age permits.
-    pub(super) fn previous_value<T>(&self, policy: &Policy<T>) -> Option<T> {
-        let previous = self.previous.as_ref()?;
+    /// Returns the entry that may be served while or instead of computing, as its own age permits.
+    pub(super) fn usable_previous(&self) -> Option<&StoredEntry> {
         let now = clock::mono();
-        let is_usable = previous.is_servable(now) || previous.is_servable_on_error(now);
-        if is_usable { previous.payload.decode(policy).ok() } else { None }
+        let is_usable =
+            |entry: &&StoredEntry| entry.is_servable(now) || entry.is_servable_on_error(now);
+        self.previous.as_ref().filter(is_usable)
     }
 
     pub(super) fn start(&mut self, function: &'static str) -> &FunctionRun {

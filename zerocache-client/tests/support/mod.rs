@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
 use zerocache_client::{ClientBuilder, ZerocacheClient};
 use zerocache_server::EmbeddedNode;
 use zerocache_server::config::{DiscoverySet, ServerConfig};
@@ -75,6 +76,14 @@ pub async fn cached<F: Future>(test: F) -> F::Output {
 /// Ends a test that hangs.
 pub async fn bounded<F: Future>(test: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test hangs")
+}
+
+/// Polls a call until `done`; it must not end before.
+pub async fn poll_until<F: Future + Unpin>(call: &mut F, done: impl Fn() -> bool) {
+    while !done() {
+        assert!(poll_immediate(&mut *call).await.is_none(), "the call ends too early");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Runs a test that blocks on a thread of its own, and ends it when it hangs.

@@ -271,6 +271,8 @@ impl<'a> Operation<'a> {
             | Request::Delete { key, .. }
             | Request::Lease { key, .. }
             | Request::Release { key, .. } => Self::Write(key.as_bytes()),
+            // A role that writes also reads.
+            Request::Conditional(write) => Self::Write(write.key.as_bytes()),
             Request::Purge { target, hold_ms, .. } => Self::Purge { target, is_held: *hold_ms > 0 },
             Request::Locate { keys, .. } => Self::Locate(keys),
             Request::Follow { .. } | Request::Listen { .. } => Self::Follow,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
+    condition::{Condition, ConditionalOp, ConditionalWrite},
     key::Key,
     locate::Spread,
     purge::{PurgeMode, PurgeTarget},
@@ -168,6 +169,7 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::Get { key: key() }, READERS),
         (put, WRITERS),
         (Request::Delete { key: key(), ack: Ack::Local }, WRITERS),
+        (take(key()), WRITERS),
         (Request::Replicate(Vec::new()), NODES),
         (Request::Watch { view: 0 }, CONNECTED),
         (lease, WRITERS),
@@ -187,6 +189,11 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::Fetch(Vec::new()), NODES),
         (Request::Copy { first_shard: 0, last_shard: 1, range: CopyRange::default() }, NODES),
     ]
+}
+
+fn take(key: Key) -> Request {
+    let (condition, op, ack) = (Condition::Present, ConditionalOp::Take, Ack::Local);
+    Request::Conditional(Box::new(ConditionalWrite { key, condition, op, ack }))
 }
 
 fn purge(target: PurgeTarget, hold_ms: u64) -> Request {

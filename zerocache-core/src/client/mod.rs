@@ -4,6 +4,7 @@
 //!
 //! - [`Operation<ReadRules>`](Operation) and [`Operation<WriteRules>`](Operation) for one key,
 //! - [`Batch<ReadRules>`](Batch) and [`Batch<WriteRules>`](Batch) for many keys,
+//! - [`ConditionalOperation`] for a write on a condition,
 //! - [`LeaseRequest`] for the permission to compute a value.
 //!
 //! Beside them are [`NearRules`] for what a process keeps near, and [`FeedFollower`] for the node whose changes
@@ -23,6 +24,7 @@
 
 mod batch;
 pub mod buckets;
+mod conditional;
 mod discovery;
 mod feed;
 mod hedge;
@@ -42,6 +44,7 @@ mod write;
 
 pub use self::{
     batch::{Batch, BatchAction, BatchReaction, BatchRequest},
+    conditional::{ConditionalOperation, ConditionalResult},
     discovery::{HandshakeOutcome, Obstacle, ProbeOutcome},
     feed::{Attachment, FOLLOW_TIMEOUT_MS, FeedEnd, FeedFollower},
     hedge::HedgeShare,
@@ -127,7 +130,7 @@ pub enum Action<T> {
         /// Deliver [`Event::Timer`] after this time, in microseconds, unless the attempt has ended.
         timer_us: Option<u64>,
     },
-    /// No node is known yet: deliver [`Event::ViewChanged`] when the directory may have changed, and
+    /// No node is known yet, or the one to ask is to be asked later: deliver [`Event::ViewChanged`] when the directory may have changed, and
     /// [`Event::Timer`] at `until`.
     AwaitNodes {
         /// The end of the wait.

@@ -8,6 +8,8 @@ pub enum ClientVariant {
     OwnWritesForgotten,
     /// Writes are hedged as reads are.
     WritesHedged,
+    /// Conditions are judged by any node, and not by the same one for a key.
+    ConditionsSpread,
     /// Keys of a batch that the first node does not complete get no outcome.
     BatchKeysDropped,
     /// The near cache ignores the changes that the followed node reports.

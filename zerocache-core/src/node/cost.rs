@@ -5,6 +5,7 @@
 
 use super::repair::{ITEMS_BYTES_MAX, VERSIONS_PER_RESPONSE};
 use crate::{
+    condition::ConditionalOp,
     key::SHARDS,
     locate::Spread,
     wire::{
@@ -21,6 +22,9 @@ const VALUE: usize = 48 << 10;
 
 /// A value that is digested: values have up to some megabytes, and few are as large.
 const DIGESTED: usize = 512 << 10;
+
+/// A value that is stored again; as above.
+const STORED_AGAIN: usize = 512 << 10;
 
 /// The members in the response to a handshake.
 const HELLO: usize = 64 << 10;
@@ -59,6 +63,14 @@ impl Cost {
             Request::Hello(_) => (HELLO, 0),
             Request::Get { .. } | Request::Lease { .. } => (VALUE, 0),
             Request::Put { value, metadata, .. } => (0, value.len() + metadata.len()),
+            Request::Conditional(write) => match &write.op {
+                ConditionalOp::Put { value, metadata, .. } => {
+                    (0, BASE + value.len() + metadata.len())
+                }
+                ConditionalOp::Delete => (0, BASE),
+                ConditionalOp::Touch { .. } => (0, STORED_AGAIN),
+                ConditionalOp::Take => (VALUE, BASE),
+            },
             Request::Replicate(records) => {
                 (0, records.iter().map(|one| BASE + one.record.payload_bytes()).sum())
             }

@@ -67,7 +67,7 @@ pub(super) struct Local {
 impl Local {
     pub(super) fn new(mut config: NodeConfig, now: Instant) -> Self {
         config.features &= !features::SEALED_DATAGRAMS;
-        if config.requires_tls {
+        if config.requires_tls && cfg!(feature = "sealed-datagrams") {
             config.features |= features::SEALED_DATAGRAMS;
         }
         Self {

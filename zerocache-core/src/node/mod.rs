@@ -9,6 +9,7 @@
 //! `Input::CallCompleted`; every request gets exactly one `Effect::Respond`; all queues are bounded.
 
 mod clocks;
+mod conditions;
 mod cost;
 mod feed;
 mod io;

@@ -64,8 +64,13 @@ impl<B: Backend> Node<B> {
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
         let Envelope { from, seen, timeout_ms, delay_ms, .. } = envelope;
-        let is_write =
-            matches!(request, Request::Put { .. } | Request::Delete { .. } | Request::Purge { .. });
+        let is_write = matches!(
+            request,
+            Request::Put { .. }
+                | Request::Delete { .. }
+                | Request::Conditional(_)
+                | Request::Purge { .. }
+        );
         if !is_write {
             let seen = Version::new(seen, Incarnation(0));
             self.replica.note_seen(now, seen, &mut self.local.refused);
@@ -77,16 +82,12 @@ impl<B: Backend> Node<B> {
                     Write { ack, seen, timeout_ms, delay_ms, version, ..Write::new(key, op) };
                 self.write(now, id, write, out);
             }
-            Request::Delete { key, ack } => {
-                let write = Write::new(key, WriteOp::Delete);
-                let write = Write { ack, seen, timeout_ms, delay_ms, ..write };
-                self.write(now, id, write, out);
-            }
-            Request::Purge { target, mode, hold_ms, ack, replayed } => {
-                let write = Write::purge(&target, mode, hold_ms);
-                let version = replayed.into();
-                let write = Write { ack, seen, timeout_ms, delay_ms, version, ..write };
-                self.write(now, id, write, out);
+            request
+            @ (Request::Delete { .. } | Request::Conditional(_) | Request::Purge { .. }) => {
+                if let Some(write) = write_of(request) {
+                    let write = Write { seen, timeout_ms, delay_ms, ..write };
+                    self.write(now, id, write, out);
+                }
             }
             Request::Get { key } => {
                 return Some(read(&self.replica.store, &key, now, self.read_policy()));
@@ -338,6 +339,19 @@ impl<B: Backend> Node<B> {
     pub fn queued(&self) -> impl Iterator<Item = (usize, usize)> {
         self.replication.queued()
     }
+}
+
+/// Returns the write that a request asks for; none if it asks for something else, or is the most frequent one.
+fn write_of(request: Request) -> Option<Write> {
+    Some(match request {
+        Request::Delete { key, ack } => Write { ack, ..Write::new(key, WriteOp::Delete) },
+        Request::Conditional(write) => Write::conditional(*write),
+        Request::Purge { target, mode, hold_ms, ack, replayed } => {
+            let write = Write::purge(&target, mode, hold_ms);
+            Write { ack, version: replayed.into(), ..write }
+        }
+        _ => return None,
+    })
 }
 
 /// Returns what is wrong with a request that only a node may send, or in the name of a node, if its caller

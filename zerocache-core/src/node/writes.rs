@@ -1,6 +1,6 @@
 //! The one door for writes by clients: a write is checked, stamped, stored, replicated and answered.
 
-use alloc::{format, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 
 use bytes::Bytes;
 
@@ -9,6 +9,7 @@ use super::{
     replication::{PENDING_MAX, PendingWrite, Replication, Waiters},
 };
 use crate::{
+    condition::{Condition, ConditionalOp, ConditionalWrite},
     entry::{Change, Record},
     key::Key,
     limits::METADATA_BYTES_MAX,
@@ -64,6 +65,13 @@ pub enum WriteOp {
     },
     /// Deletes the value.
     Delete,
+    /// Stores the held value again. Only with a condition under which there is one.
+    Touch {
+        /// The new fresh time.
+        ttl: Ttl,
+    },
+    /// Deletes the value, and returns it. Only with a condition under which there is one.
+    Take,
     /// Ends the values of a group of keys. See [`Write::purge`].
     Purge {
         /// How much later than the purge a value that it ends may be stamped, in milliseconds, at most
@@ -92,6 +100,8 @@ pub struct Write {
     pub delay_ms: u64,
     /// Where the version comes from; a given one is a lease token, or the version of a purge that is repeated.
     pub version: VersionSource,
+    /// What must hold of the key so that the write is made.
+    pub condition: Option<Box<Condition>>,
 }
 
 impl Write {
@@ -107,7 +117,21 @@ impl Write {
             timeout_ms: 0,
             delay_ms: 0,
             version: VersionSource::Accepted,
+            condition: None,
         }
+    }
+
+    /// A write to the whole cluster that is made if its condition holds.
+    #[must_use]
+    pub fn conditional(write: ConditionalWrite) -> Self {
+        let ConditionalWrite { key, condition, op, ack } = write;
+        let op = match op {
+            ConditionalOp::Put { value, metadata, ttl } => WriteOp::Put { value, metadata, ttl },
+            ConditionalOp::Delete => WriteOp::Delete,
+            ConditionalOp::Touch { ttl } => WriteOp::Touch { ttl },
+            ConditionalOp::Take => WriteOp::Take,
+        };
+        Self { ack, condition: Some(Box::new(condition)), ..Self::new(key, op) }
     }
 
     /// A purge of `target`, which ends all its entries of lower versions. With the given version of an
@@ -121,6 +145,20 @@ impl Write {
 impl<B: Backend> Node<B> {
     /// Carries out a write.
     pub(super) fn write(&mut self, now: Now, id: RequestId, write: Write, out: &mut Vec<Effect>) {
+        match write.condition {
+            None => self.write_plain(now, id, write, out),
+            Some(_) => self.write_if(now, id, write, out),
+        }
+    }
+
+    /// Carries out a write without asking for its condition.
+    pub(super) fn write_plain(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        write: Write,
+        out: &mut Vec<Effect>,
+    ) {
         // One caller's writes keep their order, whichever nodes accept them.
         let seen = Version::new(write.seen, Incarnation(0));
         self.replica.note_seen(now, seen, &mut self.local.refused);
@@ -305,7 +343,7 @@ impl<B: Backend> Node<B> {
     }
 
     /// Returns the refusal of a write that may not be carried out.
-    fn check(&self, write: &Write) -> Result<(), Response> {
+    pub(super) fn check(&self, write: &Write) -> Result<(), Response> {
         if !self.local.clocks.is_set() {
             return Err(super::clock_unset());
         }
@@ -367,7 +405,8 @@ impl<B: Backend> Node<B> {
     ) -> Record {
         let sent = now.mono.minus_ms(delay_ms);
         let change = match op {
-            WriteOp::Delete => Change::Delete,
+            // A touch has become a put by now.
+            WriteOp::Delete | WriteOp::Take | WriteOp::Touch { .. } => Change::Delete,
             WriteOp::Put { value, metadata, ttl } => {
                 Change::Put { value, metadata, expires: sent.plus_ms(ttl.as_millis()) }
             }

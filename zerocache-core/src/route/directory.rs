@@ -159,8 +159,7 @@ impl Directory {
         self.zone = zone;
     }
 
-    /// States that the nodes are in the client's process. Silence says nothing about them: they answer at once, or
-    /// are gone, and the clock may have been moved. Called before the first node is known.
+    /// States that the nodes are in the client's process. Silence says nothing about them: the clock may be moved.
     pub fn set_in_process(&mut self) {
         self.are_in_process = true;
     }
@@ -218,6 +217,12 @@ impl Directory {
     #[must_use]
     pub fn is_ready(&self, now: Instant) -> bool {
         self.nodes().any(|node| node.is_ready(now))
+    }
+
+    /// Whether any node is known and did not fail.
+    #[must_use]
+    pub fn is_reachable(&self, now: Instant) -> bool {
+        self.nodes().any(|node| node.is_reachable(now))
     }
 
     /// Whether a reachable node of the client's own region is in sync.
@@ -323,10 +328,8 @@ impl Directory {
 
     /// Records a request sent to a node at `now`. Returns whether it is the oldest unanswered one.
     pub fn request_sent(&mut self, node: Incarnation, now: Instant) -> bool {
-        if self.are_in_process {
-            return false;
-        }
-        let Some(entry) = self.nodes.get_mut(&node) else { return false };
+        let is_judged = !self.are_in_process;
+        let Some(entry) = self.nodes.get_mut(&node).filter(|_| is_judged) else { return false };
         let is_oldest = entry.silent_since.is_none();
         entry.silent_since.get_or_insert(now);
         is_oldest

@@ -1,10 +1,10 @@
-//! The node that grants the leases of a key.
+//! The node at which callers meet for a key: it grants leases, and judges conditions.
 
 use super::{
     directory::Directory,
     tiers::{Step, Tier},
 };
-use crate::{key::KeyHash, rendezvous, wire::features};
+use crate::{key::KeyHash, rendezvous, version::Incarnation, wire::features};
 
 /// The nodes among which the one is chosen that grants a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,11 +21,32 @@ impl Directory {
     /// that is silent for a moment stays, until a request or a probe shows that it is gone.
     #[must_use]
     pub fn lease_node(&self, key: KeyHash, range: LeaseRange) -> Option<Step> {
+        self.meeting_node(key, range, features::LEASES, &[])
+    }
+
+    /// The node that judges the conditions of a key, but for those in `except`: chosen as for leases, of the
+    /// client's own region if a node of it can be asked.
+    #[must_use]
+    pub fn judging_node(&self, key: KeyHash, except: &[Incarnation]) -> Option<Step> {
+        let ranges = [LeaseRange::Region, LeaseRange::All];
+        let judging = |range| self.meeting_node(key, range, features::CONDITIONS, except);
+        ranges.into_iter().find_map(judging)
+    }
+
+    /// Of the nodes that support a feature and have not failed, the one with the highest weight for the key.
+    fn meeting_node(
+        &self,
+        key: KeyHash,
+        range: LeaseRange,
+        feature: u64,
+        except: &[Incarnation],
+    ) -> Option<Step> {
         let candidates = self.readers().filter(|node| {
             (range == LeaseRange::All || node.is_local)
-                && node.features & features::LEASES != 0
+                && node.features & feature != 0
                 && !node.out
                 && node.serves()
+                && !except.contains(&node.info.incarnation)
         });
         let chosen =
             candidates.max_by_key(|node| rendezvous::weight(key, node.info.incarnation))?;

@@ -45,15 +45,18 @@ pub mod features {
     /// Says what it and others hold of keys.
     pub const LOCATE: u64 = 1 << 8;
 
+    /// Makes writes on conditions.
+    pub const CONDITIONS: u64 = 1 << 9;
+
     /// Says more of changes to who listens: which are deletes, their whole versions, and the tags of entries.
-    pub const LISTEN: u64 = 1 << 9;
+    pub const LISTEN: u64 = 1 << 10;
 
     /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
     pub const ALL: u64 =
-        REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES | LOCATE | LISTEN;
+        REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES | LOCATE | CONDITIONS | LISTEN;
 
     /// Each feature with its name.
-    pub const NAMES: [(u64, &str); 10] = [
+    pub const NAMES: [(u64, &str); 11] = [
         (REPAIR, "repair"),
         (DATAGRAMS, "datagrams"),
         (GOSSIP, "gossip"),
@@ -63,6 +66,7 @@ pub mod features {
         (SEALED_DATAGRAMS, "sealed-datagrams"),
         (PURGES, "purges"),
         (LOCATE, "locate"),
+        (CONDITIONS, "conditions"),
         (LISTEN, "listen"),
     ];
 }

@@ -103,12 +103,16 @@ pub enum RefusalCode {
     ExpiredCredentials,
     /// The node serves callers of its own host only.
     Protected,
+    /// The node cannot judge a condition now: a miss of it would not be authoritative.
+    Warming,
+    /// The condition names a version that the node may not have received yet.
+    Behind,
     /// A code of a later release.
     Other,
 }
 
 impl RefusalCode {
-    const ALL: [(Self, u64); 13] = [
+    const ALL: [(Self, u64); 15] = [
         (Self::WrongCluster, 1),
         (Self::WrongNode, 2),
         (Self::BadMessage, 3),
@@ -122,6 +126,8 @@ impl RefusalCode {
         (Self::BadCredentials, 11),
         (Self::ExpiredCredentials, 12),
         (Self::Protected, 13),
+        (Self::Warming, 14),
+        (Self::Behind, 15),
     ];
 
     pub(super) fn to_number(self) -> u64 {

@@ -1,12 +1,16 @@
 //! Round trips, golden bytes, tolerance of unknown fields, and garbage.
 
+mod conditional;
+
 use alloc::{boxed::Box, string::String, vec, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
+use self::conditional::{conditional, put, taken};
 use super::{field::Writer, *};
 use crate::{
+    condition::{Condition, ConditionalOp},
     entry::{Change, Record},
     key::Key,
     locate::{CopyState, KeyCopy, NodeCopies, Reply, Spread},
@@ -126,6 +130,10 @@ fn requests() -> Vec<Request> {
         Request::Locate { keys: vec![key("k")], digest: false, spread: Spread::Region },
         Request::Locate { keys: vec![key("k"), key("l")], digest: true, spread: Spread::Cluster },
         Request::Delete { key: key("k"), ack: Ack::Region },
+        conditional(Condition::Absent, put()),
+        conditional(Condition::Version(version), ConditionalOp::Delete),
+        conditional(Condition::Present, ConditionalOp::Touch { ttl: Ttl::MAX }),
+        conditional(Condition::Present, ConditionalOp::Take),
         Request::Replicate(vec![replicated(value, true), replicated(Change::Delete, false)]),
     ]
 }
@@ -206,6 +214,9 @@ fn responses() -> Vec<Response> {
             replicas_wanted: 3,
             version: Some(version),
         }),
+        Response::NotMet { current: Some(version) },
+        Response::NotMet { current: None },
+        Response::Taken(Box::new(taken())),
         Response::Replicated(vec![Receipt::Holds(version), Receipt::Refused]),
         Response::refused(RefusalCode::TooLarge, "too large"),
         Response::value_too_large(9 << 20, 8 << 20),

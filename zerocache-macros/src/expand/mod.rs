@@ -252,8 +252,8 @@ impl<'a> Expansion<'a> {
         quote! {
             #[allow(unused_imports)]
             use #private::{
-                PlainRule as _, NoEquality as _, NoErrors as _, NoSharing as _, BorrowedVariant as _,
-                OwnedVariant as _, UnsizedVariant as _,
+                PlainRule as _, NoEquality as _, NoErrors as _, NoSharing as _, ReferenceErrors as _,
+                BorrowedVariant as _, OwnedVariant as _, UnsizedVariant as _,
             };
             static #site: #private::Site = #site_value;
             let #target = match #private::scoped() {

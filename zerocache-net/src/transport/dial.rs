@@ -47,9 +47,11 @@ const HTTP_HELLO_BYTES_MAX: usize = 256 << 10;
 
 /// The largest body of an error that is read, and the longest message of one that is passed on.
 const ERROR_BYTES_MAX: usize = 4 << 10;
+#[cfg(feature = "tls")]
 const MESSAGE_CHARS_MAX: usize = 512;
 
 /// The code of the error of a plain request to a node that takes TLS only.
+#[cfg(feature = "tls")]
 const TLS_REQUIRED: &str = "tls_required";
 
 /// The handshake must end within this time: three times the round trip to the far side of the world.
@@ -173,16 +175,35 @@ pub(super) async fn refusal(response: HttpResponse<HttpBody>) -> Option<Response
         | StatusCode::REQUEST_TIMEOUT => {
             Some(Response::refused(RefusalCode::Overloaded, "the node is overloaded"))
         }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) => {
             let body = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await.ok()?;
-            denial(&body.to_bytes())
+            denial(status, &body.to_bytes())
         }
         _ => None,
     }
 }
 
+/// Returns the refusal that an error states: its status alone, because nothing that the body may tell apart can be
+/// done without credentials.
+#[cfg(not(feature = "tls"))]
+pub(super) fn denial(status: StatusCode, _: &[u8]) -> Option<Response> {
+    let (denial, message) = match status {
+        StatusCode::UNAUTHORIZED => (
+            Denial::Missing,
+            "the node wants credentials, which a program without the feature tls has not",
+        ),
+        StatusCode::FORBIDDEN => (
+            Denial::Protected,
+            "the node serves callers of its own host, or with credentials, only",
+        ),
+        _ => return None,
+    };
+    Some(Response::refused(denial.refusal_code(), message))
+}
+
 /// Returns the refusal in the JSON body of an error. None for an error of another kind, or of a proxy.
-pub(super) fn denial(body: &[u8]) -> Option<Response> {
+#[cfg(feature = "tls")]
+pub(super) fn denial(_: StatusCode, body: &[u8]) -> Option<Response> {
     let body: serde_json::Value = serde_json::from_slice(body).ok()?;
     let code = body.get("code")?.as_str()?;
     let message = body.get("message").and_then(serde_json::Value::as_str).unwrap_or(code);

@@ -1,14 +1,20 @@
-//! Conditional and partial reads: RFC 9110, sections 13 and 14.
+//! Conditions of reads and writes, and partial reads: RFC 9110, sections 13 and 14.
 //!
 //! The only validator is the entity tag. Conditions on dates are ignored, as without a modification date.
 
 use std::ops::Range;
 
 use axum::http::{HeaderMap, HeaderValue, header};
+use zerocache_core::{
+    condition::Condition,
+    version::{Incarnation, Version},
+};
+
+use super::error::ApiError;
 
 /// What the preconditions of a read require.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Precondition {
+pub enum Precondition {
     /// The value is sent.
     Passed,
     /// The caller has the value: 304.
@@ -19,7 +25,7 @@ pub(super) enum Precondition {
 
 impl Precondition {
     /// Evaluates the preconditions for the value with this entity tag, quotes included.
-    pub(super) fn evaluate(headers: &HeaderMap, etag: &[u8]) -> Self {
+    pub fn evaluate(headers: &HeaderMap, etag: &[u8]) -> Self {
         if headers.contains_key(header::IF_MATCH)
             && !headers.get_all(header::IF_MATCH).iter().any(|list| names(list, etag, false))
         {
@@ -32,9 +38,42 @@ impl Precondition {
     }
 }
 
+/// A version that no value has.
+const NEVER: Version = Version::new(0, Incarnation(0));
+
+/// Returns the condition of a write. A node judges one entity tag, or `*`: a list of several is refused, and so is
+/// a write unless the value is a certain one.
+pub(super) fn of_write(headers: &HeaderMap) -> Result<Option<Condition>, ApiError> {
+    let all = |name| headers.get_all(name).iter().map(|list| list.as_bytes().trim_ascii());
+    let matches: Vec<_> = all(header::IF_MATCH).collect();
+    let none_match: Vec<_> = all(header::IF_NONE_MATCH).collect();
+    match (&matches[..], &none_match[..]) {
+        ([], []) => Ok(None),
+        ([], [b"*"]) => Ok(Some(Condition::Absent)),
+        ([], _) => Err(ApiError::unsupported_condition("a write takes If-None-Match: * only")),
+        ([b"*"], []) => Ok(Some(Condition::Present)),
+        ([list], []) => match next_tag(list) {
+            Some((_, _, after)) if !after.trim_ascii().is_empty() => {
+                Err(ApiError::unsupported_condition("a write takes one entity tag in If-Match"))
+            }
+            // What is no entity tag of a value matches none.
+            tag => Ok(Some(Condition::Version(tag.and_then(version).unwrap_or(NEVER)))),
+        },
+        _ => {
+            Err(ApiError::unsupported_condition("a write takes one If-Match or one If-None-Match"))
+        }
+    }
+}
+
+/// Returns the version that a strong entity tag of ours names.
+fn version((is_weak, tag, _): (bool, &[u8], &[u8])) -> Option<Version> {
+    let text = tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    std::str::from_utf8(text).ok().filter(|_| !is_weak)?.parse().ok()
+}
+
 /// The bytes of a value that are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// All of them: no range was asked for, or one that is ignored.
     Whole,
     /// These: 206.
@@ -46,7 +85,7 @@ pub(super) enum Part {
 impl Part {
     /// Returns the part of a value of `total` bytes that a GET asks for. Several ranges, other units and
     /// malformed ranges are ignored.
-    pub(super) fn asked(headers: &HeaderMap, etag: &[u8], total: usize) -> Self {
+    pub fn asked(headers: &HeaderMap, etag: &[u8], total: usize) -> Self {
         let mut ranges = headers.get_all(header::RANGE).iter();
         let (Some(range), None) = (ranges.next(), ranges.next()) else { return Self::Whole };
         let mut conditions = headers.get_all(header::IF_RANGE).iter();
@@ -172,6 +211,31 @@ mod tests {
         let both = [(header::IF_MATCH, "\"x\""), (header::IF_NONE_MATCH, "\"1.a\"")];
         assert_eq!(evaluated(&both), Precondition::Failed);
         assert_eq!(evaluated(&[]), Precondition::Passed);
+    }
+
+    #[test]
+    fn write_depends_on_one_entity_tag() {
+        let version = Version::new(0x01a1_faf0_70c2_0000, Incarnation(9));
+        let tag = format!("\"{version}\"");
+        let weak = format!("W/{tag}");
+        let condition = |lines: &[(HeaderName, &str)]| of_write(&headers(lines)).ok();
+        let (yes, no) = (header::IF_MATCH, header::IF_NONE_MATCH);
+        assert_eq!(condition(&[]), Some(None));
+        for (name, list, expected) in [
+            (&no, "*", Condition::Absent),
+            (&yes, " * ", Condition::Present),
+            (&yes, &tag, Condition::Version(version)),
+            (&yes, &weak, Condition::Version(NEVER)),
+            (&yes, "\"x\"", Condition::Version(NEVER)),
+            (&yes, "", Condition::Version(NEVER)),
+        ] {
+            assert_eq!(condition(&[(name.clone(), list)]), Some(Some(expected)), "{list}");
+        }
+        let two = format!("{tag}, \"x\"");
+        assert_eq!(condition(&[(yes.clone(), &two)]), None);
+        assert_eq!(condition(&[(no.clone(), &tag)]), None);
+        assert_eq!(condition(&[(yes.clone(), &tag), (yes.clone(), &tag)]), None);
+        assert_eq!(condition(&[(yes, &tag), (no, "*")]), None);
     }
 
     fn part(text: &str, total: usize) -> Part {

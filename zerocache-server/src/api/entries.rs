@@ -18,7 +18,7 @@ use zerocache_core::{
 
 use super::{
     Api,
-    conditions::{Part, Precondition},
+    conditions::{self, Part, Precondition},
     copies,
     error::ApiError,
     key, put_headers,
@@ -78,6 +78,7 @@ pub(super) async fn handle(
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     api.permit(caller, Operation::Write(key.as_bytes()))?;
     let query = Query::parse(query.unwrap_or_default())?;
+    let condition = conditions::of_write(headers)?.map(Box::new);
     match *method {
         Method::PUT => {
             query.allow(&query::PUT)?;
@@ -86,14 +87,18 @@ pub(super) async fn handle(
             let ttl = query.lifetime(&metadata)?;
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
             let op = WriteOp::Put { value, metadata: metadata.encode(), ttl };
-            written(api.driver.write(Write { ack, ..Write::new(key, op) }).await)
+            written(api.driver.write(Write { ack, condition, ..Write::new(key, op) }).await)
         }
         Method::DELETE => {
             query.allow(&["ack"])?;
             let ack = query.write_ack()?;
-            let write = Write { ack: ack.of_node(), ..Write::new(key.clone(), WriteOp::Delete) };
+            let write = Write::new(key.clone(), WriteOp::Delete);
+            let write = Write { ack: ack.of_node(), condition, ..write };
             if ack == WriteAck::EachNode {
                 let response = api.driver.write(write).await;
+                if let Response::NotMet { .. } = response {
+                    return written(response);
+                }
                 let mut written = copies::at_each_node(api, vec![(key, response)]).await?;
                 return written
                     .pop()
@@ -206,8 +211,22 @@ fn described(mut response: HttpResponse, entry: &ReadableEntry, etag: Bytes) -> 
 }
 
 fn written(response: Response) -> Result<HttpResponse, ApiError> {
+    if let Response::NotMet { current } = response {
+        return Ok(not_met(current));
+    }
     let (code, body) = written_body(response)?;
     Ok((code, Json(body)).into_response())
+}
+
+/// Returns the response to a write whose condition does not hold, with the entity tag for which one would.
+fn not_met(current: Option<Version>) -> HttpResponse {
+    let mut response = ApiError::condition_not_met(current.is_some()).into_response();
+    if let Some(Ok(etag)) =
+        current.map(|version| HeaderValue::from_maybe_shared(entity_tag(version)))
+    {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
 }
 
 /// Returns the status and the body of the response to a write.

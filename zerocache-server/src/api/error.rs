@@ -74,6 +74,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "unsupported_header", message)
     }
 
+    /// A write on a condition of a kind that nodes do not judge.
+    pub(super) fn unsupported_condition(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "unsupported_header", message)
+    }
+
     pub(super) fn content_encoding(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
     }
@@ -81,6 +86,15 @@ impl ApiError {
     /// The value is not the one that the caller wants.
     pub(super) fn precondition_failed() -> Self {
         let message = "the value has another entity tag";
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
+    }
+
+    /// The condition of a write does not hold.
+    pub(super) fn condition_not_met(has_value: bool) -> Self {
+        let message = match has_value {
+            true => "the condition does not hold for the value that this node has",
+            false => "the condition does not hold: this node has no value for this key",
+        };
         Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
     }
 
@@ -110,7 +124,10 @@ impl ApiError {
 
     pub(super) fn not_found_path(path: &str) -> Self {
         let shown: String = path.chars().take(80).collect();
-        let message = format!("no such path: {shown}; entries are at /v1/entries/KEY");
+        let message = format!(
+            "no such path: {shown}; entries are at /v1/entries/KEY, and the page of a node, unless it is off, \
+             at /page/"
+        );
         Self::new(StatusCode::NOT_FOUND, "no_such_path", message)
     }
 
@@ -191,6 +208,8 @@ impl From<Refusal> for ApiError {
             RefusalCode::WrongCluster | RefusalCode::WrongNode => {
                 (StatusCode::MISDIRECTED_REQUEST, "misdirected")
             }
+            RefusalCode::Warming => (StatusCode::SERVICE_UNAVAILABLE, "warming"),
+            RefusalCode::Behind => (StatusCode::SERVICE_UNAVAILABLE, "behind"),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         };
         let unavailable = status == StatusCode::SERVICE_UNAVAILABLE;

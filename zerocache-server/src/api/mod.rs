@@ -4,7 +4,7 @@
 mod admin;
 mod cluster;
 mod compat;
-mod conditions;
+pub mod conditions;
 mod config;
 mod copies;
 mod entries;
@@ -186,9 +186,10 @@ async fn by_path(
     body: axum::body::Body,
 ) -> Response {
     let path = uri.path();
-    let result = if let Err(error) = check_headers(&method, &headers) {
+    let entry_key = path.strip_prefix(ENTRIES_PREFIX).filter(|_| api.entries);
+    let result = if let Err(error) = check_headers(&method, &headers, entry_key.is_some()) {
         Err(error)
-    } else if let Some(key) = path.strip_prefix(ENTRIES_PREFIX).filter(|_| api.entries) {
+    } else if let Some(key) = entry_key {
         entries::handle(&api, &caller, (&method, key, uri.query()), &headers, body).await
     } else if let Some(rest) = path.strip_prefix(purges::TAGS_PREFIX).filter(|_| api.entries) {
         purges::of_tags(&api, &caller, (&method, rest, uri.query()), body).await
@@ -202,21 +203,23 @@ async fn by_path(
     result.unwrap_or_else(|error| error_response(&api, error))
 }
 
-/// Refuses a write with headers that would make it conditional or partial: ignoring them would surprise
-/// the caller later.
-fn check_headers(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+/// Refuses a write with headers that would make it partial, or conditional in a way that is not supported: ignoring
+/// them would surprise the caller later. Writes of entries may depend on entity tags.
+fn check_headers(
+    method: &Method,
+    headers: &HeaderMap,
+    takes_entity_tags: bool,
+) -> Result<(), ApiError> {
     if !matches!(*method, Method::PUT | Method::DELETE) {
         return Ok(());
     }
     // RFC 9110 section 14.5: 400.
-    const REFUSED: [HeaderName; 5] = [
-        header::CONTENT_RANGE,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-    ];
-    if let Some(name) = REFUSED.iter().find(|name| headers.contains_key(*name)) {
+    const REFUSED: [HeaderName; 3] =
+        [header::CONTENT_RANGE, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
+    const ENTITY_TAGS: [HeaderName; 2] = [header::IF_MATCH, header::IF_NONE_MATCH];
+    let entity_tags = ENTITY_TAGS.iter().filter(|_| !takes_entity_tags);
+    let mut refused = REFUSED.iter().chain(entity_tags);
+    if let Some(name) = refused.find(|name| headers.contains_key(*name)) {
         return Err(ApiError::unsupported_header(name));
     }
     Ok(())

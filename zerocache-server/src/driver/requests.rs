@@ -29,10 +29,10 @@ impl NodeRequest {
     /// Returns the operation under which its duration is counted, if it is.
     fn operation(&self) -> Option<TimedOperation> {
         match self {
-            Self::Write(Write { op: WriteOp::Put { .. }, .. }) => Some(TimedOperation::Put),
-            Self::Write(Write { op: WriteOp::Delete | WriteOp::Purge { .. }, .. }) => {
-                Some(TimedOperation::Delete)
-            }
+            Self::Write(write) => Some(match write.op {
+                WriteOp::Put { .. } | WriteOp::Touch { .. } => TimedOperation::Put,
+                WriteOp::Delete | WriteOp::Take | WriteOp::Purge { .. } => TimedOperation::Delete,
+            }),
             Self::Message(_, _, message) => match message.request {
                 Request::Replicate(_) => Some(TimedOperation::Replicate),
                 Request::Lease { .. } => Some(TimedOperation::Lease),
@@ -100,6 +100,7 @@ impl NodeDriver {
             Request::Delete { key, ack } => {
                 write(Write { ack, ..Write::new(key, WriteOp::Delete) })
             }
+            Request::Conditional(conditional) => write(Write::conditional(*conditional)),
             request => {
                 let message = RequestMessage { envelope, request };
                 Admission::Node(NodeRequest::Message(connection, caller, message))

@@ -63,6 +63,8 @@ pub struct FramedConnections {
 pub struct FrameLimits {
     /// The largest message, in bytes.
     pub message_bytes_max: usize,
+    /// The largest value that fits into one, in bytes.
+    pub value_bytes_max: u64,
     /// Pending responses of all connections together, in bytes, beyond which each connection may have
     /// only a few.
     pub pending_bytes_max: usize,

@@ -22,7 +22,7 @@ use zerocache_core::{
     store::Lookup,
     time::Instant,
     wire::{
-        Envelope, RefusalCode, RequestMessage, Response,
+        Envelope, Refusal, RefusalCode, RequestMessage, Response,
         frame::{FrameError, Header, Opcode},
     },
 };
@@ -206,7 +206,7 @@ impl<'a> Session<'a> {
                 // The node makes no calls on a connection that others opened.
                 _ if header.opcode == Opcode::Response => continue,
                 Incoming::Refused(code) => {
-                    self.refuse(header.id, code, "the message is not accepted");
+                    self.refuse_message(header.id, code);
                     continue;
                 }
                 Incoming::Small(message) => match RequestMessage::peek_get(message) {
@@ -329,6 +329,20 @@ impl<'a> Session<'a> {
     fn deny(&self, id: u32, denial: Denial) {
         let refusal = self.shared.access.refusal(self.caller.connection(), denial);
         self.send(id, &Response::Refused(refusal));
+    }
+
+    /// Refuses a message that was not read to its end. Only a value makes one too large.
+    fn refuse_message(&self, id: u32, code: RefusalCode) {
+        let value_bytes_max = self.shared.limits.value_bytes_max;
+        let (value_bytes_max, text) = match code {
+            RefusalCode::TooLarge => {
+                let text =
+                    format!("the value is too large; at most {value_bytes_max} bytes are allowed");
+                (value_bytes_max, text)
+            }
+            _ => (0, "the node has no memory or no place for this message".to_owned()),
+        };
+        self.send(id, &Response::Refused(Refusal { code, text, wall_ms: 0, value_bytes_max }));
     }
 
     fn refuse(&self, id: u32, code: RefusalCode, text: &str) {

@@ -134,6 +134,7 @@ impl Listeners {
             Arc::new(messages.clone()),
             FrameLimits {
                 message_bytes_max: usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
+                value_bytes_max: config.value_bytes_max(),
                 pending_bytes_max: limits.pending_response_bytes_max(),
             },
         );

@@ -47,15 +47,18 @@ enum WriteOutcome {
     Stored,
     Superseded,
     Refused,
+    NotMet,
 }
 
 impl WriteOutcome {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
 
     const fn of(response: &Response) -> Self {
         match response {
             Response::Written(Written { status: Status::Stored, .. }) => Self::Stored,
             Response::Written(Written { status: Status::Superseded, .. }) => Self::Superseded,
+            Response::Taken(_) => Self::Stored,
+            Response::NotMet { .. } => Self::NotMet,
             _ => Self::Refused,
         }
     }
@@ -90,8 +93,8 @@ impl RequestMetrics {
     /// Returns the outcomes of writes.
     #[must_use]
     pub fn writes(&self) -> WriteCounts {
-        let [stored, superseded, refused] = self.writes.each_ref().map(Counter::get);
-        WriteCounts { stored, superseded, refused }
+        let [stored, superseded, refused, not_met] = self.writes.each_ref().map(Counter::get);
+        WriteCounts { stored, superseded, refused, not_met }
     }
 
     /// Counts so many requests that ended alike.
@@ -140,4 +143,6 @@ pub struct WriteCounts {
     pub superseded: u64,
     /// Not carried out.
     pub refused: u64,
+    /// Not made, because their condition did not hold.
+    pub not_met: u64,
 }

@@ -94,6 +94,12 @@ pub const METRICS: &[Metric] = &[
     counter("writes_refused", "Writes of clients that were refused.", read!(writes.refused))
         .series("writes", "outcome", "refused"),
     counter(
+        "writes_not_met",
+        "Writes of clients that were not made, because their condition did not hold.",
+        read!(writes.not_met),
+    )
+    .series("writes", "outcome", "not_met"),
+    counter(
         "rejected_old",
         "Records that lost to a newer version or were older than the retention.",
         read!(store.counts.rejected_old),

@@ -82,7 +82,11 @@ pub fn node() -> Arc<FramedConnections> {
     });
     // There are no peers to find, so the node accepts writes.
     driver.input(Input::DiscoveryComplete);
-    let limits = FrameLimits { message_bytes_max: MESSAGE_BYTES_MAX, pending_bytes_max: 8 << 20 };
+    let limits = FrameLimits {
+        message_bytes_max: MESSAGE_BYTES_MAX,
+        value_bytes_max: MESSAGE_BYTES_MAX as u64,
+        pending_bytes_max: 8 << 20,
+    };
     FramedConnections::new(
         driver,
         AccessControl::insecure(),

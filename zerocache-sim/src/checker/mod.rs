@@ -4,6 +4,7 @@
 //! lifetime. It never asks the code under test for the expected result.
 
 mod acks;
+mod conditions;
 mod excuses;
 mod leases;
 mod lifetimes;
@@ -18,10 +19,12 @@ use zerocache_core::version::Version;
 
 pub(crate) use self::{
     acks::{AcknowledgedWrite, WriteAnswer},
+    conditions::MetWrite,
     excuses::{Path, is_disturbed},
     near::{NEAR_AGE_MS, NearHit},
 };
 use self::{
+    conditions::MetWrites,
     leases::{AcknowledgedDelete, Grant},
     near::Reported,
     processes::Processes,
@@ -69,6 +72,9 @@ pub enum Rule {
     Waits,
     /// A delete after the grant wins over what was computed.
     DeleteWins,
+    /// A condition is judged by what its node holds, and met once for a version: at a node, and in a region while
+    /// nothing goes wrong.
+    Atomic,
     /// An acknowledgement is true, and the acknowledged value stays where it is.
     Acked,
     /// A client sees its own write for a while.
@@ -154,6 +160,7 @@ pub(crate) struct Checker {
     /// The changes that were reported to each client.
     reported: BTreeMap<usize, Reported>,
     purges: Purges,
+    met: MetWrites,
     /// Whether a node has evicted a value.
     makes_room: bool,
 }
@@ -174,6 +181,7 @@ impl Checker {
             answered: BTreeMap::new(),
             reported: BTreeMap::new(),
             purges: Purges::new(plan),
+            met: MetWrites::default(),
             makes_room: false,
         }
     }
@@ -206,7 +214,11 @@ impl Checker {
         let (bytes, ttl_ms) = match operation {
             Operation::Put { bytes, ttl, .. }
             | Operation::Compute(Computation { bytes, ttl, .. }) => (*bytes, Some(ttl.as_millis())),
+            Operation::WriteIf(plan) if plan.kind.is_put() => {
+                (plan.bytes, Some(plan.ttl.as_millis()))
+            }
             Operation::Get
+            | Operation::WriteIf(_)
             | Operation::Delete { .. }
             | Operation::Purge(_)
             | Operation::GetMany(_)

@@ -1,6 +1,7 @@
 //! Feeds acknowledgements of nodes, and reads after own writes of clients, to the checker.
 
 use zerocache_core::{
+    condition::ConditionalOp,
     node::RequestId,
     version::{Version, VersionSource},
     wire::{Ack, Request, Response, Status, features},
@@ -36,6 +37,13 @@ impl World {
                     _ => None,
                 };
                 (self.number_of(key)?, write_of(value)?, ack, token)
+            }
+            Request::Conditional(write) => {
+                let id = match &write.op {
+                    ConditionalOp::Put { value, .. } => write_of(value)?,
+                    _ => 0,
+                };
+                (self.number_of(&write.key)?, id, &write.ack, None)
             }
             Request::Delete { key, ack } => (self.number_of(key)?, 0, ack, None),
             Request::Purge { target, mode, ack, replayed, .. } => {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use zerocache_core::{
+    condition::ConditionalOp,
     entry::{Change, Record},
     version::{Incarnation, Version},
     wire::{FetchedItem, Request, RequestMessage, Response},
@@ -107,6 +108,15 @@ impl World {
             Request::Put { key, value, .. } => {
                 if let (Some(key), Some(id)) = (self.number_of(key), write_of(value)) {
                     touched.push((key, Cause::Write));
+                    self.checker.taken(host, id, self.now_us - late_us.min(self.now_us));
+                }
+            }
+            Request::Conditional(write) => {
+                let Some(key) = self.number_of(&write.key) else { return };
+                touched.push((key, Cause::Write));
+                if let ConditionalOp::Put { value, .. } = &write.op
+                    && let Some(id) = write_of(value)
+                {
                     self.checker.taken(host, id, self.now_us - late_us.min(self.now_us));
                 }
             }

@@ -7,6 +7,7 @@
 
 mod acks;
 mod client_driver;
+mod conditions;
 mod connection;
 mod dial;
 mod events;

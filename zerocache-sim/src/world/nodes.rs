@@ -23,6 +23,7 @@ use zerocache_net::transport::framed::Incoming;
 use super::{
     CallToken, Event, World,
     acks::PendingWrite,
+    conditions::PendingCondition,
     connection::Latency,
     dial::{CLUSTER, region_name},
     events::repair_request,
@@ -78,6 +79,8 @@ pub(super) struct Process {
     pub(super) handled_at: Instant,
     /// Since when it has been in sync.
     pub(super) in_sync_us: Option<u64>,
+    /// Conditional writes that are not answered.
+    pub(super) conditions: BTreeMap<RequestId, PendingCondition>,
     /// Writes that are not answered.
     pub(super) writes: BTreeMap<RequestId, PendingWrite>,
     /// The keys of the inputs that it is about to handle, and its versions of them before.
@@ -134,6 +137,7 @@ impl World {
             handled_at: self.now_at(host).mono,
             in_sync_us: None,
             writes: BTreeMap::new(),
+            conditions: BTreeMap::new(),
             touched: Vec::new(),
             before: BTreeMap::new(),
             pending: Vec::new(),
@@ -250,6 +254,7 @@ impl World {
         match effect {
             Effect::Respond { id, mut response } => {
                 self.check_leased(host, id, &response);
+                self.check_judged(host, id, &response);
                 self.check_written(host, id, &mut response);
                 self.tamper_response(&mut response);
                 self.check_given(host, &response);
@@ -390,23 +395,29 @@ impl World {
                 self.fast_read(host, index, header.id, key, &envelope);
                 continue;
             }
+            let is_conditional = matches!(message.request, Request::Conditional(_));
+            if is_conditional {
+                // It is compared with what the node holds right before it.
+                self.hand_over(host, &mut inputs, &mut touched);
+            }
             self.record_request(from, host, &message, latency, &mut touched);
             let write = self.pending_write(&message.request);
             let connection = ConnectionId(index as u64);
             let caller = Caller::unauthenticated(Some(self.hosts[from as usize].address.ip()));
-            let (message, key) = self.record_lease_request((host, connection), message, key);
+            let (mut message, key) = self.record_lease_request((host, connection), message, key);
             let Some(process) = self.nodes[host as usize].as_mut() else { return };
             process.next_request += 1;
             let id = RequestId(process.next_request);
             process.leasing.name(id);
             process.writes.extend(write.map(|write| (id, write)));
             process.replies.insert(id, Reply::Framed { connection: index, id: header.id, key });
+            self.record_condition(host, id, &mut message);
             inputs.push(Input::Request { id, connection, caller, message });
+            if is_conditional {
+                self.hand_over(host, &mut inputs, &mut touched);
+            }
         }
-        if !inputs.is_empty() {
-            self.begin_touching(host, touched);
-            self.node_input(host, inputs);
-        }
+        self.hand_over(host, &mut inputs, &mut touched);
     }
 
     /// Answers a plain read without the state machine.

@@ -17,6 +17,10 @@ use geometry::{Plan, before_rotation, swaps_sides};
 /// The largest colour profile that is passed on, in bytes.
 const PROFILE_BYTES_MAX: usize = 16 << 10;
 
+/// The bytes of memory for each sample of a JPEG: the decoder keeps the 16-bit coefficients of a progressive one until
+/// the end, beside the 8 bits of the result. It does not heed the limit of the library.
+const JPEG_SAMPLE_BYTES: u64 = 3;
+
 /// What an original may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -137,7 +141,7 @@ fn decode(original: &[u8], kind: Kind, limits: &Limits) -> Result<Decoded, Failu
     let pixels = u64::from(width) * u64::from(height);
     if width.max(height) > limits.side
         || pixels > limits.pixels
-        || decoder.total_bytes() > limits.memory
+        || memory(kind, decoder.total_bytes()) > limits.memory
     {
         return Err(Failure::TooLarge);
     }
@@ -153,6 +157,16 @@ fn decode(original: &[u8], kind: Kind, limits: &Limits) -> Result<Decoded, Failu
     let profile = profile.filter(|profile| is_rgb && profile.len() <= PROFILE_BYTES_MAX);
     let pixels = DynamicImage::from_decoder(decoder).map_err(failure)?;
     Ok(Decoded { pixels: eight_bits(pixels), orientation, profile })
+}
+
+/// Returns what decoding costs, of an image whose result takes `bytes`.
+fn memory(kind: Kind, bytes: u64) -> u64 {
+    match kind {
+        // 8 bits for each sample: the result has as many bytes.
+        Kind::Jpeg => bytes.saturating_mul(JPEG_SAMPLE_BYTES),
+        // These decoders count what they allocate.
+        Kind::Png | Kind::Gif | Kind::Webp => bytes,
+    }
 }
 
 /// Returns how an image is put upright. WebP files of some programs have a mark before the data, which belongs into

@@ -64,7 +64,7 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Freezes the process, or lets it go on.
+    /// Freezes the process, or resumes it.
     pub(super) fn freeze(&self, frozen: bool) -> Result<()> {
         let signal = if frozen { Signal::STOP } else { Signal::CONT };
         Ok(kill_process(Pid::from_child(&self.child), signal)?)

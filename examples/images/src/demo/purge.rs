@@ -1,7 +1,7 @@
 //! One purge ends all variants of an original, in both regions.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use zerocache_client::{Version, ZerocacheClient};
@@ -12,6 +12,7 @@ use super::origin::Origin;
 use super::processes::Process;
 use super::report::{Report, progress};
 use crate::clock::now;
+use crate::purge::HOLD;
 use crate::source::Source;
 
 /// The variants that are written at once.
@@ -47,13 +48,16 @@ pub(super) async fn run(program: PathBuf, quick: bool) -> Result<Report> {
         2 * count,
         present(&[&london, &sydney], count).await?,
     );
+    let begin = now();
     let (_, version) = purge(&deployment, &service, &source).await?;
-    gone(&mut report, "no old variant in either region", &[&london, &sydney], count, OLD_MAX)
-        .await?;
+    let what = "no old variant in either region";
+    gone(&mut report, what, begin, &[&london, &sydney], count, OLD_MAX).await?;
     let answers = get_all(&deployment.http, (1..=20).map(made).collect(), 4).await;
     let hits = answers.iter().filter(|answer| answer.cache == "hit").count();
     report.equal("20 converted variants that were served old", 0, hits);
 
+    // What is written within this time after a purge ends with it.
+    tokio::time::sleep(HOLD).await;
     fill(&london, &source, count.min(2_000)).await?;
     london.invalidate_tag(source.tag()).replay(version.parse::<Version>()?).await?;
     let stays = present(&[&london], count.min(2_000)).await?;
@@ -105,15 +109,15 @@ async fn present(clients: &[&ZerocacheClient], count: usize) -> Result<usize> {
     Ok(found)
 }
 
-/// Waits until nothing old is found, and says how long that took.
+/// Waits until nothing old is found, and reports the time since `begin`.
 async fn gone(
     report: &mut Report,
     what: &str,
+    begin: Instant,
     clients: &[&ZerocacheClient],
     count: usize,
     within: Duration,
 ) -> Result<()> {
-    let begin = now();
     let mut left = present(clients, count).await?;
     while left > 0 && now() - begin < within {
         left = present(clients, count).await?;
@@ -156,12 +160,19 @@ async fn cut(
 ) -> Result<()> {
     progress("cutting off sydney");
     let sydney = || deployment.nodes.iter().filter(|(region, _)| *region == "sydney");
+    // What a node of this region serves to its own callers.
+    let client = deployment.client(2).await?;
+    let (begin, mut before) = (now(), 0);
+    while before < count && now() - begin < OLD_MAX {
+        before = present(&[&client], count).await?;
+    }
+    report.equal("variants in a region that is cut off", count, before);
     sydney().try_for_each(|(_, node)| node.freeze(true))?;
     purge(deployment, service, source).await?;
     tokio::time::sleep(CUT).await;
+    let begin = now();
     sydney().try_for_each(|(_, node)| node.freeze(false))?;
-    // What a node of this region serves to its own callers.
-    let client = deployment.client(2).await?;
-    gone(report, "no old variant after a region is back", &[&client], count, HEALED_MAX).await?;
+    let what = "no old variant after a region is back";
+    gone(report, what, begin, &[&client], count, HEALED_MAX).await?;
     Ok(())
 }

@@ -131,7 +131,7 @@ async fn by_access(report: &mut Report, program: &std::path::Path, origin: &Orig
     // The original is an entry, too.
     let deployment =
         Deployment::start(program, &["london"], &["--lru", "--max-entries=101"]).await?;
-    let replica = deployment.serve("london", &["--near-mib=0"]).await?;
+    let replica = deployment.serve("london", &["--near-bytes=0"]).await?;
     let params = |n: usize| format!("w={}&q={}", [20, 40, 60, 120, 250][n / 20], (n % 20 + 1) * 5);
     let ask = async |n: usize| {
         let params = if n == 100 { "w=330".to_owned() } else { params(n) };

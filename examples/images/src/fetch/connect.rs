@@ -73,7 +73,7 @@ pub(super) async fn connect(
     rules: &SourceRules,
 ) -> Result<TcpStream, Failure> {
     let allowed = addresses.iter().filter(|address| rules.allows(address.ip()));
-    let mut failure = Failure::SourceRefused;
+    let mut failure = Failure::AddressRefused;
     for address in allowed.take(ADDRESSES_MAX) {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),

@@ -1,7 +1,7 @@
 //! An origin that does what its path says.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Origin {
 pub struct State {
     requests: AtomicUsize,
     last_head: Mutex<String>,
+    /// Whether nothing is answered.
+    is_silent: AtomicBool,
     /// What is added to the number of each picture.
     pub edition: AtomicUsize,
 }
@@ -80,6 +82,11 @@ impl Origin {
         self.state.last_head.lock().expect("a lock").clone()
     }
 
+    /// Answers nothing from now on, or everything.
+    pub fn be_silent(&self, is_silent: bool) {
+        self.state.is_silent.store(is_silent, Ordering::SeqCst);
+    }
+
     /// Replaces all pictures.
     pub fn change(&self) {
         self.state.edition.fetch_add(100, Ordering::SeqCst);
@@ -101,6 +108,10 @@ async fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     state.requests.fetch_add(1, Ordering::SeqCst);
     let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
     *state.last_head.lock().expect("a lock") = head;
+    if state.is_silent.load(Ordering::SeqCst) {
+        // Until the other side gives up: the body of a request is read, too.
+        return tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop);
+    }
     if is_slow_or_broken(&mut stream, &target).await? {
         return Ok(());
     }
@@ -140,6 +151,8 @@ fn plain(target: &str, edition: usize) -> (u16, String, Vec<u8>) {
             (200, "Content-Type: image/jpeg\r\n".to_owned(), b"<html>no image</html>".to_vec())
         }
         "/svg" => (200, "Content-Type: image/svg+xml\r\n".to_owned(), b"<svg xmlns='x'/>".to_vec()),
+        // More than the buffers of a connection take.
+        "/large" => (200, none(), [picture(0), vec![0; 20 << 20]].concat()),
         "/damaged" => (200, none(), picture(0)[..20].to_vec()),
         "/gzip" => (200, "Content-Encoding: gzip\r\n".to_owned(), picture(0)),
         "/empty" => (200, none(), Vec::new()),

@@ -52,6 +52,7 @@ impl<T> Shared<T> {
             options: &self.options,
             is_background: false,
             report: None,
+            decoded: None,
         }
     }
 

@@ -74,3 +74,18 @@ fn blocking_caller_takes_the_value_that_an_async_leader_has_published() {
     let Role::Follower(mut follower) = join(0, &key, true) else { panic!("a value is published") };
     assert!(matches!(follower.wait(false).now_or_never(), Some(Some(Progress::Value(_)))));
 }
+
+#[test]
+fn caller_inside_of_a_run_does_not_follow_a_leader_in_the_queue() {
+    let key = Bytes::from_static(b"flight: queued");
+    let inside = Waiting { inside_run: true, ..Waiting::default() };
+    let mut leader = leader(&key);
+    let Role::Follower(mut early) = join_from(0, &key, inside) else { panic!("another one leads") };
+    assert!(early.wait(false).now_or_never().is_none());
+    leader.enter_queue();
+    assert!(matches!(early.wait(false).now_or_never(), Some(None)));
+    assert!(matches!(join_from(0, &key, inside), Role::Unshared));
+    assert!(follower(&key).wait(false).now_or_never().is_none(), "others wait");
+    leader.leave_queue();
+    assert!(matches!(join_from(0, &key, inside), Role::Follower(_)));
+}

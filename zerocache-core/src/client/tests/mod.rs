@@ -1,6 +1,7 @@
 //! The machines over nodes that a test plays itself.
 
 mod batch;
+mod conditional;
 mod feed;
 mod hedge;
 mod lease;

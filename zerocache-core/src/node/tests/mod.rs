@@ -3,6 +3,7 @@
 mod bounds;
 mod claims;
 mod computed;
+mod conditions;
 mod drain;
 mod fanout;
 mod feed;

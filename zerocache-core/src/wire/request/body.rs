@@ -1,14 +1,17 @@
 //! Collects the fields of a message and builds the request from them.
 
 use alloc::{boxed::Box, vec::Vec};
+use core::mem::take;
 
 use bytes::Bytes;
 
 use super::{
     Ack, REPLICATED_RECORDS_MAX, Request,
+    content::operation,
     tags::{kind, tag},
 };
 use crate::{
+    condition::{Condition, ConditionalOp, ConditionalWrite},
     key::{Key, KeyHash, SHARDS},
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
     locate::{LOCATED_KEYS_MAX, Spread},
@@ -67,6 +70,9 @@ pub(super) struct Body {
     keys: Vec<Key>,
     digest: bool,
     spread: Spread,
+    operation: u8,
+    /// In a box, because few requests have one, and all are decoded here.
+    condition: Option<Box<Condition>>,
 }
 
 impl Body {
@@ -118,6 +124,15 @@ impl Body {
             tag::KEYS => return Err(DecodeError::TooMany(field.tag)),
             tag::DIGEST => self.digest = field.number()? != 0,
             tag::SPREAD => self.spread = Spread::from_field(field)?,
+            tag::OPERATION => {
+                self.operation = u8::try_from(field.number()?).map_err(|_| field.invalid())?;
+            }
+            tag::EXPECTED => {
+                self.condition = Some(Box::new(match field.content.is_empty() {
+                    true => Condition::Absent,
+                    false => Condition::Version(Version::from_bytes(field.array()?)),
+                }));
+            }
             tag::WITH_PURGES => self.with_purges = field.number()? != 0,
             tag::AT_ONCE => self.at_once = field.number()? != 0,
             _ => {}
@@ -125,7 +140,10 @@ impl Body {
         Ok(())
     }
 
-    pub(super) fn into_request(self, kind: u64) -> Result<Request, DecodeError> {
+    pub(super) fn into_request(mut self, kind: u64) -> Result<Request, DecodeError> {
+        if kind == kind::CONDITIONAL {
+            return self.take_conditional();
+        }
         let key = self.key.ok_or(DecodeError::Missing(tag::KEY));
         Ok(match kind {
             kind::HELLO => {
@@ -193,6 +211,31 @@ impl Body {
             },
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         })
+    }
+
+    /// Returns the conditional write. One whose operation is not known must not be made without it.
+    ///
+    /// Apart from the others, which are more frequent.
+    #[cold]
+    #[inline(never)]
+    fn take_conditional(&mut self) -> Result<Request, DecodeError> {
+        let ttl = self.ttl.ok_or(DecodeError::Missing(tag::TTL_MS));
+        let op = match self.operation {
+            operation::PUT => ConditionalOp::Put {
+                value: self.value.take().ok_or(DecodeError::Missing(tag::VALUE))?,
+                metadata: take(&mut self.metadata),
+                ttl: ttl?,
+            },
+            operation::DELETE => ConditionalOp::Delete,
+            operation::TOUCH => ConditionalOp::Touch { ttl: ttl? },
+            operation::TAKE => ConditionalOp::Take,
+            _ => return Err(DecodeError::Invalid(tag::OPERATION)),
+        };
+        let key = self.key.take().ok_or(DecodeError::Missing(tag::KEY))?;
+        let condition = self.condition.take();
+        let condition = condition.map_or(Condition::Present, |condition| *condition);
+        let write = ConditionalWrite { key, condition, op, ack: self.ack };
+        Ok(Request::Conditional(Box::new(write)))
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     tags::{kind, tag},
 };
 use crate::{
+    condition::{Condition, ConditionalOp, ConditionalWrite},
     purge::PurgeMode,
     time::Instant,
     version::{Basis, VersionSource},
@@ -23,6 +24,7 @@ impl Request {
             Self::Get { .. } => kind::GET,
             Self::Put { .. } => kind::PUT,
             Self::Delete { .. } => kind::DELETE,
+            Self::Conditional(_) => kind::CONDITIONAL,
             Self::Replicate(_) => kind::REPLICATE,
             Self::Watch { .. } => kind::WATCH,
             Self::Gossip(_) => kind::GOSSIP,
@@ -51,6 +53,12 @@ impl Request {
             Self::Put { key, value, metadata, .. } => {
                 key.as_bytes().len() + value.len() + metadata.len()
             }
+            Self::Conditional(write) => match &write.op {
+                ConditionalOp::Put { value, metadata, .. } => {
+                    write.key.as_bytes().len() + value.len() + metadata.len()
+                }
+                _ => write.key.as_bytes().len(),
+            },
             Self::Replicate(records) => {
                 records.iter().map(|one| one.record.payload_bytes() + 48).sum()
             }
@@ -98,6 +106,7 @@ impl Request {
                 out.bytes(tag::KEY, key.as_bytes());
                 out.number(tag::ACK, ack.to_number());
             }
+            Self::Conditional(write) => write_conditional(out, write),
             Self::Lease { key, lease_ms, wait_ms, newer_than } => {
                 out.bytes(tag::KEY, key.as_bytes());
                 out.number(tag::LEASE_MS, *lease_ms);
@@ -197,5 +206,41 @@ pub(super) fn write_version(out: &mut Writer<'_>, version: VersionSource) {
             }
         }
         VersionSource::Given(token) => out.bytes(tag::TOKEN, &token.to_bytes()),
+    }
+}
+
+/// The numbers of the operations of a conditional write.
+pub(super) mod operation {
+    pub const PUT: u8 = 1;
+    pub const DELETE: u8 = 2;
+    pub const TOUCH: u8 = 3;
+    pub const TAKE: u8 = 4;
+}
+
+fn write_conditional(out: &mut Writer<'_>, write: &ConditionalWrite) {
+    let ConditionalWrite { key, condition, op, ack } = write;
+    out.bytes(tag::KEY, key.as_bytes());
+    let operation = match op {
+        ConditionalOp::Put { value, metadata, ttl } => {
+            out.shared(tag::VALUE, value);
+            if !metadata.is_empty() {
+                out.bytes(tag::METADATA, metadata);
+            }
+            out.number(tag::TTL_MS, ttl.as_millis());
+            operation::PUT
+        }
+        ConditionalOp::Delete => operation::DELETE,
+        ConditionalOp::Touch { ttl } => {
+            out.number(tag::TTL_MS, ttl.as_millis());
+            operation::TOUCH
+        }
+        ConditionalOp::Take => operation::TAKE,
+    };
+    out.number(tag::ACK, ack.to_number());
+    out.number(tag::OPERATION, u64::from(operation));
+    match condition {
+        Condition::Present => {}
+        Condition::Absent => out.bytes(tag::EXPECTED, &[]),
+        Condition::Version(version) => out.bytes(tag::EXPECTED, &version.to_bytes()),
     }
 }

@@ -20,6 +20,7 @@ use super::{
     replication::{ReplicatedRecord, is_key},
 };
 use crate::{
+    condition::ConditionalWrite,
     key::{Key, KeyHash},
     locate::Spread,
     purge::{PurgeMode, PurgeTarget},
@@ -135,6 +136,8 @@ pub enum Request {
         /// The replicas that must apply the delete before the response.
         ack: Ack,
     },
+    /// Writes a key if a condition holds.
+    Conditional(Box<ConditionalWrite>),
     /// Replicates writes from node to node.
     Replicate(Vec<ReplicatedRecord>),
     /// Waits until the node's view of the cluster differs from `view`.

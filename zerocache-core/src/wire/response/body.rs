@@ -9,8 +9,11 @@ use super::{
     tags::{kind, tag},
 };
 use crate::{
+    condition::TakenItem,
+    limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
     locate::NodeCopies,
     store::{CopyCursor, KeyVersion},
+    ttl::Ttl,
     version::{Incarnation, Version},
     wire::{
         changes::{ChangeRow, KeyChange, read_changes, read_rows},
@@ -35,6 +38,10 @@ pub(super) struct Body {
     state: u64,
     view: u64,
     version: Option<Version>,
+    value: Option<Bytes>,
+    metadata: Bytes,
+    remaining_ms: u64,
+    deleted: Option<Version>,
     warming: bool,
     known: u64,
     status: Option<Status>,
@@ -68,6 +75,12 @@ impl Body {
             tag::STATE => self.state = field.number()?,
             tag::VIEW => self.view = field.number()?,
             tag::VERSION => self.version = Some(Version::from_bytes(field.array()?)),
+            tag::VALUE => self.value = Some(field.bounded(VALUE_BYTES_WIRE_MAX)?),
+            tag::METADATA => self.metadata = field.bounded(METADATA_BYTES_MAX)?,
+            tag::REMAINING_MS => {
+                self.remaining_ms = field.number()?.min(Ttl::MAX.as_millis());
+            }
+            tag::DELETED => self.deleted = Some(Version::from_bytes(field.array()?)),
             tag::WARMING => self.warming = field.number()? != 0,
             tag::KNOWN => self.known = field.number()?,
             tag::STATUS => self.status = Some(Status::from_field(field)?),
@@ -133,6 +146,14 @@ impl Body {
                 replicas_wanted: self.replicas[1],
                 version: self.version,
             }),
+            kind::NOT_MET => Response::NotMet { current: self.version },
+            kind::TAKEN => Response::Taken(Box::new(TakenItem {
+                value: self.value.ok_or(DecodeError::Missing(tag::VALUE))?,
+                metadata: self.metadata,
+                version: self.version.ok_or(DecodeError::Missing(tag::VERSION))?,
+                remaining_ms: self.remaining_ms,
+                deleted: self.deleted.ok_or(DecodeError::Missing(tag::DELETED))?,
+            })),
             kind::REPLICATED => Response::Replicated(self.receipts),
             kind::LEASE_GRANTED => Response::LeaseGranted {
                 token: self.version.ok_or(DecodeError::Missing(tag::VERSION))?,

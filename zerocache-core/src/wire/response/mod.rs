@@ -23,6 +23,7 @@ use super::{
     },
 };
 use crate::{
+    condition::TakenItem,
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
     locate::NodeCopies,
     store::{CopyCursor, KeyVersion},
@@ -71,6 +72,13 @@ pub enum Response {
     },
     /// The outcome of a write.
     Written(Written),
+    /// The condition of a write did not hold: nothing was written.
+    NotMet {
+        /// The version of the value that the node holds, if it holds one.
+        current: Option<Version>,
+    },
+    /// The value that the node deleted.
+    Taken(Box<TakenItem>),
     /// One receipt per record of a batch, in the order of the batch.
     Replicated(Vec<Receipt>),
     /// The caller holds the lease: no other caller is granted it for the requested duration.
@@ -152,6 +160,8 @@ impl Response {
             Self::Found { .. } => kind::FOUND,
             Self::NotFound { .. } => kind::NOT_FOUND,
             Self::Written(_) => kind::WRITTEN,
+            Self::NotMet { .. } => kind::NOT_MET,
+            Self::Taken(_) => kind::TAKEN,
             Self::Replicated(_) => kind::REPLICATED,
             Self::Refused(_) => kind::REFUSED,
             Self::Gossip(_) => kind::GOSSIP,
@@ -185,6 +195,7 @@ impl Response {
     pub fn size_hint(&self) -> usize {
         let payload = match self {
             Self::Found { value, metadata, .. } => value.len() + metadata.len(),
+            Self::Taken(item) => item.value.len() + item.metadata.len(),
             Self::Replicated(receipts) => receipts.len() * 18,
             Self::Hello(hello) => hello.size_hint(),
             Self::Gossip(content) => content.len(),
@@ -240,10 +251,10 @@ impl Response {
                 out.number(tag::STATUS, written.status.to_number());
                 out.number(tag::REPLICAS, u64::from(written.replicas));
                 out.number(tag::REPLICAS_WANTED, u64::from(written.replicas_wanted));
-                if let Some(version) = written.version {
-                    out.bytes(tag::VERSION, &version.to_bytes());
-                }
+                write_version(out, written.version);
             }
+            Self::NotMet { current } => write_version(out, *current),
+            Self::Taken(item) => write_taken(out, item),
             Self::Replicated(receipts) => write_receipts(out, receipts),
             Self::Refused(refusal) => {
                 out.number(tag::CODE, refusal.code.to_number());
@@ -299,6 +310,9 @@ impl Response {
                 return Self::NotFound { warming: false, known: version.stamp() };
             }
         }
+        if let Self::Taken(item) = &mut self {
+            item.remaining_ms = item.remaining_ms.saturating_sub(delay_ms);
+        }
         if let Self::Items { items, .. } = &mut self {
             items.iter_mut().for_each(|item| item.shorten_by(delay_ms));
         }
@@ -341,6 +355,23 @@ impl Response {
             remaining_ms,
         })
     }
+}
+
+fn write_version(out: &mut Writer<'_>, version: Option<Version>) {
+    if let Some(version) = version {
+        out.bytes(tag::VERSION, &version.to_bytes());
+    }
+}
+
+fn write_taken(out: &mut Writer<'_>, item: &TakenItem) {
+    let TakenItem { value, metadata, version, remaining_ms, deleted } = item;
+    out.shared(tag::VALUE, value);
+    if !metadata.is_empty() {
+        out.bytes(tag::METADATA, metadata);
+    }
+    out.bytes(tag::VERSION, &version.to_bytes());
+    out.number(tag::REMAINING_MS, *remaining_ms);
+    out.bytes(tag::DELETED, &deleted.to_bytes());
 }
 
 fn write_digests(out: &mut Writer<'_>, digests: &Digests) {

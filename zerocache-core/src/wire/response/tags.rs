@@ -17,7 +17,9 @@ pub mod kind {
     pub const LEASE_HELD: u64 = 23;
     pub const CHANGES: u64 = 24;
     pub const LOCATED: u64 = 26;
-    pub const CHANGE_ROWS: u64 = 27;
+    pub const NOT_MET: u64 = 27;
+    pub const TAKEN: u64 = 28;
+    pub const CHANGE_ROWS: u64 = 29;
 }
 
 pub mod tag {
@@ -48,6 +50,7 @@ pub mod tag {
     pub const TICK: u32 = 25;
     pub const LINEAGE: u32 = 26;
     pub const KNOWN: u32 = 27;
+    pub const DELETED: u32 = 28;
     pub const GOSSIP: u32 = 40;
     pub const NEXT: u32 = 41;
     pub const LOST: u32 = 42;

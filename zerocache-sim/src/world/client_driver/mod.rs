@@ -2,6 +2,7 @@
 //! `zerocache_core::client`; here requests are sent, timers are set, and outcomes reach the checker.
 
 mod batches;
+mod conditions;
 mod leases;
 mod near;
 mod operations;

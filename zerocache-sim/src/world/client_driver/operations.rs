@@ -4,8 +4,8 @@ use bytes::Bytes;
 use zerocache_core::{
     call::CallResult,
     client::{
-        Action, AttemptId, Event as Input, FoundItem, Operation as Machine, Outgoing, Reaction,
-        ReadOptions, ReadResult, ReadRules, WriteResult, WriteRules,
+        Action, AttemptId, ConditionalOperation, Event as Input, FoundItem, Operation as Machine,
+        Outgoing, Reaction, ReadOptions, ReadResult, ReadRules, WriteResult, WriteRules,
     },
     time::Instant,
     ttl::Ttl,
@@ -16,6 +16,7 @@ use zerocache_core::{
 use super::{
     super::{Event, World, trace},
     Purpose,
+    conditions::RunningConditional,
     near::{NearFill, NearValue},
     purges::RunningPurge,
 };
@@ -36,6 +37,7 @@ pub(super) enum KeyMachine {
     Read(RunningRead, Machine<ReadRules>),
     Write(RunningWrite, Machine<WriteRules>),
     Purge(RunningPurge, Machine<WriteRules>),
+    Conditional(RunningConditional, ConditionalOperation),
 }
 
 /// A read of a key, as the checker sees it.
@@ -118,6 +120,7 @@ impl World {
                         self.begin_computing(client, key, id, computation);
                     }
                     Operation::Get => self.begin_read(client, key, id),
+                    Operation::WriteIf(plan) => self.begin_write_if(client, (key, plan), id),
                     operation => self.begin_write(client, (key, operation), id, None),
                 }
             }
@@ -235,6 +238,16 @@ impl World {
                     self.write_completed(client, &write, answered, result);
                 }
             }
+            KeyMachine::Conditional(write, machine) => {
+                let written = written(&input);
+                let Reaction { ended, action } = machine.on(now, input, &mut at.state);
+                let write = write.clone();
+                let answered = ended.map(|ended| (ended.step.node, self.now_us));
+                self.write_answered(client, write.key, written);
+                if let Some(result) = self.act(client, serial, action) {
+                    self.write_if_completed(client, &write, answered, result);
+                }
+            }
             KeyMachine::Purge(purge, machine) => {
                 let purge = *purge;
                 let Reaction { action, .. } = machine.on(now, input, &mut at.state);
@@ -282,6 +295,7 @@ impl World {
     }
 
     fn send_attempt(&mut self, client: usize, serial: u64, outgoing: &Outgoing) {
+        let stable_us = self.stable_since(client);
         let Some(running) = self.clients[client].operations.get_mut(&serial) else { return };
         running.pending += 1;
         let request = match &mut running.machine {
@@ -296,6 +310,11 @@ impl World {
                     let text = format!("client {client} hedges write {}", write.id);
                     self.checker.violate(Rule::Hedged, text);
                 }
+                write.request(self)
+            }
+            KeyMachine::Conditional(write, _) => {
+                (write.seen, write.stable_us) = (outgoing.seen, stable_us);
+                let write = write.clone();
                 write.request(self)
             }
             KeyMachine::Purge(purge, _) => {
