@@ -24,7 +24,7 @@ cache.put("greeting", "hello", 60).await?;
 
 - [`zerocache`](macro@zerocache): the attribute; its guide is [`guide::memoize`]."#
 )]
-//! - [`ZerocacheClient`]: `get`, `put` and `delete`, also of many keys; [`ClientBuilder`] configures it. Its
+//! - [`ZerocacheClient`]: `get`, `put` and `delete`, also of many keys, and `changes` of them; [`ClientBuilder`] configures it. Its
 //!   guide is [`guide::client`].
 //! - [`ops`]: operations and their parts. [`memo`]: memoized calls.
 //! - [`report`]: reports of single operations. [`stats`]: counters.

@@ -11,9 +11,9 @@ pub use zerocache_net::{security::TlsMode, transport::Connections};
 
 pub use crate::{
     client::{
-        ConditionalOutcome, ConditionalWrite, ExplainGet, Get, GetAndDelete, GetEntry, GetFrom,
-        GetMany, GetManyEach, GetManyValues, GetManyValuesEach, GetValue, Locate, Location,
-        Locations, Taken, Write, WriteMany, WriteManyEach,
+        Change, Changes, ConditionalOutcome, ConditionalWrite, ExplainGet, Get, GetAndDelete,
+        GetEntry, GetFrom, GetMany, GetManyEach, GetManyValues, GetManyValuesEach, GetValue,
+        Listen, Locate, Location, Locations, Subject, Taken, Write, WriteMany, WriteManyEach,
     },
     codec::IntoValue,
     lifetime::Lifetime,

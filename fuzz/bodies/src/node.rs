@@ -190,6 +190,7 @@ impl Driver {
                 | Request::Watch { .. }
                 | Request::Lease { .. }
                 | Request::Follow { .. }
+                | Request::Listen { .. }
         );
         let id = RequestId(self.requests);
         self.requests += 1;

@@ -93,6 +93,7 @@ pub(super) async fn keep(engine: Weak<Engine>, security: Security) {
         if let Some(near) = &engine.local.near {
             near.sharing.permit();
         }
+        engine.listeners.permit();
         engine.changed();
     }
 }

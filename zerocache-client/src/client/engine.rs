@@ -3,8 +3,8 @@
 use std::{sync::Arc, task::Waker, time::Duration};
 
 use super::{
-    config::Config, fast::FastOp, local_state::LocalState, stats::Counters, telemetry::Published,
-    timings::Timings,
+    config::Config, fast::FastOp, listen::Listeners, local_state::LocalState, stats::Counters,
+    telemetry::Published, timings::Timings,
 };
 use crate::Error;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
@@ -34,6 +34,7 @@ pub(super) struct Engine {
     pub(super) changes: watch::Sender<u64>,
     /// With the near cache.
     pub(super) local: Arc<LocalState>,
+    pub(super) listeners: Arc<Listeners>,
     pub(super) runtime: Handle,
     pub(super) published: Published,
 }
@@ -60,6 +61,7 @@ impl Engine {
             timings: Timings::default(),
             changes: watch::Sender::default(),
             local,
+            listeners: Arc::default(),
             runtime,
             published: Published::default(),
         }

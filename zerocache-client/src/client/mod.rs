@@ -19,6 +19,7 @@ mod get;
 mod instances;
 mod leases;
 mod life;
+mod listen;
 mod local_state;
 mod locate;
 mod many;
@@ -70,6 +71,7 @@ pub use self::{
     conditional::{ConditionalOutcome, ConditionalWrite, GetAndDelete, Taken},
     entry::Entry,
     get::{ExplainGet, Get, GetEntry, GetValue},
+    listen::{Change, Changes, Listen, Subject},
     locate::{GetFrom, Locate, Location, Locations},
     many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
     many_typed::{GetManyValues, GetManyValuesEach},

@@ -140,8 +140,10 @@ impl Transport for Offline {
         let now = clock::now();
         message.envelope.sent_ms = now.mono.as_millis();
         // The node ends these waits by its own clock, which may stand still.
-        let waits_for_changes =
-            matches!(message.request, Request::Follow { .. } | Request::Watch { .. });
+        let waits_for_changes = matches!(
+            message.request,
+            Request::Follow { .. } | Request::Listen { .. } | Request::Watch { .. }
+        );
         let asked = self.nodes.0.lock().ask(to, (self.connection, message, sender), now);
         let Some(id) = asked else { return Call::ready(Err(CallFailure::Refused)) };
         let awaited = Awaited { nodes: self.nodes.clone(), id };

@@ -275,7 +275,7 @@ impl<'a> Operation<'a> {
             Request::Conditional(write) => Self::Write(write.key.as_bytes()),
             Request::Purge { target, hold_ms, .. } => Self::Purge { target, is_held: *hold_ms > 0 },
             Request::Locate { keys, .. } => Self::Locate(keys),
-            Request::Follow { .. } => Self::Follow,
+            Request::Follow { .. } | Request::Listen { .. } => Self::Follow,
             Request::Digests { .. } | Request::BucketVersions(_) | Request::KeyVersions(_) => {
                 Self::Inspect
             }

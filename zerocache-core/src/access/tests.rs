@@ -175,6 +175,7 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (lease, WRITERS),
         (Request::Release { key: key(), token, failed: false }, WRITERS),
         (Request::Follow { since: 0, with_purges: true }, READERS),
+        (Request::Listen { since: 0, at_once: true }, READERS),
         (purge(PurgeTarget::Everything, 0), WRITERS),
         (locate(key()), READERS),
         (locate(PurgeTarget::Everything.key(PurgeMode::Soft)), WRITERS),

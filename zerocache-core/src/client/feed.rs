@@ -1,4 +1,4 @@
-//! The following of a node's changes, so that a near cache may keep some entries.
+//! The following of a node's changes, so that a near cache may keep some entries, and for those who listen.
 //!
 //! A node that is asked answers as soon as there is a change, and after a second in any case. While it does,
 //! nothing near is older than what it knows. Whatever breaks the sequence of answers ends the following: the
@@ -9,7 +9,7 @@ use crate::{
     call::CallResult,
     time::Instant,
     version::Incarnation,
-    wire::{RefusalCode, Request, Response},
+    wire::{RefusalCode, Request, Response, keys_and_purges},
 };
 
 /// The time-out of a request for changes, in milliseconds: a node answers within a second, and the near cache
@@ -80,13 +80,15 @@ pub struct FeedFollower {
     /// The lookups at the last change of their number, and when that was.
     lookups: u64,
     looked: Instant,
+    /// The near cache has had all changes so far.
+    feeds_near: bool,
 }
 
 impl FeedFollower {
     /// Begins to follow a node.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
-        Self { since: 0, asked: now, lookups: 0, looked: now }
+        Self { since: 0, asked: now, lookups: 0, looked: now, feeds_near: false }
     }
 
     /// The next request, to be sent at `now` with [`FOLLOW_TIMEOUT_MS`].
@@ -95,28 +97,45 @@ impl FeedFollower {
         Request::Follow { since: self.since, with_purges: true }
     }
 
-    /// Applies the response to the last request to the near cache, into which there have been so many `lookups`.
+    /// The next request, as [`ask`](Self::ask), of a client that listens. The response comes `at_once` where
+    /// somebody waits to know from when on changes are reported.
+    pub fn listen(&mut self, at_once: bool, now: Instant) -> Request {
+        self.asked = now;
+        Request::Listen { since: self.since, at_once }
+    }
+
+    /// Applies the response to the last request to the near cache, if it is used, into which there have been so many
+    /// `lookups`. For one that was not used before, earlier changes are missing.
     ///
     /// # Errors
-    /// When the following has ended. Otherwise the driver asks again.
-    pub fn answered<S: NearStorage>(
+    /// When the following has ended. Otherwise the driver asks again. It may also ask again after [`FeedEnd::Idle`],
+    /// if there are others than a near cache for which it follows.
+    pub fn answered<'a, S: NearStorage + 'a>(
         &mut self,
         result: &CallResult,
         lookups: impl FnOnce() -> u64,
-        near: &NearRules<S>,
+        near: impl Into<Option<&'a NearRules<S>>>,
         now: Instant,
     ) -> Result<(), FeedEnd> {
+        let split;
         let (next, lost, changes, purges) = match result {
             Ok(Response::Changes { next, lost, changes, purges }) => {
                 (*next, *lost, changes, purges)
+            }
+            Ok(Response::ChangeRows { next, lost, rows }) => {
+                split = keys_and_purges(rows);
+                (*next, *lost, &split.0, &split.1)
             }
             Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::Forbidden => {
                 return Err(FeedEnd::Forbidden);
             }
             _ => return Err(FeedEnd::Failed),
         };
-        near.apply_changes(self.asked, lost, (changes, purges), now);
-        self.since = next;
+        let near = near.into();
+        if let Some(near) = near {
+            near.apply_changes(self.asked, lost || !self.feeds_near, (changes, purges), now);
+        }
+        (self.feeds_near, self.since) = (near.is_some(), next);
         let lookups = lookups();
         if lookups != self.lookups {
             (self.lookups, self.looked) = (lookups, now);

@@ -8,7 +8,10 @@ use crate::{
     condition::ConditionalOp,
     key::SHARDS,
     locate::Spread,
-    wire::{BLOCK_SECONDS, CHANGES_MAX, CONTENT_BYTES_MAX, KEY_VERSION_BYTES, Request, Resolution},
+    wire::{
+        BLOCK_SECONDS, CHANGE_ROW_BYTES, CHANGES_MAX, CONTENT_BYTES_MAX, KEY_VERSION_BYTES,
+        Request, Resolution,
+    },
 };
 
 /// The cost of any request: one lookup in the store, and a response without a payload.
@@ -72,6 +75,7 @@ impl Cost {
                 (0, records.iter().map(|one| BASE + one.record.payload_bytes()).sum())
             }
             Request::Follow { .. } => (CHANGE * CHANGES_MAX, 0),
+            Request::Listen { .. } => (CHANGE_ROW_BYTES * CHANGES_MAX, 0),
             Request::Gossip(content) => (CONTENT_BYTES_MAX, 16 * content.len()),
             Request::Digests { window, resolution, .. } => {
                 let places = match resolution {

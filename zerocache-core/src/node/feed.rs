@@ -14,10 +14,10 @@ use crate::{
     purge::TargetId,
     time::{Instant, Now},
     version::Version,
-    wire::{CHANGES_MAX, KeyChange, RefusalCode, Response},
+    wire::{CHANGES_MAX, ChangeRow, RefusalCode, Response, keys_and_purges},
 };
 
-/// The most changes that are kept: 1.5 MiB.
+/// The most rows that are kept: 2 MiB.
 const KEPT_MAX: usize = 65_536;
 
 /// The most followers; more are refused.
@@ -46,18 +46,32 @@ pub struct FeedCounts {
     pub gaps: u64,
 }
 
-/// A recorded change of a key, or a purge of a target.
+/// What a follower wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interest {
+    /// Changes of keys. A purge is a gap.
+    Keys,
+    /// Purges, too.
+    Purges,
+    /// All that is known of each change.
+    Details,
+}
+
+/// What a follower asks for.
 #[derive(Clone, Copy, Debug)]
-struct Change {
-    row: KeyChange,
-    is_purge: bool,
+pub(super) struct FollowTerms {
+    pub(super) since: u64,
+    pub(super) interest: Interest,
+    /// The response does not wait for a change.
+    pub(super) at_once: bool,
+    pub(super) timeout_ms: u64,
 }
 
 /// A caller that follows.
 #[derive(Clone, Copy, Debug)]
 struct Follower {
     since: u64,
-    with_purges: bool,
+    interest: Interest,
     until: Instant,
     connection: ConnectionId,
 }
@@ -65,14 +79,18 @@ struct Follower {
 /// The recorded changes, and the followers.
 #[derive(Debug)]
 pub(super) struct Feed {
-    changes: VecDeque<Change>,
-    /// The number of the first change.
+    changes: VecDeque<ChangeRow>,
+    /// The number of the first row.
     first: u64,
     followers: BTreeMap<RequestId, Follower>,
     quota: Quota,
     is_on: bool,
     /// Followers get changes at most this often, in milliseconds.
     every_ms: u64,
+    /// From this number on there are rows of targets; none while nobody wants them.
+    detailed_from: Option<u64>,
+    /// When these were last requested.
+    last_detailed: Instant,
     /// When changes were last requested.
     last_request: Instant,
     /// When followers last got changes.
@@ -94,6 +112,8 @@ impl Feed {
             quota: Quota::of(FOLLOWERS_MAX),
             is_on: false,
             every_ms,
+            detailed_from: None,
+            last_detailed: now.mono,
             last_request: now.mono,
             last_batch: Instant::default(),
             has_news: false,
@@ -107,21 +127,35 @@ impl Feed {
         self.is_on
     }
 
+    /// Whether it is recorded which targets changed entries belong to.
+    pub(super) const fn is_detailed(&self) -> bool {
+        self.detailed_from.is_some()
+    }
+
     pub(super) fn counts(&self) -> FeedCounts {
         FeedCounts { followers: self.followers.len() as u64, ..self.counts }
     }
 
-    /// Records the change of a key.
-    pub(super) fn note(&mut self, key: KeyHash, version: Version) {
-        self.record(Change { row: (key.short(), version.stamp()), is_purge: false });
+    /// Records the change of a key, which has a value now or not.
+    pub(super) fn note(&mut self, key: KeyHash, version: Version, has_value: bool) {
+        let key = key.short();
+        self.record(match has_value {
+            true => ChangeRow::Written { key, version },
+            false => ChangeRow::Deleted { key, version },
+        });
     }
 
     /// Records a purge: entries of the target below `version` ended.
     pub(super) fn note_purge(&mut self, target: TargetId, version: Version) {
-        self.record(Change { row: (target.0, version.stamp()), is_purge: true });
+        self.record(ChangeRow::Purged { target, stamp: version.stamp() });
     }
 
-    fn record(&mut self, change: Change) {
+    /// Records a target to which the entry of the last change belongs or belonged.
+    pub(super) fn note_target(&mut self, target: TargetId) {
+        self.record(ChangeRow::Target(target));
+    }
+
+    fn record(&mut self, row: ChangeRow) {
         if !self.is_on {
             return;
         }
@@ -129,8 +163,8 @@ impl Feed {
             self.changes.pop_front();
             self.first += 1;
         }
-        self.changes.push_back(change);
-        self.counts.changes += 1;
+        self.changes.push_back(row);
+        self.counts.changes += u64::from(!matches!(row, ChangeRow::Target(_)));
         self.has_news = true;
     }
 
@@ -143,37 +177,45 @@ impl Feed {
         }
     }
 
-    /// The number of the next change.
+    /// The number of the next row.
     fn end(&self) -> u64 {
         self.first + self.changes.len() as u64
     }
 
     /// The changes from number `since` on; `None` if there are none. To a follower that does not know purges, one
     /// is a gap.
-    fn news(&mut self, since: u64, with_purges: bool) -> Option<Response> {
+    fn news(&mut self, since: u64, interest: Interest) -> Option<Response> {
         let end = self.end();
         if since == end {
             return None;
         }
         if since < self.first || since > end {
             self.counts.gaps += 1;
-            return Some(gap(end));
+            return Some(response((end, true), &[], interest));
         }
         let skipped = usize::try_from(since - self.first).unwrap_or(usize::MAX);
-        let (mut changes, mut purges) = (Vec::new(), Vec::new());
-        for Change { row, is_purge } in self.changes.iter().skip(skipped).take(CHANGES_MAX) {
-            if *is_purge { &mut purges } else { &mut changes }.push(*row);
-        }
-        if !with_purges && !purges.is_empty() {
+        // Rows from before it was known what belongs where are no details.
+        let details_after = self.detailed_from.map_or(u64::MAX, |from| from.saturating_sub(since));
+        let (most, interest) = match interest {
+            Interest::Details if details_after > 0 => {
+                (details_after.min(CHANGES_MAX as u64), Interest::Purges)
+            }
+            interest => (CHANGES_MAX as u64, interest),
+        };
+        let rows: Vec<_> = self.changes.iter().skip(skipped).take(most as usize).copied().collect();
+        let is_purge = |row: &ChangeRow| matches!(row, ChangeRow::Purged { .. });
+        if interest == Interest::Keys && rows.iter().any(is_purge) {
             self.counts.gaps += 1;
-            return Some(gap(end));
+            return Some(response((end, true), &[], interest));
         }
-        let next = since + (changes.len() + purges.len()) as u64;
-        Some(Response::Changes { next, lost: false, changes, purges })
+        Some(response((since + rows.len() as u64, false), &rows, interest))
     }
 
     /// Stops recording if no one has asked for a while.
     fn stop_if_idle(&mut self, now: Instant) {
+        if now.since_ms(self.last_detailed) > IDLE_MS_MAX {
+            self.detailed_from = None;
+        }
         let is_idle = now.since_ms(self.last_request) > IDLE_MS_MAX;
         if self.is_on && self.followers.is_empty() && is_idle {
             self.first = self.end() + 1;
@@ -187,7 +229,7 @@ impl Feed {
         &mut self,
         (now, local): (Now, &mut Local),
         (id, connection): (RequestId, ConnectionId),
-        (since, with_purges, timeout_ms): (u64, bool, u64),
+        FollowTerms { since, interest, at_once, timeout_ms }: FollowTerms,
         out: &mut Vec<Effect>,
     ) {
         let refusal = if local.is_leaving() {
@@ -204,11 +246,16 @@ impl Feed {
         }
         self.stop_if_idle(now.mono);
         (self.is_on, self.last_request) = (true, now.mono);
+        if interest == Interest::Details {
+            self.detailed_from = self.detailed_from.or_else(|| Some(self.end()));
+            self.last_detailed = now.mono;
+        }
         let most_ms = if timeout_ms == 0 { WAIT_MS_MAX } else { timeout_ms };
-        let until = now.mono.plus_ms(most_ms.min(WAIT_MS_MAX).saturating_sub(MARGIN_MS));
+        let wait_ms = most_ms.min(WAIT_MS_MAX).saturating_sub(MARGIN_MS);
+        let until = now.mono.plus_ms(if at_once { 0 } else { wait_ms });
         self.has_news |= since != self.end();
         self.quota.charge(connection, 1);
-        self.followers.insert(id, Follower { since, with_purges, until, connection });
+        self.followers.insert(id, Follower { since, interest, until, connection });
         self.next = Some(self.next.map_or(until, |next| next.min(until)));
     }
 
@@ -236,10 +283,10 @@ impl Feed {
 
     fn answer_due(&mut self, now: Instant, is_batch: bool, is_due: bool, out: &mut Vec<Effect>) {
         for (id, follower) in core::mem::take(&mut self.followers) {
-            let Follower { since, with_purges, until, connection } = follower;
-            let news = if is_batch { self.news(since, with_purges) } else { None };
+            let Follower { since, interest, until, connection } = follower;
+            let news = if is_batch { self.news(since, interest) } else { None };
             let is_over = until <= now.plus_ms(TOGETHER_MS) && is_due;
-            match news.or_else(|| is_over.then(|| no_changes(since))) {
+            match news.or_else(|| is_over.then(|| response((since, false), &[], interest))) {
                 Some(response) => {
                     self.quota.release(connection, 1);
                     out.push(Effect::Respond { id, response });
@@ -265,7 +312,9 @@ impl Feed {
             let stays = follower.connection != connection;
             if !stays {
                 quota.release(connection, 1);
-                out.push(Effect::Respond { id: *id, response: no_changes(follower.since) });
+                let Follower { since, interest, .. } = *follower;
+                let response = response((since, false), &[], interest);
+                out.push(Effect::Respond { id: *id, response });
             }
             stays
         });
@@ -279,11 +328,11 @@ impl Feed {
     }
 }
 
-fn no_changes(since: u64) -> Response {
-    Response::Changes { next: since, lost: false, changes: Vec::new(), purges: Vec::new() }
-}
-
-/// The response to a follower that has to start over.
-fn gap(next: u64) -> Response {
-    Response::Changes { next, lost: true, changes: Vec::new(), purges: Vec::new() }
+/// The response with these rows; none and `lost` for a follower that has to start over.
+fn response((next, lost): (u64, bool), rows: &[ChangeRow], interest: Interest) -> Response {
+    if interest == Interest::Details {
+        return Response::ChangeRows { next, lost, rows: rows.to_vec() };
+    }
+    let (changes, purges) = keys_and_purges(rows);
+    Response::Changes { next, lost, changes, purges }
 }

@@ -3,14 +3,14 @@
 //! Every record and tombstone that the node takes in passes through here, so that followers of the
 //! feed and callers that wait for a lease miss no change.
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 
 use super::{RefusalCounts, feed::Feed, leases::Leases};
 use crate::{
     clock::{HybridClock, LEAD_MS_MAX},
     entry::{Change, Record},
     key::KeyHash,
-    purge::purged_by,
+    purge::{PurgeTarget, TargetId, purged_by},
     store::{ApplyOutcome, Backend, Store, StoredItem},
     time::Now,
     version::{Incarnation, Version},
@@ -38,11 +38,12 @@ impl<B: Backend> Replica<B> {
 
     /// Merges a record.
     pub(super) fn apply(&mut self, now: Now, record: &Record) -> ApplyOutcome {
+        let before = self.targets(record.key.hash());
         let outcome = self.store.apply(record, now);
         let is_delete = record.change == Change::Delete;
         match outcome {
             ApplyOutcome::Applied | ApplyOutcome::Purged if self.is_observed() => {
-                self.notify(record, is_delete);
+                self.notify(record, is_delete, (outcome, before));
             }
             // The delete came after the lease was granted, whatever its version.
             ApplyOutcome::Superseded(_) if is_delete => {
@@ -73,9 +74,10 @@ impl<B: Backend> Replica<B> {
         if self.clock.observe(version, now.wall_ms).is_err() {
             return false;
         }
+        let before = self.targets(key);
         let outcome = self.store.apply_tombstone(key, version, now);
         if outcome == ApplyOutcome::Applied && self.is_observed() {
-            self.notify_key(key, version, false);
+            self.notify_tombstone((key, version), &before);
         }
         outcome != ApplyOutcome::TooOld
     }
@@ -90,14 +92,15 @@ impl<B: Backend> Replica<B> {
         if self.clock.observe(version, now.wall_ms).is_err() {
             return false;
         }
+        let before = self.targets(key);
         let outcome = match &item {
             StoredItem::Value(record) => self.store.import(record, now),
             StoredItem::Tombstone(key, version) => self.store.apply_tombstone(*key, *version, now),
         };
         if matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) && self.is_observed() {
             match &item {
-                StoredItem::Value(record) => self.notify(record, false),
-                StoredItem::Tombstone(..) => self.notify_key(key, version, false),
+                StoredItem::Value(record) => self.notify(record, false, (outcome, before)),
+                StoredItem::Tombstone(..) => self.notify_tombstone((key, version), &before),
             }
         }
         true
@@ -133,17 +136,63 @@ impl<B: Backend> Replica<B> {
         self.feed.is_on() || !self.leases.is_empty()
     }
 
+    /// The targets to which the present entry of a key belongs, if somebody wants to know.
+    fn targets(&self, key: KeyHash) -> Vec<TargetId> {
+        let mut targets = Vec::new();
+        if self.feed.is_detailed() {
+            self.store.each_target(key, |target| targets.push(target));
+        }
+        targets
+    }
+
+    /// Tells observers of a record that was merged, with the targets of the entry `before`.
     #[cold]
-    fn notify(&mut self, record: &Record, is_delete: bool) {
+    fn notify(
+        &mut self,
+        record: &Record,
+        is_delete: bool,
+        (outcome, mut targets): (ApplyOutcome, Vec<TargetId>),
+    ) {
+        let key = record.key.as_bytes();
         match purged_by(record) {
-            Some((target, version)) => self.feed.note_purge(target, version),
-            None => self.notify_key(record.key.hash(), record.version, is_delete),
+            Some((target, version)) => {
+                self.feed.note_purge(target, version);
+                if self.feed.is_detailed()
+                    && let Some((PurgeTarget::Function { namespace, .. }, _)) =
+                        PurgeTarget::of_key(key)
+                {
+                    self.feed.note_target(PurgeTarget::Namespace(namespace).id());
+                }
+            }
+            None => {
+                let (hash, version) = (record.key.hash(), record.version);
+                let has_value = !is_delete && outcome == ApplyOutcome::Applied;
+                self.feed.note(hash, version, has_value);
+                if self.feed.is_detailed() {
+                    let metadata = match &record.change {
+                        Change::Put { metadata, .. } => &metadata[..],
+                        Change::Delete => &[],
+                    };
+                    TargetId::each(key, metadata, |target| targets.push(target));
+                    self.note_targets(targets);
+                }
+                self.leases.note(hash, version, is_delete);
+            }
         }
     }
 
     #[cold]
-    fn notify_key(&mut self, key: KeyHash, version: Version, is_delete: bool) {
-        self.feed.note(key, version);
-        self.leases.note(key, version, is_delete);
+    fn notify_tombstone(&mut self, (key, version): (KeyHash, Version), targets: &[TargetId]) {
+        self.feed.note(key, version, false);
+        self.note_targets(targets.to_vec());
+        self.leases.note(key, version, false);
+    }
+
+    /// Says to what the entry of the last change belongs or belonged; to everything without saying so.
+    fn note_targets(&mut self, mut targets: Vec<TargetId>) {
+        targets.sort_unstable();
+        targets.dedup();
+        let named = targets.into_iter().filter(|target| *target != TargetId::EVERYTHING);
+        named.for_each(|target| self.feed.note_target(target));
     }
 }

@@ -8,6 +8,7 @@ use super::{
     Caller, ClusterStatus, ConnectionId, DatagramCounts, DelayCounts, Effect, FeedCounts, Identity,
     LeaseCounts, Node, NodeConfig, Parts, PersistedState, ReadPolicy, RefusalCounts, RequestId,
     Write, WriteOp, clock_unset,
+    feed::{FollowTerms, Interest},
     leases::LeaseRequest,
     read,
     repair::{Repair, serve_fetch, serve_versions},
@@ -104,14 +105,13 @@ impl<B: Backend> Node<B> {
                 });
             }
             Request::Follow { since, with_purges } => {
-                let Parts { cx, .. } = self.parts(now, out);
-                let (feed, local) = (&mut cx.replica.feed, cx.local);
-                feed.follow(
-                    (now, local),
-                    (id, connection),
-                    (since, with_purges, timeout_ms),
-                    cx.out,
-                );
+                let interest = if with_purges { Interest::Purges } else { Interest::Keys };
+                let terms = FollowTerms { since, interest, at_once: false, timeout_ms };
+                self.follow(now, (id, connection), terms, out);
+            }
+            Request::Listen { since, at_once } => {
+                let terms = FollowTerms { since, interest: Interest::Details, at_once, timeout_ms };
+                self.follow(now, (id, connection), terms, out);
             }
             Request::Watch { view } => {
                 let Parts { mut cx, membership, watchers, .. } = self.parts(now, out);
@@ -132,6 +132,17 @@ impl<B: Backend> Node<B> {
             request => return self.serve_node(now, from, request, out),
         }
         None
+    }
+
+    fn follow(
+        &mut self,
+        now: Now,
+        caller: (RequestId, ConnectionId),
+        terms: FollowTerms,
+        out: &mut Vec<Effect>,
+    ) {
+        let Parts { cx, .. } = self.parts(now, out);
+        cx.replica.feed.follow((now, cx.local), caller, terms, cx.out);
     }
 
     /// Begins to carry out a request that takes a scan of the store.

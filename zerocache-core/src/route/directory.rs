@@ -91,7 +91,7 @@ impl NodeEntry {
     }
 
     /// Nodes of the client's zone are nearest, then those of its region.
-    fn nearness(&self) -> (bool, bool) {
+    pub(super) fn nearness(&self) -> (bool, bool) {
         (self.is_local, self.is_in_zone)
     }
 
@@ -105,7 +105,7 @@ impl NodeEntry {
         self.silent_since.is_some_and(|since| now.since_ms(since) >= patience_ms)
     }
 
-    fn is_ready(&self, now: Instant) -> bool {
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.is_reachable(now) && self.info.state == NodeState::InSync
     }
 
@@ -133,7 +133,7 @@ pub struct Directory {
     are_in_process: bool,
     pub(super) next_read: usize,
     pub(super) next_write: usize,
-    next_watch: usize,
+    pub(super) next_watch: usize,
 }
 
 impl Directory {
@@ -296,27 +296,6 @@ impl Directory {
         self.next_watch = self.next_watch.wrapping_add(1);
         let node = self.nodes().filter(fits).nth(self.next_watch.checked_rem(count)?)?;
         Some((node.info.incarnation, node.address, node.view.unwrap_or(0)))
-    }
-
-    /// The next node whose change feed can be followed: a node in sync that supports it, of the client's own
-    /// zone, or else of its region, if there is one, another one each time.
-    pub fn next_feed_node(&mut self, now: Instant) -> Option<(Incarnation, SocketAddr)> {
-        let supports =
-            |node: &&NodeEntry| node.is_ready(now) && node.features & features::FEED != 0;
-        let near = self.nodes().filter(supports).map(NodeEntry::nearness).max();
-        let fits = |node: &&NodeEntry| supports(node) && Some(node.nearness()) == near;
-        let count = self.nodes().filter(fits).count();
-        self.next_watch = self.next_watch.wrapping_add(1);
-        let node = self.nodes().filter(fits).nth(self.next_watch.checked_rem(count)?)?;
-        Some((node.info.incarnation, node.address))
-    }
-
-    /// Whether the change feed of a node may be followed further: the node is in sync and did not fail. A
-    /// node that is silent for a moment may, because the feed has a time bound of its own.
-    #[must_use]
-    pub fn can_follow(&self, node: Incarnation) -> bool {
-        let can = |entry: &NodeEntry| !entry.out && entry.info.state == NodeState::InSync;
-        self.nodes.get(&node).is_some_and(can)
     }
 
     /// Whether a node is known and gave an answer after `then`.

@@ -2,6 +2,7 @@
 
 mod budget;
 mod directory;
+mod feed_node;
 mod lease_node;
 mod refusals;
 mod rotation;

@@ -137,6 +137,11 @@ fn a_node_in_sync_is_followed_until_it_fails() {
     directory.request_timed_out(node, at(500));
     assert!(!directory.can_follow(node));
     assert!(!directory.can_follow(Incarnation(7)), "nobody knows it");
+    // Who listens needs a node that tells more.
+    assert!(!directory.has_listen_node(at(500)) && directory.next_listen_node(at(500)).is_none());
+    directory.set_features(Incarnation(3), features::FEED | features::LISTEN);
+    assert!(directory.has_listen_node(at(500)) && directory.can_listen(Incarnation(3)));
+    assert_eq!(directory.next_listen_node(at(500)).unwrap().0, Incarnation(3));
 }
 
 #[test]

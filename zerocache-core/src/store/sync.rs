@@ -15,6 +15,7 @@ use super::{
 use crate::{
     entry::{Change, Record},
     key::{Key, KeyHash, SHARDS},
+    purge::TargetId,
     time::Now,
     version::Version,
 };
@@ -149,6 +150,15 @@ impl<B: Backend> Store<B> {
             Some(slot) => Some(StoredItem::Tombstone(hash, slot.version)),
             None => shard.version(hash).map(|version| StoredItem::Tombstone(hash, version)),
         })
+    }
+
+    /// Calls `take` with each purge target that the entry of a key belongs to, if there is an entry.
+    pub(crate) fn each_target(&self, hash: KeyHash, take: impl FnMut(TargetId)) {
+        self.shard(hash.shard()).with(|shard| {
+            if let Some(slot) = shard.entry(hash) {
+                TargetId::each(slot.key(), slot.entry().metadata, take);
+            }
+        });
     }
 
     /// Merges a tombstone of a peer.

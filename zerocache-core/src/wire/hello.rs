@@ -48,12 +48,15 @@ pub mod features {
     /// Makes writes on conditions.
     pub const CONDITIONS: u64 = 1 << 9;
 
+    /// Says more of changes to who listens: which are deletes, their whole versions, and the tags of entries.
+    pub const LISTEN: u64 = 1 << 10;
+
     /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
     pub const ALL: u64 =
-        REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES | LOCATE | CONDITIONS;
+        REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES | LOCATE | CONDITIONS | LISTEN;
 
     /// Each feature with its name.
-    pub const NAMES: [(u64, &str); 10] = [
+    pub const NAMES: [(u64, &str); 11] = [
         (REPAIR, "repair"),
         (DATAGRAMS, "datagrams"),
         (GOSSIP, "gossip"),
@@ -64,6 +67,7 @@ pub mod features {
         (PURGES, "purges"),
         (LOCATE, "locate"),
         (CONDITIONS, "conditions"),
+        (LISTEN, "listen"),
     ];
 }
 

@@ -19,8 +19,9 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::changes::keys_and_purges;
 pub use self::{
-    changes::{CHANGES_MAX, KeyChange},
+    changes::{CHANGE_ROW_BYTES, CHANGES_MAX, ChangeRow, KeyChange},
     datagram::{CONTENT_BYTES_MAX, DATAGRAM_BYTES_MAX, Datagram, DatagramKind},
     delay::DelayEstimator,
     field::{DecodeError, Writer},

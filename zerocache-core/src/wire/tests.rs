@@ -14,7 +14,7 @@ use crate::{
     entry::{Change, Record},
     key::Key,
     locate::{CopyState, KeyCopy, NodeCopies, Reply, Spread},
-    purge::{PurgeMode, PurgeTarget},
+    purge::{PurgeMode, PurgeTarget, TargetId},
     time::Instant,
     ttl::Ttl,
     version::{Basis, Incarnation, Version, VersionSource},
@@ -111,6 +111,8 @@ fn requests() -> Vec<Request> {
         Request::Release { key: key("k"), token: version, failed: false },
         Request::Follow { since: 300, with_purges: false },
         Request::Follow { since: 300, with_purges: true },
+        Request::Listen { since: 300, at_once: false },
+        Request::Listen { since: 300, at_once: true },
         Request::Purge {
             target: PurgeTarget::Everything,
             mode: PurgeMode::Hard,
@@ -195,6 +197,17 @@ fn responses() -> Vec<Response> {
             purges: vec![(3, 4)],
         },
         Response::Changes { next: 7, lost: true, changes: vec![], purges: vec![] },
+        Response::ChangeRows { next: 7, lost: true, rows: vec![] },
+        Response::ChangeRows {
+            next: 300,
+            lost: false,
+            rows: vec![
+                ChangeRow::Written { key: u64::MAX, version },
+                ChangeRow::Target(TargetId(5)),
+                ChangeRow::Deleted { key: 1, version },
+                ChangeRow::Purged { target: TargetId::EVERYTHING, stamp: 9 },
+            ],
+        },
         Response::Written(Written {
             status: Status::Superseded,
             replicas: 2,

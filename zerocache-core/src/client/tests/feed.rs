@@ -8,9 +8,10 @@ use super::super::{
 };
 use crate::{
     call::{CallFailure, CallResult},
+    purge::TargetId,
     time::Instant,
-    version::Version,
-    wire::{RefusalCode, Request, Response},
+    version::{Incarnation, Version},
+    wire::{ChangeRow, RefusalCode, Request, Response},
 };
 
 /// A storage that holds nothing.
@@ -133,4 +134,33 @@ fn following_ends_when_the_node_fails_or_forbids_it_and_when_nobody_looks() {
     assert_eq!(answered(1, 60_000), Ok(()), "somebody looks");
     assert_eq!(answered(1, 119_999), Ok(()));
     assert_eq!(answered(1, 120_000), Err(FeedEnd::Idle));
+}
+
+#[test]
+fn who_listens_feeds_the_near_cache_once_it_is_used() {
+    let (near, mut follower) = (NearRules::new(Nothing::default()), FeedFollower::new(at(0)));
+    let rows = |next: u64, lost: bool| {
+        let version = Version::new(next << 16, Incarnation(1));
+        let rows = alloc::vec![
+            ChangeRow::Written { key: 7, version },
+            ChangeRow::Target(TargetId(3)),
+            ChangeRow::Purged { target: TargetId(3), stamp: version.stamp() },
+        ];
+        Ok(Response::ChangeRows { next, lost, rows })
+    };
+    let unused = None::<&NearRules<Nothing>>;
+    assert_eq!(follower.listen(false, at(1)), Request::Listen { since: 0, at_once: false });
+    assert_eq!(follower.answered(&rows(5, true), || 1, unused, at(2)), Ok(()));
+    assert!(!near.is_followed(at(2)));
+    // What came before is missing.
+    let epoch = near.storage().epoch();
+    assert_eq!(follower.listen(true, at(3)), Request::Listen { since: 5, at_once: true });
+    assert_eq!(follower.answered(&rows(9, false), || 1, &near, at(4)), Ok(()));
+    assert!(near.is_followed(at(4)) && near.storage().epoch() == epoch + 1);
+    for hash in [7, 3] {
+        let known = near.storage().recent_writes.borrow().min_version(hash, at(4));
+        assert_eq!(known.stamp(), 9 << 16);
+    }
+    assert_eq!(follower.answered(&rows(12, false), || 1, &near, at(5)), Ok(()));
+    assert_eq!(near.storage().epoch(), epoch + 1);
 }

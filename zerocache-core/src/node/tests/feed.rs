@@ -9,8 +9,10 @@ use super::{
     prelude::*,
 };
 use crate::{
+    metadata::Metadata,
+    purge::{PurgeMode, PurgeTarget, TargetId},
     ttl::Ttl,
-    wire::{Ack, KeyChange},
+    wire::{Ack, ChangeRow, KeyChange},
 };
 
 impl Network {
@@ -209,4 +211,106 @@ fn followers_are_bounded_and_refused_during_shutdown() {
     let late = network.follow(1, start);
     assert!(matches!(&network.answers[&late], Response::Refused(_)));
     assert_eq!(network.nodes[&address(1)].feed_counts().followers, 0);
+}
+
+impl Network {
+    fn listen(&mut self, n: u64, since: u64, at_once: bool) -> Response {
+        let id = self.ask(n, Request::Listen { since, at_once });
+        self.run_until(1_100, |network| network.answers.contains_key(&id));
+        self.answers[&id].clone()
+    }
+
+    /// The rows of the next response to somebody who listens, and the next number.
+    fn heard(&mut self, n: u64, since: u64) -> (u64, Vec<ChangeRow>) {
+        match self.listen(n, since, false) {
+            Response::ChangeRows { next, lost: false, rows } => (next, rows),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn tagged(&mut self, n: u64, name: &str, tags: &[&str]) -> RequestId {
+        let mut metadata = Metadata::default();
+        tags.iter().for_each(|tag| metadata.add_tag(*tag).unwrap());
+        let metadata = metadata.encode();
+        let value = Bytes::from_static(b"v");
+        let ttl = Ttl::from_secs(3_600).unwrap();
+        self.write(n, name, WriteOp::Put { value, metadata, ttl }, Ack::Local)
+    }
+
+    fn version_of(&self, id: RequestId) -> crate::version::Version {
+        self.written(id).unwrap().version.unwrap()
+    }
+}
+
+fn short(name: &str) -> u64 {
+    key(name).hash().short()
+}
+
+#[test]
+fn who_listens_hears_versions_deletes_and_tags_before_and_after() {
+    let mut network = one();
+    let target = |tag: &str| ChangeRow::Target(TargetId::of_tag(tag.as_bytes()));
+    let sorted = |mut rows: Vec<ChangeRow>| {
+        rows[1..].sort_by_key(|row| match row {
+            ChangeRow::Target(target) => target.0,
+            other => panic!("{other:?}"),
+        });
+        rows
+    };
+    let Response::ChangeRows { next, lost: true, rows } = network.listen(1, 0, false) else {
+        panic!("a gap at the beginning")
+    };
+    assert!(rows.is_empty());
+    let put = network.tagged(1, "k", &["a", "b"]);
+    let written = ChangeRow::Written { key: short("k"), version: network.version_of(put) };
+    let (next, rows) = network.heard(1, next);
+    assert_eq!(sorted(rows), sorted(vec![written, target("a"), target("b")]));
+    // It loses a tag, and gets another one.
+    let put = network.tagged(1, "k", &["b", "c"]);
+    let written = ChangeRow::Written { key: short("k"), version: network.version_of(put) };
+    let (next, rows) = network.heard(1, next);
+    assert_eq!(sorted(rows), sorted(vec![written, target("a"), target("b"), target("c")]));
+    let delete = network.write(1, "k", WriteOp::Delete, Ack::Local);
+    let deleted = ChangeRow::Deleted { key: short("k"), version: network.version_of(delete) };
+    let (next, rows) = network.heard(1, next);
+    assert_eq!(sorted(rows), sorted(vec![deleted, target("b"), target("c")]));
+    // A purge of a function is one of its namespace, too.
+    let function = PurgeTarget::Function { namespace: "shop".into(), id: [7; 16] };
+    let namespace = PurgeTarget::namespace("shop").unwrap().id();
+    let (mode, ack) = (PurgeMode::Hard, Ack::Local);
+    let purge = Request::Purge { target: function.clone(), mode, hold_ms: 0, ack, replayed: None };
+    let id = network.ask(1, purge);
+    let purged = ChangeRow::Purged { target: function.id(), stamp: network.version_of(id).stamp() };
+    assert_eq!(network.heard(1, next).1, [purged, ChangeRow::Target(namespace)]);
+}
+
+#[test]
+fn tags_are_recorded_only_while_somebody_listens() {
+    let mut network = one();
+    let (start, _, _) = network.next_changes(1, 0);
+    let first = network.tagged(1, "k", &["a"]);
+    // What was recorded before comes as it is, and without a gap.
+    match network.listen(1, start, false) {
+        Response::Changes { next, lost: false, changes, purges } => {
+            assert_eq!((next, purges.len()), (start + 1, 0));
+            assert_eq!(changes, [network.row(first, "k")]);
+        }
+        other => panic!("{other:?}"),
+    }
+    // There is nothing more: at once it is said that details come from here on.
+    let before = network.now_ms;
+    let nothing = Response::ChangeRows { next: start + 1, lost: false, rows: Vec::new() };
+    assert_eq!(network.listen(1, start + 1, true), nothing);
+    assert!(network.now_ms - before <= 10);
+    let second = network.tagged(1, "k", &["a"]);
+    assert_eq!(network.heard(1, start + 1).1.len(), 2);
+    // To other followers the same changes are told as ever.
+    let row = network.row(second, "k");
+    assert_eq!(network.next_changes(1, start + 1), (start + 3, false, vec![row]));
+    // After a while without anybody who listens, tags are not recorded any more.
+    for _ in 0..12 {
+        network.next_changes(1, start + 3);
+    }
+    network.tagged(1, "k", &["a"]);
+    assert_eq!(network.next_changes(1, start + 3).0, start + 4);
 }

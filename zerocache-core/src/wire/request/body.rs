@@ -66,6 +66,7 @@ pub(super) struct Body {
     soft: bool,
     hold_ms: u64,
     with_purges: bool,
+    at_once: bool,
     keys: Vec<Key>,
     digest: bool,
     spread: Spread,
@@ -133,6 +134,7 @@ impl Body {
                 }));
             }
             tag::WITH_PURGES => self.with_purges = field.number()? != 0,
+            tag::AT_ONCE => self.at_once = field.number()? != 0,
             _ => {}
         }
         Ok(())
@@ -180,6 +182,7 @@ impl Body {
                 replayed: self.token,
             },
             kind::FOLLOW => Request::Follow { since: self.since, with_purges: self.with_purges },
+            kind::LISTEN => Request::Listen { since: self.since, at_once: self.at_once },
             kind::LOCATE if self.keys.is_empty() => return Err(DecodeError::Missing(tag::KEY)),
             kind::LOCATE => {
                 Request::Locate { keys: self.keys, digest: self.digest, spread: self.spread }

@@ -33,6 +33,7 @@ impl Request {
             Self::Follow { .. } => kind::FOLLOW,
             Self::Purge { .. } => kind::PURGE,
             Self::Locate { .. } => kind::LOCATE,
+            Self::Listen { .. } => kind::LISTEN,
             Self::Digests { .. } => kind::DIGESTS,
             Self::BucketVersions(_) => kind::BUCKET_VERSIONS,
             Self::KeyVersions(_) => kind::KEY_VERSIONS,
@@ -73,7 +74,8 @@ impl Request {
             | Self::Goodbye
             | Self::Copy { .. }
             | Self::Watch { .. }
-            | Self::Follow { .. } => 0,
+            | Self::Follow { .. }
+            | Self::Listen { .. } => 0,
             Self::Digests { resolution: Resolution::Blocks, .. } => 32,
             Self::Digests {
                 resolution: Resolution::Seconds(selectors) | Resolution::Shards(selectors),
@@ -137,6 +139,12 @@ impl Request {
                 out.number(tag::SINCE, *since);
                 if *with_purges {
                     out.number(tag::WITH_PURGES, 1);
+                }
+            }
+            Self::Listen { since, at_once } => {
+                out.number(tag::SINCE, *since);
+                if *at_once {
+                    out.number(tag::AT_ONCE, 1);
                 }
             }
             Self::Locate { keys, digest, spread } => {

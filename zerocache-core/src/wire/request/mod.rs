@@ -185,6 +185,13 @@ pub enum Request {
         /// The caller knows what purges are. To others the node says that it lost changes instead.
         with_purges: bool,
     },
+    /// Waits for changes of entries, and wants all that the node knows of them.
+    Listen {
+        /// The position in the feed, as in [`Follow`](Self::Follow).
+        since: u64,
+        /// The response comes at once, also if nothing changed.
+        at_once: bool,
+    },
     /// Asks what nodes hold of keys.
     Locate {
         /// The keys, at most [`LOCATED_KEYS_MAX`](crate::locate::LOCATED_KEYS_MAX).

@@ -21,6 +21,7 @@ pub mod kind {
     pub const PURGE: u64 = 25;
     pub const LOCATE: u64 = 26;
     pub const CONDITIONAL: u64 = 27;
+    pub const LISTEN: u64 = 28;
 }
 
 pub mod tag {
@@ -65,6 +66,7 @@ pub mod tag {
     pub const WITH_PURGES: u32 = 51;
     pub const OPERATION: u32 = 52;
     pub const EXPECTED: u32 = 53;
+    pub const AT_ONCE: u32 = 54;
     pub const KEYS: u32 = 60;
     pub const DIGEST: u32 = 61;
     pub const SPREAD: u32 = 62;

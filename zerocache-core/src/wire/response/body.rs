@@ -16,7 +16,7 @@ use crate::{
     ttl::Ttl,
     version::{Incarnation, Version},
     wire::{
-        changes::{KeyChange, read_changes},
+        changes::{ChangeRow, KeyChange, read_changes, read_rows},
         datagram::CONTENT_BYTES_MAX,
         field::{DecodeError, Field},
         hello::{Hello, NodeState},
@@ -62,6 +62,7 @@ pub(super) struct Body {
     lost: bool,
     changes: Vec<KeyChange>,
     purges: Vec<KeyChange>,
+    rows: Vec<ChangeRow>,
     located: Vec<NodeCopies>,
 }
 
@@ -108,6 +109,7 @@ impl Body {
             tag::LOST => self.lost = field.number()? != 0,
             tag::CHANGES => self.changes = read_changes(field)?,
             tag::PURGES => self.purges = read_changes(field)?,
+            tag::CHANGE_ROWS => self.rows = read_rows(field)?,
             tag::NODE_COPIES if self.located.len() < NODES_MAX => {
                 self.located.push(NodeCopies::read(field.reader())?);
             }
@@ -160,6 +162,9 @@ impl Body {
             kind::CHANGES => {
                 let Self { next, lost, changes, purges, .. } = self;
                 Response::Changes { next, lost, changes, purges }
+            }
+            kind::CHANGE_ROWS => {
+                Response::ChangeRows { next: self.next, lost: self.lost, rows: self.rows }
             }
             kind::LOCATED => Response::Located(self.located),
             kind::GOSSIP => Response::Gossip(self.gossip),

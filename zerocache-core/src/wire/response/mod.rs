@@ -12,7 +12,7 @@ use self::{
     tags::{kind, tag},
 };
 use super::{
-    changes::{KeyChange, write_changes},
+    changes::{CHANGE_ROW_BYTES, ChangeRow, KeyChange, write_changes, write_rows},
     field::{DecodeError, Reader, Writer},
     hello::{Hello, NodeState},
     locate::{COPY_BYTES, NODES_MAX},
@@ -99,6 +99,15 @@ pub enum Response {
         /// The purges: identities of targets, and the stamps up to which their entries ended.
         purges: Vec<KeyChange>,
     },
+    /// The changes since the position in the request, for those who listen.
+    ChangeRows {
+        /// The position for the next request.
+        next: u64,
+        /// Changes were lost, as in [`Changes`](Self::Changes).
+        lost: bool,
+        /// The changes, oldest first.
+        rows: Vec<ChangeRow>,
+    },
     /// What nodes hold of the keys, sorted by region and address.
     Located(Vec<NodeCopies>),
     /// Gossip about members.
@@ -159,6 +168,7 @@ impl Response {
             Self::LeaseGranted { .. } => kind::LEASE_GRANTED,
             Self::LeaseHeld => kind::LEASE_HELD,
             Self::Changes { .. } => kind::CHANGES,
+            Self::ChangeRows { .. } => kind::CHANGE_ROWS,
             Self::Located(_) => kind::LOCATED,
             Self::Digests(_) => kind::DIGESTS,
             Self::Versions { .. } => kind::VERSIONS,
@@ -190,6 +200,7 @@ impl Response {
             Self::Hello(hello) => hello.size_hint(),
             Self::Gossip(content) => content.len(),
             Self::Changes { changes, purges, .. } => 16 * (changes.len() + purges.len()),
+            Self::ChangeRows { rows, .. } => CHANGE_ROW_BYTES * rows.len(),
             Self::Digests(digests) => 8 * digests.digests.len() + 24 * digests.sync_ages.len(),
             Self::Versions { versions, .. } => KEY_VERSION_BYTES * versions.len(),
             Self::Items { items, .. } => items.iter().map(|item| item.payload_bytes() + 48).sum(),
@@ -219,6 +230,7 @@ impl Response {
                 write_changes(out, tag::CHANGES, changes);
                 write_purges(out, purges);
             }
+            Self::ChangeRows { next, lost, rows } => write_change_rows(out, (*next, *lost), rows),
             Self::Located(nodes) => write_located(out, nodes),
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Found { value, metadata, version, remaining_ms } => {
@@ -402,6 +414,12 @@ fn write_located(out: &mut Writer<'_>, nodes: &[NodeCopies]) {
     for node in nodes.iter().take(NODES_MAX) {
         out.nested(tag::NODE_COPIES, |out| node.write(out));
     }
+}
+
+fn write_change_rows(out: &mut Writer<'_>, (next, lost): (u64, bool), rows: &[ChangeRow]) {
+    out.number(tag::NEXT, next);
+    out.number(tag::LOST, u64::from(lost));
+    write_rows(out, tag::CHANGE_ROWS, rows);
 }
 
 fn write_purges(out: &mut Writer<'_>, purges: &[KeyChange]) {

@@ -19,6 +19,7 @@ pub mod kind {
     pub const LOCATED: u64 = 26;
     pub const NOT_MET: u64 = 27;
     pub const TAKEN: u64 = 28;
+    pub const CHANGE_ROWS: u64 = 29;
 }
 
 pub mod tag {
@@ -56,5 +57,6 @@ pub mod tag {
     pub const CHANGES: u32 = 43;
     pub const VALUE_BYTES_MAX: u32 = 44;
     pub const PURGES: u32 = 45;
+    pub const CHANGE_ROWS: u32 = 46;
     pub const NODE_COPIES: u32 = 60;
 }
