@@ -231,7 +231,7 @@ async fn read(
     leader: Option<Leader>,
     fallback: Option<StoredEntry>,
 ) -> Lookup {
-    let mut get = client.raw_get(key).allow_stale().near_within(options.near);
+    let mut get = client.raw_get(key.clone()).allow_stale().near_within(options.near);
     if let Some(deadline) = options.deadline {
         get = get.deadline(deadline);
     }
@@ -245,19 +245,20 @@ async fn read(
     } else {
         (get.answer().await, None)
     };
-    Lookup { report, ..answered(client, answer, leader, fallback) }
+    Lookup { report, ..answered(client, (&key, answer), leader, fallback) }
 }
 
 /// Returns the lookup of a key for which nodes gave this answer.
 pub(super) fn answered(
     client: &ZerocacheClient,
-    answer: Result<ReadAnswer, Error>,
+    (key, answer): (&Bytes, Result<ReadAnswer, Error>),
     leader: Option<Leader>,
     fallback: Option<StoredEntry>,
 ) -> Lookup {
     let known = answer.as_ref().map_or(0, |answer| answer.known);
     let outcome = match answer {
         Ok(ReadAnswer { entry: Some(entry), .. }) => {
+            client.note_use(key, &entry);
             LookupOutcome::Entry(StoredEntry::read(entry, clock::mono()))
         }
         Ok(ReadAnswer { entry: None, .. }) => LookupOutcome::Miss(None),

@@ -29,6 +29,7 @@ impl Expansion<'_> {
             detached: _,
             max_concurrent,
             ahead,
+            tti,
             jitter,
             negative_none,
             negative_err,
@@ -49,6 +50,7 @@ impl Expansion<'_> {
             ("stale_if_error", stale_if_error),
             ("soft_timeout", soft_timeout),
             ("refresh_ahead", ahead),
+            ("tti", tti),
             ("negative_none", negative_none),
         ] {
             let Some(time) = time else { continue };
@@ -57,9 +59,7 @@ impl Expansion<'_> {
             let time = lifetime(time);
             code.extend(quote_spanned!(span=> .#method(#time)));
         }
-        if background.is_some() {
-            code.extend(quote!(.background()));
-        }
+        code.extend(background.map(|_| quote!(.background())));
         if let Some(runs) = max_concurrent {
             code.extend(quote_spanned!(at(runs.span())=> .max_concurrent(#runs)));
         }

@@ -169,8 +169,10 @@ where
         let Shared { client, options, .. } = self.shared;
         let keys = leading.iter().map(|(key, ..)| key.clone()).collect();
         let answers = client.read_many(keys, options.near, options.deadline).await;
-        let lookup =
-            |((key, leader, fallback), answer)| (key, answered(client, answer, leader, fallback));
+        let lookup = |((key, leader, fallback), answer)| {
+            let lookup = answered(client, (&key, answer), leader, fallback);
+            (key, lookup)
+        };
         leading.into_iter().zip(answers).map(lookup).collect()
     }
 
