@@ -48,6 +48,9 @@ pub enum ConditionalOp {
     },
     /// Deletes the value, and returns it.
     Take,
+    /// Stores the held value again with a new idle time, directly above its version, so that no other change loses
+    /// against it. Only a fresh value with an idle time, and with the condition of its version.
+    Use,
 }
 
 /// A write that a node makes if a condition holds.

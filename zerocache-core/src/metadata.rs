@@ -5,6 +5,7 @@
 //! follows from its remaining lifetime, so that no clocks are compared.
 
 mod description;
+mod idle;
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
@@ -78,6 +79,11 @@ pub struct Metadata {
     pub stale_if_error_ms: u64,
     /// The last part of the fresh time, in which some callers refresh the value early, in milliseconds.
     pub refresh_ahead_ms: u64,
+    /// The fresh time that a use of the entry begins anew, in milliseconds; 0 if uses do not matter (time to idle).
+    pub idle_ms: u64,
+    /// With an idle time: the fresh time that was left when the entry was stored, however often it is used, in
+    /// milliseconds. The entry is fresh for the shorter of the two.
+    pub idle_most_ms: u64,
     /// The encoding of the value.
     pub encoding: Encoding,
     /// The kind of a memoized entry.
@@ -114,6 +120,8 @@ mod tag {
     pub(super) const HASHED_TAGS: u32 = 9;
     pub(super) const CONTENT_TYPE: u32 = 10;
     pub(super) const CONTENT_ENCODING: u32 = 11;
+    pub(super) const IDLE_MS: u32 = 12;
+    pub(super) const IDLE_MOST_MS: u32 = 13;
 }
 
 impl Metadata {
@@ -218,6 +226,8 @@ impl Metadata {
             (tag::REFRESH_AHEAD_MS, self.refresh_ahead_ms),
             (tag::ENCODING, encoding),
             (tag::KIND, kind),
+            (tag::IDLE_MS, self.idle_ms),
+            (tag::IDLE_MOST_MS, self.idle_most_ms),
         ] {
             if number > 0 {
                 out.number(tag, number);
@@ -266,6 +276,8 @@ impl Metadata {
             tag::STALE_WHILE_MS => self.stale_while_ms = duration(field)?,
             tag::STALE_IF_ERROR_MS => self.stale_if_error_ms = duration(field)?,
             tag::REFRESH_AHEAD_MS => self.refresh_ahead_ms = duration(field)?,
+            tag::IDLE_MS => self.idle_ms = duration(field)?,
+            tag::IDLE_MOST_MS => self.idle_most_ms = duration(field)?,
             tag::ENCODING => {
                 self.encoding = match field.number()? {
                     0 => Encoding::Plain,

@@ -68,6 +68,8 @@ pub enum VersionSource {
     Computed(Basis),
     /// This version, of a lease or of an earlier purge.
     Given(Version),
+    /// The value of this version again: directly above it, and below all that changed its key since.
+    Above(Version),
 }
 
 impl From<Option<Version>> for VersionSource {
@@ -111,6 +113,15 @@ impl Version {
     #[must_use]
     pub const fn incarnation(self) -> Incarnation {
         self.incarnation
+    }
+
+    /// Returns a version directly above this one, for the same value that `node` stores again: with the same stamp, so
+    /// that a change which was stamped after this one is higher than its successors too. Those of different nodes
+    /// differ. `None` if there is no room above it.
+    #[must_use]
+    pub fn successor(self, node: Incarnation) -> Option<Self> {
+        let incarnation = self.incarnation.0.checked_add(1 + (node.0 & 0xffff))?;
+        Some(Self::new(self.stamp, Incarnation(incarnation)))
     }
 
     /// Returns the version that the write would have if the clock of its writer had been `by_ms` ahead.

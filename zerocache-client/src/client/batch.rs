@@ -1,7 +1,11 @@
 //! Drives the batches of `zerocache_core::client`: all requests of a round are sent before any answer is
 //! waited for, and each node is heard when it answers.
 
-use std::time::Duration;
+use std::{
+    future::{Future, pending},
+    pin::Pin,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use zerocache_core::{
@@ -39,11 +43,14 @@ impl<K: KeyRules> Driven<'_, K> {
         reaction
     }
 
-    /// Handles the answers of one node. Only the last of them can end a round.
+    /// Handles the answers of one node. One of them at most ends a round, and those after it change nothing.
     fn heard(&mut self, answers: Answers) -> BatchAction<K::Output> {
         let mut action = BatchAction::Wait;
         for (id, result, elapsed_us) in answers {
-            action = self.on(Event::Answer { id, result, elapsed_us }).action;
+            match self.on(Event::Answer { id, result, elapsed_us }).action {
+                BatchAction::Wait => {}
+                next => action = next,
+            }
         }
         action
     }
@@ -70,7 +77,7 @@ impl Engine {
         let mut driven = Driven { engine: self, batch, is_over: false };
         let mut action = driven.on(Event::Start).action;
         let mut hearing = FuturesUnordered::new();
-        let mut changes = None;
+        let (mut changes, mut timer) = (None, None);
         loop {
             action = match action {
                 BatchAction::Done(outcomes) => {
@@ -80,7 +87,8 @@ impl Engine {
                 BatchAction::AwaitNodes { until } => {
                     driven.on(self.await_change(&mut changes, until).await).action
                 }
-                BatchAction::Send(requests) => {
+                BatchAction::Send { requests, timer_us } => {
+                    timer = timer_us.map(|us| Box::pin(self.sleep(Duration::from_micros(us))));
                     let send = |sent: BatchRequest| {
                         let started = clock::elapsed();
                         hear(sent.request.id, started, self.send_many(&sent, &request))
@@ -88,10 +96,17 @@ impl Engine {
                     hearing.extend(requests.into_iter().map(send));
                     BatchAction::Wait
                 }
-                BatchAction::Wait => match hearing.next().await {
-                    Some(answers) => driven.heard(answers),
-                    // Every round has requests, and every request an answer.
-                    None => BatchAction::Done(Vec::new()),
+                BatchAction::Wait => tokio::select! {
+                    biased;
+                    answers = hearing.next() => match answers {
+                        Some(answers) => driven.heard(answers),
+                        // Every round has requests, and every request an answer.
+                        None => BatchAction::Done(Vec::new()),
+                    },
+                    () = late(&mut timer) => {
+                        timer = None;
+                        driven.on(Event::Timer).action
+                    }
                 },
             };
         }
@@ -102,11 +117,22 @@ impl Engine {
         BatchRequest { request: outgoing, keys }: &BatchRequest,
         request: impl Fn(usize) -> Request,
     ) -> Vec<Call> {
-        let Outgoing { step, timeout_ms, seen, .. } = *outgoing;
+        let Outgoing { step, timeout_ms, seen, is_hedge, .. } = *outgoing;
+        if is_hedge {
+            keys.iter().for_each(|_| self.counters.hedged());
+        }
         let message =
             |index: &usize| self.message(request(*index), Some(step.node), timeout_ms, seen);
         let messages = keys.iter().map(message).collect();
         self.transport.call_many(step.address, messages, Duration::from_millis(timeout_ms))
+    }
+}
+
+/// Waits until nodes are late, which without a timer they never are.
+async fn late(timer: &mut Option<Pin<Box<impl Future<Output = ()>>>>) {
+    match timer {
+        Some(timer) => timer.await,
+        None => pending().await,
     }
 }
 

@@ -161,8 +161,8 @@ impl ClientBuilder {
     /// first answer wins. `share` bounds the part of the reads that are hedged: above 0 and at most 1, such
     /// as 0.05; default none.
     ///
-    /// Once a node's latency is known, each read of it costs a timer and an allocation more. Reads of many
-    /// keys are not hedged.
+    /// Once a node's latency is known, each read of it costs a timer and an allocation more. Each key of a read of
+    /// many counts as one.
     pub fn hedge(mut self, share: impl Into<Option<f64>>) -> Self {
         self.config.hedge = None;
         if let Some(share) = share.into() {

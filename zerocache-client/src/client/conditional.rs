@@ -285,7 +285,11 @@ impl Engine {
         outcome
     }
 
-    async fn drive_conditional(&self, message: &Message, total_ms: u64) -> ConditionalResult {
+    pub(super) async fn drive_conditional(
+        &self,
+        message: &Message,
+        total_ms: u64,
+    ) -> ConditionalResult {
         let Message { key, op, ack, .. } = message;
         let now = clock::mono();
         let mut operation = ConditionalOperation::new(key.hash(), op, *ack, now, total_ms);

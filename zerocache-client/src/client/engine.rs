@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Waker, time::Duration};
 
 use super::{
     config::Config, fast::FastOp, listen::Listeners, local_state::LocalState, stats::Counters,
-    telemetry::Published, timings::Timings,
+    telemetry::Published, timings::Timings, uses::Uses,
 };
 use crate::Error;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
@@ -35,6 +35,7 @@ pub(super) struct Engine {
     /// With the near cache.
     pub(super) local: Arc<LocalState>,
     pub(super) listeners: Arc<Listeners>,
+    pub(super) uses: Uses,
     pub(super) runtime: Handle,
     pub(super) published: Published,
 }
@@ -62,6 +63,7 @@ impl Engine {
             changes: watch::Sender::default(),
             local,
             listeners: Arc::default(),
+            uses: Uses::default(),
             runtime,
             published: Published::default(),
         }

@@ -43,6 +43,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod timings;
+mod uses;
 mod watch;
 mod write;
 mod writes;

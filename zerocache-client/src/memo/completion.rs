@@ -108,9 +108,10 @@ impl<T> Steps<'_, T> {
         });
         let encoded = (self.policy.encode)(value, destination)?;
         Some(encoded.and_then(|bytes| {
+            let mut fresh = fresh;
             let metadata = match none {
                 Some(_) => self.negative_metadata()?,
-                None => self.value_metadata(fresh)?,
+                None => self.value_metadata(&mut fresh)?,
             };
             if none.is_some() {
                 count(&counters.negative_stored);
@@ -140,14 +141,18 @@ impl<T> Steps<'_, T> {
         Ok(metadata)
     }
 
-    /// Returns the metadata of a value: its tags, stale times and refresh-ahead time.
-    fn value_metadata(&self, fresh: Duration) -> Result<Metadata, CodecError> {
-        let fresh_ms = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
+    /// Returns the metadata of a value: its tags, stale times, refresh-ahead time and time to idle, which may shorten
+    /// its fresh time.
+    fn value_metadata(&self, fresh: &mut Duration) -> Result<Metadata, CodecError> {
         let mut metadata = self.negative_metadata()?;
+        if let (Some(idle), Ok(most)) = (self.options.time_to_idle(), Ttl::try_from(*fresh)) {
+            *fresh = Duration::from_millis(metadata.set_idle(idle, most).as_millis());
+        }
+        let fresh_ms = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
         metadata.stale_while_ms = self.options.stale_while_ms;
         metadata.stale_if_error_ms = self.options.stale_if_error_ms;
         metadata.refresh_ahead_ms = self.options.refresh_ahead_ms.min(fresh_ms);
-        if let Ok(fresh) = Ttl::try_from(fresh) {
+        if let Ok(fresh) = Ttl::try_from(*fresh) {
             metadata.shorten_stale(fresh);
         }
         Ok(metadata)

@@ -253,21 +253,22 @@ async fn read(
     } else {
         (get.answer().await, None)
     };
-    Lookup { report, ..answered(client, (&key, options.outage_ms), answer, leader, fallback) }
+    Lookup { report, ..answered(client, (&key, answer), options.outage_ms, leader, fallback) }
 }
 
 /// Returns the lookup of a key for which nodes gave this answer. Without an answer the near cache may serve a value
 /// during an outage of so many milliseconds.
 pub(super) fn answered(
     client: &ZerocacheClient,
-    (key, outage_ms): (&[u8], u64),
-    answer: Result<ReadAnswer, Error>,
+    (key, answer): (&Bytes, Result<ReadAnswer, Error>),
+    outage_ms: u64,
     leader: Option<Leader>,
     fallback: Option<StoredEntry>,
 ) -> Lookup {
     let known = answer.as_ref().map_or(0, |answer| answer.known);
     let outcome = match answer {
         Ok(ReadAnswer { entry: Some(entry), .. }) => {
+            client.note_use(key, &entry);
             LookupOutcome::Entry(StoredEntry::read(entry, clock::mono()))
         }
         Ok(ReadAnswer { entry: None, .. }) => LookupOutcome::Miss(None),

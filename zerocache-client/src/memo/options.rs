@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use zerocache_core::ttl::Ttl;
+
 use super::rule::Encode;
 use super::ttl::TTL_MAX;
 use crate::Ack;
@@ -18,6 +20,9 @@ pub(crate) const LEASE_LIFE_DEFAULT: Duration = Duration::from_secs(10);
 /// The default wait for a process that has the lease. It is shorter than the wait inside a process, so that a
 /// leader's followers get what the leader found.
 pub(crate) const LEASE_WAIT_DEFAULT: Duration = Duration::from_secs(3);
+
+/// The shortest time to idle in milliseconds: nodes are told of uses each quarter of it.
+const TTI_MS_MIN: u64 = 4_000;
 
 /// A lease: one process of a scope at a time computes a key.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +54,8 @@ pub struct Options<T> {
     pub(crate) stale_while_ms: u64,
     pub(crate) stale_if_error_ms: u64,
     pub(crate) refresh_ahead_ms: u64,
+    /// The lifetime that each use begins anew; 0 for none.
+    tti_ms: u64,
     /// The wait for a computation while there is a previous value; 0 for no bound.
     soft_timeout_ms: u32,
     /// The most runs of the function that are in progress at a time in this process; 0 for no bound.
@@ -149,6 +156,7 @@ impl<T> Options<T> {
             stale_while_ms: 0,
             stale_if_error_ms: 0,
             refresh_ahead_ms: 0,
+            tti_ms: 0,
             soft_timeout_ms: 0,
             max_concurrent: 0,
             background: false,
@@ -212,6 +220,13 @@ impl<T> Options<T> {
     #[must_use]
     pub fn refresh_ahead(mut self, time: impl Lifetime) -> Self {
         self.refresh_ahead_ms = bounded_ms(time);
+        self
+    }
+
+    /// The time without a use after which a value ends, within its lifetime; at least 4 s.
+    #[must_use]
+    pub fn tti(mut self, time: impl Lifetime) -> Self {
+        self.tti_ms = bounded_ms(time).max(TTI_MS_MIN);
         self
     }
 
@@ -312,6 +327,11 @@ impl<T> Options<T> {
     pub(crate) fn soft_wait(&self) -> Option<Duration> {
         let ms = Some(self.soft_timeout_ms).filter(|ms| *ms > 0)?;
         Some(Duration::from_millis(ms.into()))
+    }
+
+    /// Returns the time to idle, if there is one.
+    pub(crate) fn time_to_idle(&self) -> Option<Ttl> {
+        Some(self.tti_ms).filter(|ms| *ms > 0).and_then(|ms| Ttl::from_millis(ms).ok())
     }
 
     /// Returns the most runs of the function at a time, if they are bounded.

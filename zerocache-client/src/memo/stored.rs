@@ -146,6 +146,8 @@ impl BaseEntry {
         let remaining_ms = self.entry.remaining_ms(now);
         let base_fresh = Duration::from_millis(self.entry.times.fresh_ms(remaining_ms));
         metadata.base = Some(self.entry.version);
+        // A use of the base entry gives that another version.
+        (metadata.idle_ms, metadata.idle_most_ms) = (0, 0);
         if base_fresh < fresh {
             // It ends with the base entry: refreshing it early would not lengthen its life.
             metadata.refresh_ahead_ms = 0;

@@ -1,10 +1,13 @@
 //! An operation on many keys, in rounds: in each round the keys for one node are sent together. Keys that
-//! their answers do not complete walk on with the next round.
+//! their answers do not complete walk on with the next round. Reads whose first node is late are hedged: the same
+//! keys are asked of the next one beside it.
 
 use alloc::{collections::BTreeMap, vec::Vec};
+use core::time::Duration;
 
 use super::{
-    AttemptId, AttemptReport, ClientState, ClientVariant, Event, KeyRules, Outgoing, PendingAttempt,
+    AttemptId, AttemptReport, ClientState, ClientVariant, Event, KeyRules, Outgoing,
+    PendingAttempt, hedge::Hedging,
 };
 use crate::{
     call::CallResult,
@@ -25,7 +28,10 @@ pub struct Batch<K: KeyRules> {
     waiting: Vec<(usize, K)>,
     /// The keys of the next round.
     unsettled: Vec<KeyWalk<K>>,
-    groups: Vec<Group<K>>,
+    /// The keys of this round, and how many of them are not complete yet.
+    asked: Vec<Option<Asked<K>>>,
+    incomplete: usize,
+    groups: Vec<Group>,
     outcomes: Vec<(usize, K::Output)>,
     next_id: u32,
     is_begun: bool,
@@ -56,7 +62,12 @@ pub enum BatchAction<T> {
     /// Wait for the answers that are pending.
     Wait,
     /// Send these requests before waiting for an answer to any of them.
-    Send(Vec<BatchRequest>),
+    Send {
+        /// The requests.
+        requests: Vec<BatchRequest>,
+        /// Deliver [`Event::Timer`] after this long, in microseconds, unless all answers have come.
+        timer_us: Option<u64>,
+    },
     /// No node is known yet: deliver [`Event::ViewChanged`] when the directory may have changed, and
     /// [`Event::Timer`] at `until`.
     AwaitNodes {
@@ -75,17 +86,39 @@ struct KeyWalk<K> {
     walk: Walk,
 }
 
-/// The pending attempts at one node.
+/// A key of the present round.
 #[derive(Debug)]
-struct Group<K> {
+struct Asked<K> {
+    key: KeyWalk<K>,
+    /// The attempts whose answers have not come: two if it is hedged.
+    attempts: u8,
+}
+
+/// The pending attempts at one node.
+#[derive(Clone, Debug)]
+struct Group {
     /// The attempt of the first key, which stands for all in the directory.
     attempt: PendingAttempt,
-    /// The keys whose answers are pending, in the order of their ids.
-    keys: Vec<Option<KeyWalk<K>>>,
+    /// The places of the keys in the round whose answers are pending, in the order of their ids.
+    keys: Vec<Option<usize>>,
+    sent: Instant,
+    role: Role,
     is_heard: bool,
 }
 
-impl<K> Group<K> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// The first node for its keys; `hedged` if that is late when the timer ends.
+    First {
+        hedged: bool,
+    },
+    Hedge,
+    Later,
+    /// Its round is over: its answers feed the directory alone.
+    Abandoned,
+}
+
+impl Group {
     fn is_pending(&self) -> bool {
         self.keys.iter().any(Option::is_some)
     }
@@ -106,6 +139,8 @@ impl<K: KeyRules> Batch<K> {
             budget: Budget::new(now, total_ms),
             waiting,
             unsettled: Vec::new(),
+            asked: Vec::new(),
+            incomplete: 0,
             groups: Vec::new(),
             outcomes: Vec::with_capacity(count),
             next_id: 0,
@@ -130,6 +165,7 @@ impl<K: KeyRules> Batch<K> {
                 self.groups.iter_mut().for_each(|group| state.abandon(&mut group.attempt));
                 (None, BatchAction::Wait)
             }
+            Event::Timer if self.is_begun && !self.is_over => (None, self.hedge(now, state)),
             Event::Start | Event::Timer | Event::ViewChanged if self.is_begun || self.is_over => {
                 (None, BatchAction::Wait)
             }
@@ -158,46 +194,108 @@ impl<K: KeyRules> Batch<K> {
         let found = groups.find_map(|(at, group)| Some((at, group.place(id)?)));
         let Some((at, place)) = found else { return (None, BatchAction::Wait) };
         let group = &mut self.groups[at];
-        let Some(mut key) = group.keys[place].take() else { return (None, BatchAction::Wait) };
+        let Some(slot) = group.keys[place].take() else { return (None, BatchAction::Wait) };
         // The time of later answers is that of waiting for the ones before them.
-        let elapsed_us = (!group.is_heard).then_some(elapsed_us);
+        let heard_us = (!group.is_heard).then_some(elapsed_us);
         group.is_heard = true;
-        let (attempt, is_pending) = (group.attempt, group.is_pending());
-        let result = state.end_attempt(&attempt, result, now, elapsed_us);
+        let (attempt, role, is_pending) = (group.attempt, group.role, group.is_pending());
+        let count = group.keys.len();
+        let result = state.end_attempt(&attempt, result, now, heard_us);
         if !is_pending {
             self.groups.swap_remove(at);
+            if matches!(role, Role::First { .. } | Role::Hedge) {
+                record_latency::<K>(&attempt, count, Duration::from_micros(elapsed_us), state);
+            }
         }
-        if self.is_over {
+        if self.is_over || role == Role::Abandoned {
             return (None, BatchAction::Wait);
         }
+        // It may be complete by the other answer.
+        let Some(Asked { mut key, attempts }) = self.asked[slot].take() else {
+            return (None, BatchAction::Wait);
+        };
         let step = attempt.step;
         let (verdict, result) = key.rules.judge(state, &step, result, now);
-        let (output, report) = verdict.conclude(&key.rules, Some(&mut key.walk), step, result);
+        let (output, mut report) = verdict.conclude(&key.rules, Some(&mut key.walk), step, result);
+        report.is_hedge_win = role == Role::Hedge && output.is_some() && attempts > 1;
         match output {
             Some(output) => self.outcomes.push((key.index, output)),
+            None if attempts > 1 => {
+                self.asked[slot] = Some(Asked { key, attempts: attempts - 1 });
+                return (Some(report), BatchAction::Wait);
+            }
             None if state.is_broken(ClientVariant::BatchKeysDropped) => {}
             None => self.unsettled.push(key),
         }
-        let action = match self.groups.is_empty() {
-            true => self.next_round(now, state),
-            false => BatchAction::Wait,
+        self.incomplete -= 1;
+        let action = match self.incomplete {
+            0 => self.next_round(now, state),
+            _ => BatchAction::Wait,
         };
         (Some(report), action)
     }
 
+    /// Asks further nodes for the keys of those that are late, if the share permits it.
+    fn hedge(&mut self, now: Instant, state: &mut ClientState) -> BatchAction<K::Output> {
+        let mut by_node = ByNode::new();
+        for group in &mut self.groups {
+            if group.role != (Role::First { hedged: true }) || group.is_heard {
+                continue;
+            }
+            group.role = Role::First { hedged: false };
+            let may = |hedging: &mut Hedging| hedging.take_tokens(group.keys.len());
+            if !state.hedging.as_mut().is_some_and(may) {
+                continue;
+            }
+            for slot in group.keys.iter().flatten() {
+                let Some(asked) = &mut self.asked[*slot] else { continue };
+                if let Some(attempt) = asked.key.walk.next_attempt(now) {
+                    asked.attempts += 1;
+                    by_node.add(attempt, *slot);
+                }
+            }
+        }
+        let mut requests = Vec::new();
+        for (attempt, slots) in by_node.into_groups() {
+            let mut request = self.ask((attempt, slots), Role::Hedge, now, state);
+            request.request.is_hedge = true;
+            requests.push(request);
+        }
+        match requests.is_empty() {
+            true => BatchAction::Wait,
+            false => BatchAction::Send { requests, timer_us: None },
+        }
+    }
+
+    /// Ends a round. Answers that come later feed the directory.
+    fn end_round(&mut self, now: Instant, state: &mut ClientState) {
+        for group in self.groups.iter_mut().filter(|group| group.role != Role::Abandoned) {
+            if matches!(group.role, Role::First { .. }) {
+                // It takes longer than this.
+                let passed = Duration::from_millis(now.since_ms(group.sent));
+                record_latency::<K>(&group.attempt, group.keys.len(), passed, state);
+            }
+            group.role = Role::Abandoned;
+            state.abandon(&mut group.attempt);
+        }
+        self.asked.clear();
+    }
+
     /// Asks the next node for each key that is not complete.
     fn next_round(&mut self, now: Instant, state: &mut ClientState) -> BatchAction<K::Output> {
+        self.end_round(now, state);
         loop {
-            if self.unsettled.is_empty() {
+            let is_first = self.unsettled.is_empty();
+            if is_first {
                 self.plan_next_keys(now, state);
             }
             if self.unsettled.is_empty() {
                 self.is_over = true;
                 return BatchAction::Done(core::mem::take(&mut self.outcomes));
             }
-            let requests = self.send_round(now, state);
+            let (requests, timer_us) = self.send_round(is_first, now, state);
             if !requests.is_empty() {
-                return BatchAction::Send(requests);
+                return BatchAction::Send { requests, timer_us };
             }
         }
     }
@@ -217,8 +315,14 @@ impl<K: KeyRules> Batch<K> {
         }
     }
 
-    fn send_round(&mut self, now: Instant, state: &mut ClientState) -> Vec<BatchRequest> {
-        let mut by_node: BTreeMap<Incarnation, (Attempt, Vec<KeyWalk<K>>)> = BTreeMap::new();
+    /// Returns the requests, and after how many microseconds their nodes are late.
+    fn send_round(
+        &mut self,
+        is_first: bool,
+        now: Instant,
+        state: &mut ClientState,
+    ) -> (Vec<BatchRequest>, Option<u64>) {
+        let mut by_node = ByNode::new();
         for mut key in core::mem::take(&mut self.unsettled) {
             let Some(attempt) = key.walk.next_attempt(now) else {
                 self.outcomes.push((key.index, key.rules.exhausted()));
@@ -228,23 +332,76 @@ impl<K: KeyRules> Batch<K> {
                 self.outcomes.push((key.index, output));
                 continue;
             }
-            let (group, keys) =
-                by_node.entry(attempt.step.node).or_insert_with(|| (attempt, Vec::new()));
-            group.timeout_ms = group.timeout_ms.max(attempt.timeout_ms);
-            keys.push(key);
+            by_node.add(attempt, self.asked.len());
+            self.asked.push(Some(Asked { key, attempts: 1 }));
         }
-        let send = |(attempt, keys): (Attempt, Vec<KeyWalk<K>>)| {
-            let id = AttemptId(self.next_id);
-            self.next_id += keys.len() as u32;
-            let expects_soon = keys.iter().all(|key| key.rules.expects_soon());
-            let indexes = keys.iter().map(|key| key.index).collect();
-            let pending = state.begin_attempt(id, attempt, expects_soon, now);
-            let keys = keys.into_iter().map(Some).collect();
-            self.groups.push(Group { attempt: pending, keys, is_heard: false });
-            let Attempt { step, timeout_ms } = attempt;
-            let request = Outgoing { id, step, timeout_ms, seen: state.seen(), is_hedge: false };
-            BatchRequest { request, keys: indexes }
-        };
-        by_node.into_values().map(send).collect()
+        self.incomplete = self.asked.len();
+        let (mut requests, mut timer_us) = (Vec::new(), None);
+        for (attempt, slots) in by_node.into_groups() {
+            let hedging = state.hedging.as_mut().filter(|_| is_first && !K::IS_WRITE);
+            let late = hedging.and_then(|hedging| hedging.begin(attempt.step.node, slots.len()));
+            let late_us = late.map(|late| u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+            timer_us = timer_us.max(late_us);
+            let role = match is_first {
+                true => Role::First { hedged: late.is_some() },
+                false => Role::Later,
+            };
+            requests.push(self.ask((attempt, slots), role, now, state));
+        }
+        (requests, timer_us)
+    }
+
+    /// Asks a node for the keys at these places of the round.
+    fn ask(
+        &mut self,
+        (attempt, slots): (Attempt, Vec<usize>),
+        role: Role,
+        now: Instant,
+        state: &mut ClientState,
+    ) -> BatchRequest {
+        let id = AttemptId(self.next_id);
+        self.next_id += slots.len() as u32;
+        let asked = || slots.iter().filter_map(|slot| self.asked[*slot].as_ref());
+        let expects_soon = asked().all(|asked| asked.key.rules.expects_soon());
+        let indexes = asked().map(|asked| asked.key.index).collect();
+        let pending = state.begin_attempt(id, attempt, expects_soon, now);
+        let keys = slots.into_iter().map(Some).collect();
+        self.groups.push(Group { attempt: pending, keys, sent: now, role, is_heard: false });
+        let Attempt { step, timeout_ms } = attempt;
+        let request = Outgoing { id, step, timeout_ms, seen: state.seen(), is_hedge: false };
+        BatchRequest { request, keys: indexes }
+    }
+}
+
+/// The keys for each node, with the longest of their timeouts.
+struct ByNode(BTreeMap<Incarnation, (Attempt, Vec<usize>)>);
+
+impl ByNode {
+    const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    fn add(&mut self, attempt: Attempt, slot: usize) {
+        let (group, slots) =
+            self.0.entry(attempt.step.node).or_insert_with(|| (attempt, Vec::new()));
+        group.timeout_ms = group.timeout_ms.max(attempt.timeout_ms);
+        slots.push(slot);
+    }
+
+    fn into_groups(self) -> impl Iterator<Item = (Attempt, Vec<usize>)> {
+        self.0.into_values()
+    }
+}
+
+fn record_latency<K: KeyRules>(
+    attempt: &PendingAttempt,
+    keys: usize,
+    time: Duration,
+    state: &mut ClientState,
+) {
+    if !K::IS_WRITE
+        && let Some(hedging) = &mut state.hedging
+    {
+        hedging.record(attempt.step.node, keys, time);
     }
 }

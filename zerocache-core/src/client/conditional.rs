@@ -69,6 +69,8 @@ pub struct ConditionalOperation {
     /// The bytes of the value, if it stores one.
     value_bytes: Option<u64>,
     is_delete: bool,
+    /// It leaves the value as it is: the client need not read it.
+    is_use: bool,
     ack: Ack,
     budget: Budget,
     /// Nodes that refused, or could not be reached.
@@ -93,6 +95,7 @@ impl ConditionalOperation {
             key,
             value_bytes,
             is_delete: matches!(op, ConditionalOp::Delete | ConditionalOp::Take),
+            is_use: matches!(op, ConditionalOp::Use),
             ack,
             budget: Budget::new(now, total_ms),
             tried: Vec::new(),
@@ -260,7 +263,9 @@ impl ConditionalOperation {
 
     fn record(&self, now: Instant, step: &Step, version: Option<Version>, state: &mut ClientState) {
         let (node, is_delete) = (step.node, self.is_delete);
-        state.record_own_write(self.key, OwnWrite { node, version, is_delete }, now);
+        if !self.is_use {
+            state.record_own_write(self.key, OwnWrite { node, version, is_delete }, now);
+        }
         version.into_iter().for_each(|version| state.note_seen(version));
     }
 

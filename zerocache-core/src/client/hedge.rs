@@ -7,18 +7,21 @@ use core::time::Duration;
 use super::quantile::Quantile;
 use crate::version::Incarnation;
 
-/// One hedge, in the unit of [`HedgeShare`].
+/// The hedge of one key, in the unit of [`HedgeShare`].
 const HEDGE: u64 = 1_000_000;
 
-/// Most hedges that may be sent in a row after a while without any; beyond that only as many as their share
-/// of the reads permits.
-const BURST_MAX: u64 = 10 * HEDGE;
+/// Most hedges of a size that may be sent in a row after a while without any; beyond that only as many as their
+/// share of the reads permits.
+const BURST_MAX: u64 = 10;
 
 /// The least time before a hedge: timers count milliseconds.
 const DELAY_MIN: Duration = Duration::from_millis(1);
 
-/// Most nodes whose latencies are known; beyond it all are learned again.
-const NODES_MAX: usize = 256;
+/// The most keys of reads of one size, which are compared with each other: a node needs longer for more keys.
+const SIZES: [usize; 4] = [1, 8, 64, 512];
+
+/// Most latencies that are known, each of a node and a size; beyond it all are learned again.
+const LATENCIES_MAX: usize = 1_024;
 
 /// The share of the reads that may be hedged, in millionths: 1 to 1,000,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,37 +41,46 @@ impl HedgeShare {
 #[derive(Debug)]
 pub(super) struct Hedging {
     share: HedgeShare,
-    /// What may be spent on hedges now, in millionths of one.
-    tokens: u64,
-    latencies: BTreeMap<Incarnation, Quantile>,
+    /// What may be spent on hedges of each size now, in millionths of the hedge of one key.
+    tokens: [u64; SIZES.len()],
+    latencies: BTreeMap<(Incarnation, usize), Quantile>,
 }
 
 impl Hedging {
     pub(super) fn new(share: HedgeShare) -> Self {
-        Self { share, tokens: HEDGE, latencies: BTreeMap::new() }
+        Self { share, tokens: SIZES.map(|most| HEDGE * most as u64), latencies: BTreeMap::new() }
     }
 
-    /// A read begins at a node. Returns the time after which the node is late, if that is known.
-    pub(super) fn begin(&mut self, node: Incarnation) -> Option<Duration> {
-        self.tokens = (self.tokens + u64::from(self.share.0)).min(BURST_MAX);
-        let p95 = self.latencies.get(&node)?.p95()?;
+    /// A read of so many keys begins at a node. Returns the time after which the node is late, if that is known.
+    pub(super) fn begin(&mut self, node: Incarnation, keys: usize) -> Option<Duration> {
+        let size = size(keys);
+        let most = BURST_MAX * HEDGE * SIZES[size] as u64;
+        let gained = u64::from(self.share.0) * keys as u64;
+        self.tokens[size] = (self.tokens[size] + gained).min(most);
+        let p95 = self.latencies.get(&(node, size))?.p95()?;
         Some(p95.max(DELAY_MIN))
     }
 
-    /// Takes a token for a hedge; false when none is left.
-    pub(super) fn take_token(&mut self) -> bool {
-        let Some(left) = self.tokens.checked_sub(HEDGE) else { return false };
-        self.tokens = left;
+    /// Takes the tokens for a hedge of so many keys; false when there are too few.
+    pub(super) fn take_tokens(&mut self, keys: usize) -> bool {
+        let tokens = &mut self.tokens[size(keys)];
+        let Some(left) = tokens.checked_sub(HEDGE * keys as u64) else { return false };
+        *tokens = left;
         true
     }
 
-    /// Records that a node took this long, or longer.
-    pub(super) fn record(&mut self, node: Incarnation, time: Duration) {
-        if self.latencies.len() >= NODES_MAX && !self.latencies.contains_key(&node) {
+    /// Records that a node took this long, or longer, for so many keys.
+    pub(super) fn record(&mut self, node: Incarnation, keys: usize, time: Duration) {
+        let of = (node, size(keys));
+        if self.latencies.len() >= LATENCIES_MAX && !self.latencies.contains_key(&of) {
             self.latencies.clear();
         }
-        self.latencies.entry(node).or_default().record(time);
+        self.latencies.entry(of).or_default().record(time);
     }
+}
+
+fn size(keys: usize) -> usize {
+    SIZES.iter().position(|most| keys <= *most).unwrap_or(SIZES.len() - 1)
 }
 
 #[cfg(test)]
@@ -89,20 +101,37 @@ mod tests {
         let mut hedging = Hedging::new(HedgeShare(100_000));
         let node = Incarnation(1);
         let sent = (0..1_000).filter(|_| {
-            assert_eq!(hedging.begin(node), None);
-            hedging.take_token()
+            assert_eq!(hedging.begin(node, 1), None);
+            hedging.take_tokens(1)
         });
         assert!((99..=101).contains(&sent.count()));
-        (0..10_000).for_each(|_| assert_eq!(hedging.begin(node), None));
-        assert_eq!((0..100).filter(|_| hedging.take_token()).count(), 10);
+        (0..10_000).for_each(|_| assert_eq!(hedging.begin(node, 1), None));
+        assert_eq!((0..100).filter(|_| hedging.take_tokens(1)).count(), 10);
     }
 
     #[test]
-    fn the_number_of_known_nodes_is_bounded() {
+    fn hedges_of_many_keys_are_as_many_as_their_share() {
+        let mut hedging = Hedging::new(HedgeShare(100_000));
+        let node = Incarnation(1);
+        let sent = (0..1_000).filter(|_| {
+            hedging.begin(node, 100);
+            hedging.take_tokens(100)
+        });
+        // A tenth of them, and what the largest one of that size may use at first.
+        assert!((100..=106).contains(&sent.count()));
+        assert!(hedging.take_tokens(1), "single reads have tokens of their own");
+        // A node is known to be slow for as many keys only.
+        (0..200).for_each(|_| hedging.record(node, 100, Duration::from_millis(9)));
+        assert!(hedging.begin(node, 400).is_some_and(|late| late >= Duration::from_millis(8)));
+        assert_eq!(hedging.begin(node, 10), None);
+    }
+
+    #[test]
+    fn the_number_of_known_latencies_is_bounded() {
         let mut hedging = Hedging::new(HedgeShare(100_000));
         for n in 0..10_000 {
-            hedging.record(Incarnation(n), Duration::from_millis(1));
+            hedging.record(Incarnation(n), 1 + n as usize % 512, Duration::from_millis(1));
         }
-        assert!(hedging.latencies.len() <= NODES_MAX);
+        assert!(hedging.latencies.len() <= LATENCIES_MAX);
     }
 }

@@ -273,6 +273,8 @@ impl<S: NearStorage> NearRules<S> {
         let is_unmarked = self.is_broken(ClientVariant::FillsUnmarked);
         let epoch = if is_unmarked { self.storage.epoch() } else { epoch };
         let near_ms = metadata.fresh_ms(remaining_ms).saturating_sub(metadata.refresh_ahead_ms);
+        // A use that nodes are to know of is told by a read of theirs.
+        let near_ms = near_ms.min(metadata.use_due_ms(remaining_ms).unwrap_or(u64::MAX));
         let is_served = near_ms > 0 && metadata.kind == EntryKind::Value;
         is_served.then(|| NearTimes { epoch, started, until: started.plus_ms(near_ms) })
     }

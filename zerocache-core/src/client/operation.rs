@@ -106,7 +106,7 @@ impl<K: KeyRules> Operation<K> {
         if let Action::Send { timer_us, .. } = &mut action {
             let may_hedge = !K::IS_WRITE || state.is_broken(ClientVariant::WritesHedged);
             let hedging = state.hedging.as_mut().filter(|_| may_hedge);
-            let late = hedging.and_then(|hedging| hedging.begin(step.node));
+            let late = hedging.and_then(|hedging| hedging.begin(step.node, 1));
             let late_us = late.map(|late| u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
             *timer_us = late_us;
             if let Some(late_us) = late_us {
@@ -156,7 +156,7 @@ impl<K: KeyRules> Operation<K> {
         late_us: u64,
         state: &mut ClientState,
     ) -> Reaction<K::Output> {
-        let may = state.hedging.as_mut().is_some_and(|hedging| hedging.take_token());
+        let may = state.hedging.as_mut().is_some_and(|hedging| hedging.take_tokens(1));
         let Some(first) = self.pending.filter(|_| may) else { return Reaction::of(Action::Wait) };
         let Some(attempt) = self.rest(now, Some(&first.step), state).walk.next_attempt(now) else {
             return Reaction::of(Action::Wait);
@@ -176,7 +176,7 @@ impl<K: KeyRules> Operation<K> {
         if !K::IS_WRITE
             && let Some(hedging) = &mut state.hedging
         {
-            hedging.record(attempt.step.node, Duration::from_micros(elapsed_us));
+            hedging.record(attempt.step.node, 1, Duration::from_micros(elapsed_us));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     store::Backend,
     time::Now,
     ttl::Ttl,
-    version::Version,
+    version::{Version, VersionSource},
     wire::{Ack, RefusalCode, Response, Status, Written},
 };
 
@@ -91,7 +91,21 @@ impl<B: Backend> Node<B> {
                 (write.op, write.ack) = (WriteOp::Delete, Ack::Local);
                 Ok(Some(entry))
             }
-            (WriteOp::Touch { .. } | WriteOp::Take, None) => {
+            (WriteOp::Use, Some(entry)) => {
+                let Entry { value, metadata, version, expires, .. } = entry;
+                let used = Metadata::decode(&metadata)
+                    .ok()
+                    .and_then(|metadata| metadata.used(expires.since_ms(now.mono)));
+                let Some((metadata, fresh)) = used else {
+                    return Err(Response::NotMet { current: Some(version) });
+                };
+                let ttl = metadata.life(fresh).unwrap_or(Ttl::MAX);
+                write.op = WriteOp::Put { value, metadata: metadata.encode(), ttl };
+                // What changed the key since then, on whichever node, and a purge of it, count for more.
+                (write.version, write.delay_ms) = (VersionSource::Above(version), 0);
+                Ok(None)
+            }
+            (WriteOp::Touch { .. } | WriteOp::Take | WriteOp::Use, None) => {
                 Err(Response::NotMet { current: None })
             }
             _ => Ok(None),

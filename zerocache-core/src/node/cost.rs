@@ -68,7 +68,7 @@ impl Cost {
                     (0, BASE + value.len() + metadata.len())
                 }
                 ConditionalOp::Delete => (0, BASE),
-                ConditionalOp::Touch { .. } => (0, STORED_AGAIN),
+                ConditionalOp::Touch { .. } | ConditionalOp::Use => (0, STORED_AGAIN),
                 ConditionalOp::Take => (VALUE, BASE),
             },
             Request::Replicate(records) => {

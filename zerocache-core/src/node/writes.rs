@@ -72,6 +72,8 @@ pub enum WriteOp {
     },
     /// Deletes the value, and returns it. Only with a condition under which there is one.
     Take,
+    /// Stores the held value again with a new idle time. Only with the condition of its version.
+    Use,
     /// Ends the values of a group of keys. See [`Write::purge`].
     Purge {
         /// How much later than the purge a value that it ends may be stamped, in milliseconds, at most
@@ -130,6 +132,7 @@ impl Write {
             ConditionalOp::Delete => WriteOp::Delete,
             ConditionalOp::Touch { ttl } => WriteOp::Touch { ttl },
             ConditionalOp::Take => WriteOp::Take,
+            ConditionalOp::Use => WriteOp::Use,
         };
         Self { ack, condition: Some(Box::new(condition)), ..Self::new(key, op) }
     }
@@ -255,6 +258,7 @@ impl<B: Backend> Node<B> {
                 is_past.then_some(version)
             }
             VersionSource::Given(token) => self.accepts_token(now, token).then_some(token),
+            VersionSource::Above(held) => held.successor(self.local.id()),
         }
     }
 
@@ -289,7 +293,7 @@ impl<B: Backend> Node<B> {
                     }
                 }
             }
-            VersionSource::Given(_) => {}
+            VersionSource::Given(_) | VersionSource::Above(_) => {}
         }
         !self.replica.store.is_purged(record, now)
     }
@@ -308,7 +312,9 @@ impl<B: Backend> Node<B> {
             // computed, for want of room.
             ApplyOutcome::TooOld => {
                 let floor = self.replica.store.retention_floor(record.key.hash());
-                Some(floor).filter(|_| !matches!(source, VersionSource::Given(_)))
+                let may_be_later =
+                    matches!(source, VersionSource::Accepted | VersionSource::Computed(_));
+                Some(floor).filter(|_| may_be_later)
             }
             ApplyOutcome::Applied => None,
         };
@@ -405,8 +411,10 @@ impl<B: Backend> Node<B> {
     ) -> Record {
         let sent = now.mono.minus_ms(delay_ms);
         let change = match op {
-            // A touch has become a put by now.
-            WriteOp::Delete | WriteOp::Take | WriteOp::Touch { .. } => Change::Delete,
+            // A touch and a use have become a put by now.
+            WriteOp::Delete | WriteOp::Take | WriteOp::Touch { .. } | WriteOp::Use => {
+                Change::Delete
+            }
             WriteOp::Put { value, metadata, ttl } => {
                 Change::Put { value, metadata, expires: sent.plus_ms(ttl.as_millis()) }
             }

@@ -13,7 +13,7 @@ use syn::{Error, Expr, Ident, LitBool, LitInt, LitStr, Path, Result, Token, pare
 pub(crate) use freshness::{Lease, Near, Negative, Stale};
 
 const NAMES: &str = "region, client, ttl, key, skip(…), call, name, version, near, lease, \
-                     stale(…), soft_timeout, max_concurrent, ahead, jitter, negative(…), tags, cache_if, ack, codec, crate";
+                     stale(…), soft_timeout, max_concurrent, ahead, tti, jitter, negative(…), tags, cache_if, ack, codec, crate";
 
 /// The content of `#[zerocache(…)]`: positional region and lifetime, then named arguments.
 #[derive(Default)]
@@ -34,6 +34,8 @@ pub(crate) struct Attr {
     pub(crate) soft_timeout: Option<(Span, Expr)>,
     pub(crate) max_concurrent: Option<Expr>,
     pub(crate) ahead: Option<Expr>,
+    /// `tti = …`, and the span of its name.
+    pub(crate) tti: Option<(Span, Expr)>,
     pub(crate) jitter: Option<Expr>,
     pub(crate) negative: Option<Negative>,
     pub(crate) tags: Option<Expr>,
@@ -96,7 +98,8 @@ fn form(input: ParseStream<'_>) -> Option<Form> {
     if fork.peek(Token![=]) && !fork.peek(Token![==]) {
         return Some(Form::Assigned);
     }
-    let listed = ["skip", "near", "lease", "stale", "soft_timeout", "max_concurrent", "ahead"];
+    let listed =
+        ["skip", "near", "lease", "stale", "soft_timeout", "max_concurrent", "ahead", "tti"];
     let listed = is_one_of(&listed)
         || is_one_of(&["jitter", "negative"])
         || is_one_of(&["tags", "cache_if", "ack", "codec", "background"]);
@@ -150,6 +153,7 @@ impl Attr {
             "soft_timeout" => self.soft_timeout = Some((name.span(), input.parse()?)),
             "max_concurrent" => self.max_concurrent = Some(input.parse()?),
             "ahead" => self.ahead = Some(input.parse()?),
+            "tti" => self.tti = Some((name.span(), input.parse()?)),
             "jitter" => self.jitter = Some(input.parse()?),
             "tags" => self.tags = Some(input.parse()?),
             "cache_if" => self.cache_if = Some(input.parse()?),
@@ -231,6 +235,7 @@ fn wrong_form(name: &Ident, text: &str) -> Error {
         "soft_timeout" => "soft_timeout = \"200ms\"",
         "max_concurrent" => "max_concurrent = 4",
         "ahead" => "ahead = \"30s\"",
+        "tti" => "tti = \"10m\"",
         "jitter" => "jitter = 10",
         "negative" => "negative(none = \"5s\")",
         "tags" => "tags = [\"users\"]",

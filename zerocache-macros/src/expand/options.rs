@@ -29,6 +29,7 @@ impl Expansion<'_> {
             detached: _,
             max_concurrent,
             ahead,
+            tti,
             jitter,
             negative_none,
             negative_err,
@@ -50,6 +51,7 @@ impl Expansion<'_> {
             ("stale_if_error", stale_if_error.as_ref()),
             ("soft_timeout", soft_timeout.as_ref()),
             ("refresh_ahead", ahead.as_ref()),
+            ("tti", tti.as_ref()),
             ("negative_none", negative_none.as_ref()),
         ] {
             let Some(time) = time else { continue };
@@ -58,9 +60,7 @@ impl Expansion<'_> {
             let time = lifetime(time);
             code.extend(quote_spanned!(span=> .#method(#time)));
         }
-        if background.is_some() {
-            code.extend(quote!(.background()));
-        }
+        code.extend(background.map(|_| quote!(.background())));
         if let Some(runs) = max_concurrent {
             code.extend(quote_spanned!(at(runs.span())=> .max_concurrent(#runs)));
         }

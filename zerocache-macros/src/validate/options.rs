@@ -10,7 +10,9 @@ use syn::{
 use zerocache_core::metadata::{Metadata, TAGS_MAX};
 
 use super::seen::{self, Seen};
-use super::times::{AHEAD, LEASE_LIFE, LEASE_WAIT, NEAR, OUTAGE, SOFT_TIMEOUT, STALE, Time, Ttl};
+use super::times::{
+    AHEAD, IDLE, LEASE_LIFE, LEASE_WAIT, NEAR, OUTAGE, SOFT_TIMEOUT, STALE, Time, Ttl,
+};
 use super::ungroup;
 use crate::ast::{Function, Kind};
 use crate::attr::{self, Attr};
@@ -32,6 +34,7 @@ pub(crate) struct Options {
     /// A number of runs.
     pub(crate) max_concurrent: Option<Expr>,
     pub(crate) ahead: Option<Time>,
+    pub(crate) tti: Option<Time>,
     /// Percent.
     pub(crate) jitter: Option<Expr>,
     pub(crate) negative_none: Option<Time>,
@@ -97,6 +100,7 @@ impl Options {
         }
         let runs = attr.max_concurrent.take().map(max_concurrent);
         options.max_concurrent = runs.and_then(|runs| errors.take(runs));
+        options.tti = attr.tti.take().and_then(|tti| errors.take(time_to_idle(tti, attr, ttl)));
         options.ahead = attr.ahead.take().and_then(|time| errors.take(ahead(time, ttl)));
         options.jitter = attr.jitter.take().and_then(|percent| errors.take(jitter(percent)));
         if let Some(attr::Negative { none, err }) = attr.negative.take() {
@@ -153,6 +157,24 @@ fn ahead(time: Expr, ttl: Option<&Ttl>) -> Result<Time> {
     {
         let message = format!(
             "`ahead` is the last part of the lifetime, and shorter than all of it, which is {} s",
+            ttl / 1_000
+        );
+        return Err(Error::new(*span, message));
+    }
+    Ok(time)
+}
+
+fn time_to_idle((name, time): (Span, Expr), attr: &Attr, ttl: Option<&Ttl>) -> Result<Time> {
+    if attr.ahead.is_some() {
+        let message = "`ahead` refreshes a value before its end, which `tti` puts off with each use: write one of them";
+        return Err(Error::new(name, message));
+    }
+    let time = Time::new(time, IDLE)?;
+    if let (Time::Ms { ms: idle, span }, Some(Ttl::Ms(ttl))) = (&time, ttl)
+        && idle >= ttl
+    {
+        let message = format!(
+            "`tti` is shorter than the lifetime, which is the most that uses give a value: {} s",
             ttl / 1_000
         );
         return Err(Error::new(*span, message));

@@ -25,6 +25,10 @@ pub(super) const SOFT_TIMEOUT: Range =
 pub(super) const AHEAD: Range =
     Range { what: "a time ahead", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };
 
+/// The time without a use after which a value ends.
+pub(super) const IDLE: Range =
+    Range { what: "a time to idle", min_ms: 4_000, max_ms: TTL_SECONDS_MAX * 1_000 };
+
 /// The life of a lease. The maximum is that of the nodes.
 pub(super) const LEASE_LIFE: Range = Range { what: "a lease's life", min_ms: 1, max_ms: 300_000 };
 

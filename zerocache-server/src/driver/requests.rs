@@ -30,7 +30,7 @@ impl NodeRequest {
     fn operation(&self) -> Option<TimedOperation> {
         match self {
             Self::Write(write) => Some(match write.op {
-                WriteOp::Put { .. } | WriteOp::Touch { .. } => TimedOperation::Put,
+                WriteOp::Put { .. } | WriteOp::Touch { .. } | WriteOp::Use => TimedOperation::Put,
                 WriteOp::Delete | WriteOp::Take | WriteOp::Purge { .. } => TimedOperation::Delete,
             }),
             Self::Message(_, _, message) => match message.request {

@@ -185,7 +185,7 @@ where
         let answers = client.read_many(keys, options.near, options.deadline).await;
         let outage_ms = self.shared.outage_ms();
         let lookup = |((key, leader, fallback), answer): (LedKey, _)| {
-            let lookup = answered(client, (&key, outage_ms), answer, leader, fallback);
+            let lookup = answered(client, (&key, answer), outage_ms, leader, fallback);
             (key, lookup)
         };
         leading.into_iter().zip(answers).map(lookup).collect()

@@ -20,7 +20,7 @@ fn reads(count: usize) -> Batch<ReadRules> {
 #[track_caller]
 fn sent<T: core::fmt::Debug>(reaction: BatchReaction<T>) -> Vec<BatchRequest> {
     match reaction.action {
-        BatchAction::Send(requests) => requests,
+        BatchAction::Send { requests, .. } => requests,
         other => panic!("{other:?}"),
     }
 }
@@ -111,7 +111,7 @@ fn a_deadline_in_the_middle_of_a_batch_completes_every_key_once() {
     for place in [0, 2] {
         let event = answer(id(&first[0], place), Err(CallFailure::NoAnswer));
         let reaction = batch.on(at(500), event, &mut state);
-        let BatchAction::Send(second) = reaction.action else { continue };
+        let BatchAction::Send { requests: second, .. } = reaction.action else { continue };
         assert_eq!(second[0].request.timeout_ms, 100);
         batch.on(at(600), answer(id(&second[0], 0), Err(CallFailure::NoAnswer)), &mut state);
         let event = answer(id(&second[0], 1), refused(RefusalCode::Expired));
@@ -134,7 +134,7 @@ fn many_keys_are_asked_in_parts() {
         sizes.push(requests.iter().map(|request| request.keys.len()).sum::<usize>());
         let reaction = answer_all(&mut batch, &requests, |_| found(1), &mut state);
         match reaction.action {
-            BatchAction::Send(next) => requests = next,
+            BatchAction::Send { requests: next, .. } => requests = next,
             _ => break done(reaction),
         }
     };
@@ -188,4 +188,93 @@ fn a_cancelled_batch_makes_nobody_silent() {
     }
     let mut none = reads(0);
     assert!(done(none.on(at(0), Event::Start, &mut state)).is_empty());
+}
+
+/// A client that hedges every read that is late, and knows that both local nodes take 2 ms for four keys.
+fn hedging() -> ClientState {
+    let mut state = state_with(HedgeShare::new(1.0));
+    for _ in 0..200 {
+        let mut batch = reads(4);
+        let requests = sent(batch.on(at(0), Event::Start, &mut state));
+        for place in 0..4 {
+            let id = id(&requests[0], place);
+            batch.on(at(0), Event::Answer { id, result: found(1), elapsed_us: 2_000 }, &mut state);
+        }
+    }
+    state
+}
+
+/// Four keys whose first node is late: the first request and the hedge.
+fn hedged(state: &mut ClientState) -> (Batch<ReadRules>, BatchRequest, BatchRequest) {
+    let mut batch = reads(4);
+    let reaction = batch.on(at(0), Event::Start, state);
+    let BatchAction::Send { requests, timer_us: Some(late_us) } = reaction.action else {
+        panic!("{reaction:?}")
+    };
+    assert!((2_000..3_000).contains(&late_us), "{late_us}");
+    let hedges = sent(batch.on(at(3), Event::Timer, state));
+    let [first, second] = [&requests[..], &hedges[..]].map(|it| {
+        assert_eq!(it.len(), 1);
+        it[0].clone()
+    });
+    assert_ne!(first.request.step.node, second.request.step.node);
+    assert!(second.request.is_hedge && second.keys == first.keys);
+    assert!(matches!(batch.on(at(4), Event::Timer, state).action, BatchAction::Wait), "once");
+    (batch, first, second)
+}
+
+#[test]
+fn the_node_that_answers_first_completes_all_keys() {
+    for hedge_wins in [true, false] {
+        let mut state = hedging();
+        let (mut batch, first, second) = hedged(&mut state);
+        let (winner, loser) = if hedge_wins { (second, first) } else { (first, second) };
+        for place in 0..3 {
+            let reaction = batch.on(at(5), answer(id(&winner, place), found(7)), &mut state);
+            assert_eq!(reaction.ended.unwrap().is_hedge_win, hedge_wins);
+        }
+        let last = batch.on(at(5), answer(id(&winner, 3), found(7)), &mut state);
+        let outcomes = done(last);
+        assert_eq!(outcomes.len(), 4);
+        let of_winner = |it: &ReadResult| matches!(it, ReadResult::Found(step, _) if *step == winner.request.step);
+        assert!(outcomes.values().all(of_winner));
+        // What the other one says is noted, and changes nothing.
+        let refused = Err(CallFailure::Refused);
+        let late = batch.on(at(450), answer(id(&loser, 0), refused), &mut state);
+        assert!(late.ended.is_none() && matches!(late.action, BatchAction::Wait));
+        assert!(!in_rotation(&state, loser.request.step.node.0, 451));
+    }
+}
+
+#[test]
+fn keys_are_completed_by_either_node() {
+    let mut state = hedging();
+    let (mut batch, first, second) = hedged(&mut state);
+    let warming = || Ok(Response::NotFound { warming: true, known: 0 });
+    // Two by the hedge, one by the first node, and one by neither.
+    batch.on(at(4), answer(id(&second, 0), found(1)), &mut state);
+    batch.on(at(4), answer(id(&second, 1), found(2)), &mut state);
+    for (request, place) in [(&second, 2), (&second, 3), (&first, 3)] {
+        let reaction = batch.on(at(5), answer(id(request, place), warming()), &mut state);
+        assert!(matches!(reaction.action, BatchAction::Wait));
+    }
+    let reaction = batch.on(at(5), answer(id(&first, 0), found(9)), &mut state);
+    assert!(reaction.ended.is_none(), "it is complete");
+    let third = sent(batch.on(at(6), answer(id(&first, 2), found(3)), &mut state));
+    assert_eq!((third.len(), &third[0].keys[..]), (1, &[3][..]));
+    assert_eq!(done(answer_all(&mut batch, &third, |_| missed(), &mut state)).len(), 4);
+}
+
+#[test]
+fn writes_and_heard_nodes_are_not_hedged() {
+    let mut state = hedging();
+    let write = |n: usize| (n, WriteRules::new(key(n).as_bytes(), Some(10), Ack::Local));
+    let mut writes = Batch::new((0..4).map(write).collect(), at(0), 2_750);
+    let reaction = writes.on(at(0), Event::Start, &mut state);
+    assert!(matches!(reaction.action, BatchAction::Send { timer_us: None, .. }));
+    let mut batch = reads(4);
+    let requests = sent(batch.on(at(0), Event::Start, &mut state));
+    batch.on(at(2), answer(id(&requests[0], 0), found(1)), &mut state);
+    let reaction = batch.on(at(3), Event::Timer, &mut state);
+    assert!(matches!(reaction.action, BatchAction::Wait));
 }

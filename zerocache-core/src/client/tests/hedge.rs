@@ -83,9 +83,9 @@ fn a_read_is_not_hedged_without_a_token_and_a_write_never() {
     let mut state = state_with(HedgeShare::new(0.000_001));
     let latencies = state.hedging.as_mut().unwrap();
     for _ in 0..200 {
-        latencies.record(Incarnation(1), core::time::Duration::from_millis(2));
+        latencies.record(Incarnation(1), 1, core::time::Duration::from_millis(2));
     }
-    assert!(latencies.take_token(), "the one that it begins with");
+    assert!(latencies.take_tokens(1), "the one that it begins with");
     let mut late = read();
     late.on(at(0), Event::Start, &mut state).sent();
     assert!(late.on(at(3), Event::Timer, &mut state).waits());

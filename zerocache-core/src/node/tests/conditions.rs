@@ -1,6 +1,6 @@
 //! Writes on conditions, at one node and at two.
 
-use alloc::{collections::BTreeSet, vec};
+use alloc::{collections::BTreeSet, string::String, vec};
 
 use bytes::Bytes;
 
@@ -34,6 +34,14 @@ fn put_with_stale_time() -> ConditionalOp {
     metadata.add_tag(TAG).unwrap();
     let (metadata, ttl) = (metadata.encode(), seconds(30));
     ConditionalOp::Put { value: Bytes::from_static(b"old"), metadata, ttl }
+}
+
+/// Fresh for a minute after each use, and for three in all.
+fn put_with_idle_time() -> ConditionalOp {
+    let mut metadata = Metadata::default();
+    metadata.add_tag(TAG).unwrap();
+    let ttl = metadata.set_idle(seconds(60), seconds(180));
+    ConditionalOp::Put { value: Bytes::from_static(b"used"), metadata: metadata.encode(), ttl }
 }
 
 fn request(name: &str, condition: Condition, op: ConditionalOp, ack: Ack) -> Request {
@@ -163,6 +171,72 @@ fn touch_gives_a_new_version_and_a_new_lifetime() {
     assert_eq!(network.values("k"), vec![Some("a".into()); 6]);
     network.run(2_000);
     assert_eq!(network.values("k"), vec![None; 6]);
+}
+
+#[test]
+fn uses_keep_a_value_for_as_long_as_it_may_live() {
+    let mut network = Network::six();
+    assert_eq!(
+        network.judged(1, Condition::Version(Version::new(1, Incarnation(1))), ConditionalOp::Use),
+        NOTHING
+    );
+    let plain = network.met(1, Condition::Absent, put("plain"));
+    network.run(30_000);
+    let used = network.judged(1, Condition::Version(plain), ConditionalOp::Use);
+    assert_eq!(used, not_met(plain), "it has no idle time");
+    network.met(1, Condition::Present, ConditionalOp::Delete);
+    let first = network.met(1, Condition::Absent, put_with_idle_time());
+    let used = network.judged(1, Condition::Version(first), ConditionalOp::Use);
+    assert_eq!(used, not_met(first), "its idle time has just begun");
+    let (mut version, held) = (first, vec![Some(String::from("used")); 6]);
+    for n in 0..4 {
+        network.run(40_000);
+        let next = network.met(1 + n % 2, Condition::Version(version), ConditionalOp::Use);
+        assert!(next > version && next.stamp() == first.stamp(), "directly above it");
+        assert_eq!(
+            network.judged(1 + n % 2, Condition::Version(version), ConditionalOp::Use),
+            not_met(next)
+        );
+        version = next;
+    }
+    network.run(19_000);
+    assert_eq!(network.values("k"), held);
+    let used = network.judged(1, Condition::Version(version), ConditionalOp::Use);
+    assert_eq!(used, not_met(version), "it lives no longer");
+    network.run(2_000);
+    assert_eq!(network.values("k"), vec![None; 6], "after three minutes");
+    // Unused it ends after one.
+    network.met(1, Condition::Absent, put_with_idle_time());
+    network.run(61_000);
+    assert_eq!(network.values("k"), vec![None; 6]);
+}
+
+#[test]
+fn use_loses_against_every_change_that_its_node_does_not_know() {
+    for change in 0..3 {
+        let mut network = Network::six();
+        let first = network.met(1, Condition::Absent, put_with_idle_time());
+        network.run(30_000);
+        // Neither hears of the other for a while.
+        network.set_link(1, 2, false);
+        let (value, target) = match change {
+            0 => (None, network.met(2, Condition::Present, ConditionalOp::Delete)),
+            1 => (Some(String::from("new")), network.met(2, Condition::Present, put("new"))),
+            _ => {
+                let (target, mode) = (PurgeTarget::tag(TAG).unwrap(), PurgeMode::Hard);
+                let purge =
+                    Request::Purge { target, mode, hold_ms: 0, ack: Ack::Local, replayed: None };
+                network.ask(2, purge);
+                (None, first)
+            }
+        };
+        network.run(500);
+        let used = network.met(1, Condition::Version(first), ConditionalOp::Use);
+        assert!(used > first && (used < target || change == 2));
+        network.set_link(1, 2, true);
+        network.run(10_000);
+        assert_eq!(network.values("k"), vec![value; 6], "change {change}");
+    }
 }
 
 #[test]

@@ -229,6 +229,7 @@ impl Body {
             operation::DELETE => ConditionalOp::Delete,
             operation::TOUCH => ConditionalOp::Touch { ttl: ttl? },
             operation::TAKE => ConditionalOp::Take,
+            operation::USE => ConditionalOp::Use,
             _ => return Err(DecodeError::Invalid(tag::OPERATION)),
         };
         let key = self.key.take().ok_or(DecodeError::Missing(tag::KEY))?;

@@ -198,7 +198,8 @@ impl Request {
 /// Appends where the version of a Put comes from.
 pub(super) fn write_version(out: &mut Writer<'_>, version: VersionSource) {
     match version {
-        VersionSource::Accepted => {}
+        // One above a version is chosen by the node, which knows the value.
+        VersionSource::Accepted | VersionSource::Above(_) => {}
         VersionSource::Computed(Basis { age_ms, known }) => {
             out.number(tag::AGE_MS, age_ms);
             if known > 0 {
@@ -215,6 +216,7 @@ pub(super) mod operation {
     pub const DELETE: u8 = 2;
     pub const TOUCH: u8 = 3;
     pub const TAKE: u8 = 4;
+    pub const USE: u8 = 5;
 }
 
 fn write_conditional(out: &mut Writer<'_>, write: &ConditionalWrite) {
@@ -235,6 +237,7 @@ fn write_conditional(out: &mut Writer<'_>, write: &ConditionalWrite) {
             operation::TOUCH
         }
         ConditionalOp::Take => operation::TAKE,
+        ConditionalOp::Use => operation::USE,
     };
     out.number(tag::ACK, ack.to_number());
     out.number(tag::OPERATION, u64::from(operation));

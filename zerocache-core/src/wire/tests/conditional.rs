@@ -42,6 +42,11 @@ fn bytes_of_conditional_writes_are_pinned() {
         ),
         (Condition::Present, touch, "1b06012a11016b1403e0d403150100340103"),
         (Condition::Present, take, "1b06012a11016b150100340104"),
+        (
+            Condition::Version(version),
+            ConditionalOp::Use,
+            "1b06012a11016b150100340105351001a1faf070c200000000000000000009",
+        ),
     ] {
         assert_eq!(short(conditional(condition, op)), pinned);
     }

@@ -12,7 +12,7 @@ use zerocache_core::{
 };
 
 use super::{
-    super::World,
+    super::{Event, World},
     Purpose,
     operations::{RunningRead, RunningWrite, written},
 };
@@ -121,13 +121,23 @@ impl World {
                 self.await_nodes(client, serial, until);
                 None
             }
-            BatchAction::Send(requests) => {
+            BatchAction::Send { requests, timer_us } => {
+                if let Some(timer_us) = timer_us {
+                    let client = client as u32;
+                    self.schedule_in(timer_us, Event::ClientTimer { client, serial });
+                }
                 for BatchRequest { request, keys } in requests {
+                    self.counts.hedged += u64::from(request.is_hedge);
                     for (id, index) in (request.id.0..).map(AttemptId).zip(keys) {
                         running.pending.insert(id, (index, request.step.node));
                         let message = match &mut running.keys {
                             BatchKeys::Read(reads, _) => {
                                 Request::Get { key: self.keys[reads[index].key].clone() }
+                            }
+                            BatchKeys::Write(..) if request.is_hedge => {
+                                let text = format!("client {client} hedges the write of many keys");
+                                self.checker.violate(Rule::Hedged, text);
+                                continue;
                             }
                             BatchKeys::Write(writes, _) => {
                                 writes[index].0.seen = request.seen;
