@@ -95,6 +95,44 @@ fn stale_value_is_printed_where_it_is_allowed() {
 }
 
 #[test]
+fn writes_are_made_on_conditions() {
+    let cluster = Cluster::start(&["london"]);
+    let operator = Operator::new(cluster[0].address());
+    let node = cluster[0].address().to_string();
+    for place in [&[][..], &["--node", &node]] {
+        let with = |args: &[&str]| operator.run(&[args, place].concat());
+        let outcome = |args: &[&str]| {
+            let done = with(args);
+            let text = done.text();
+            let words: Vec<_> = text.split_whitespace().collect();
+            (done.exit, words[0].to_owned(), words[2].to_owned())
+        };
+        assert_eq!(outcome(&["put", "k", "v", "--if-present"]), (1, "not-met".into(), "-".into()));
+        let (exit, _, first) = outcome(&["put", "k", "v", "--if-absent"]);
+        assert_eq!(exit, 0);
+        let kept = (1, "not-met".to_owned(), first.clone());
+        assert_eq!(outcome(&["put", "k", "w", "--if-absent"]), kept);
+        let (exit, status, second) = outcome(&["put", "k", "w", "--if-version", &first]);
+        assert_eq!((exit, status.as_str()), (0, "stored"));
+        let kept = (1, "not-met".to_owned(), second.clone());
+        assert_eq!(outcome(&["delete", "k", "--if-version", &first]), kept);
+        let json = with(&["delete", "k", "--if-version", &first, "--json"]).json();
+        let shown = (&json["keys"][0]["status"], &json["keys"][0]["version"], &json["exit"]);
+        assert_eq!(shown, (&"not-met".into(), &second.as_str().into(), &1.into()));
+        assert_eq!(with(&["get", "k"]).out, b"w");
+        let (exit, status, _) = outcome(&["delete", "k", "--if-version", &second]);
+        assert_eq!((exit, status.as_str()), (0, "deleted"));
+        for wrong in [
+            &["put", "k", "v", "--if-absent", "--if-present"][..],
+            &["put", "k", "v", "--if-version", "7"],
+            &["delete", "k", "l", "--yes", "--if-version", &first],
+        ] {
+            assert_eq!(with(wrong).exit, 2, "{wrong:?}");
+        }
+    }
+}
+
+#[test]
 fn nodes_that_lack_a_delete_or_a_purge_are_named() {
     let mut cluster = Cluster::start(&["london", "london", "sydney"]);
     let operator = Operator::new(cluster[0].address());

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use bytes::Bytes;
 use zerocache_client::{Ack, Version};
 use zerocache_core::{
+    condition::Condition,
     metadata::{DescriptionError, Metadata},
     purge::{HOLD_MS_MAX, PurgeTarget},
 };
@@ -24,10 +25,12 @@ Examples:
 
 const PUT_EXAMPLES: &str = "\
 It prints the outcome: stored, the replicas that hold it of those that it waited for, and the version. \
-Exit code 5: no answer came, and it may be stored or not.
+Exit code 1: a \
+newer write or a condition kept it from being stored. Exit code 5: no answer came, and it may be stored or not.
 
 Examples:
   zerocache put greeting hello --ttl 10m
+  zerocache put lock $HOSTNAME --ttl 30s --if-absent
   zerocache put report - --ttl 1h --ack all --tags reports,tenant:7 < report.bin
   zerocache put logo - --content-type image/png --origin https://shop.example/logo.png < logo.png";
 
@@ -146,6 +149,37 @@ pub(crate) struct PutArgs {
     /// URL of another place that has the value; repeatable
     #[arg(long, value_name = "URL", value_parser = parse_origin)]
     pub(crate) origin: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) condition: ConditionArgs,
+}
+
+/// What must hold of a key so that a value is stored. One node judges it; two can find it met at once.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct ConditionArgs {
+    /// Only if there is no value
+    #[arg(long)]
+    pub(crate) if_absent: bool,
+
+    /// Only if there is one
+    #[arg(long)]
+    pub(crate) if_present: bool,
+
+    /// Only if the value has this version, as put and get --json print it
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_version: Option<Version>,
+}
+
+impl ConditionArgs {
+    /// Returns the condition, if there is one.
+    pub(crate) fn condition(self) -> Option<Condition> {
+        match self {
+            Self { if_absent: true, .. } => Some(Condition::Absent),
+            Self { if_present: true, .. } => Some(Condition::Present),
+            Self { if_version, .. } => if_version.map(Condition::Version),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -165,6 +199,10 @@ pub(crate) struct DeleteArgs {
     /// Who knows of it before the command ends: local, region, all, or nodes: every known node, for 2 s
     #[arg(long, value_name = "WHO", default_value = "local", value_parser = parse_who)]
     pub(crate) ack: WhoHasIt,
+
+    /// Only if the value has this version, as put and get --json print it; one key only
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["tag", "yes"])]
+    pub(crate) if_version: Option<Version>,
 
     /// Delete more than one key, or those with a tag
     #[arg(long)]

@@ -9,11 +9,11 @@ use std::{
 use bytes::Bytes;
 use hyper::{
     HeaderMap, Method, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH},
 };
 use serde_json::{Value as Json, json};
 use zerocache_client::Error;
-use zerocache_core::{limits::VALUE_BYTES_WIRE_MAX, metadata::Freshness};
+use zerocache_core::{condition::Condition, limits::VALUE_BYTES_WIRE_MAX, metadata::Freshness};
 use zerocache_net::discovery::HostPort;
 
 use super::{
@@ -153,7 +153,8 @@ pub(crate) fn put(context: &Context, args: &PutArgs) -> Result<Exit, Failure> {
             }
             let target = format!("/v1/entries/{}?{query}", escaped_bytes(&key));
             let request = (Method::PUT, target.as_str(), value);
-            let headers = description_headers(args)?;
+            let mut headers = description_headers(args)?;
+            headers.extend(args.condition.condition().map(condition_header).transpose()?);
             context.runtime.block_on(async {
                 let to = context.resolve(node).await?;
                 write_at(context, to, key, (request, headers), who).await
@@ -170,7 +171,17 @@ pub(crate) fn put(context: &Context, args: &PutArgs) -> Result<Exit, Failure> {
                 write = write.content_encoding(codings);
             }
             write = args.origin.iter().fold(write, |write, url| write.origin(url));
-            Outcome::new(key, &write.wait()?)
+            match args.condition.condition() {
+                None => Outcome::new(key, &write.wait()?),
+                Some(condition) => {
+                    let write = match condition {
+                        Condition::Absent => write.if_absent(),
+                        Condition::Present => write.if_present(),
+                        Condition::Version(version) => write.if_version(version),
+                    };
+                    Outcome::conditional(key, &write.wait()?)
+                }
+            }
         }
     };
     let exit = outcome.exit();
@@ -196,6 +207,17 @@ fn description_headers(args: &PutArgs) -> Result<HeaderMap, Failure> {
     Ok(headers)
 }
 
+/// Returns the header that states a condition.
+fn condition_header(condition: Condition) -> Result<(HeaderName, HeaderValue), Failure> {
+    let (name, value) = match condition {
+        Condition::Absent => (IF_NONE_MATCH, "*".to_owned()),
+        Condition::Present => (IF_MATCH, "*".to_owned()),
+        Condition::Version(version) => (IF_MATCH, format!("\"{version}\"")),
+    };
+    let value = HeaderValue::try_from(value);
+    Ok((name, value.map_err(|error| Failure::new(error.to_string()))?))
+}
+
 /// Deletes keys.
 pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failure> {
     if args.keys.len() > 1 && !args.yes {
@@ -210,7 +232,7 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
         }
     };
     let mut outcomes = Vec::with_capacity(keys.len());
-    let deleted = delete_each(context, args.ack, keys, &mut outcomes);
+    let deleted = delete_each(context, args, keys, &mut outcomes);
     if args.tag.is_some() && !context.global.json {
         let count = outcomes.iter().filter(|outcome| outcome.exit() == Exit::DONE).count();
         print_line(&format!("deleted {count} of {} keys", outcomes.len()))?;
@@ -241,10 +263,11 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
 /// Deletes keys, and adds the outcomes up to the first failure.
 fn delete_each(
     context: &Context,
-    who: WhoHasIt,
+    args: &DeleteArgs,
     keys: Vec<Bytes>,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<(), Failure> {
+    let (who, condition) = (args.ack, args.if_version.map(Condition::Version));
     let progress = Progress::new(context, "deleting", keys.len() as u64);
     let acks = match who {
         WhoHasIt::Ack(acks) if context.global.node.is_none() => acks,
@@ -253,7 +276,8 @@ fn delete_each(
             for key in keys {
                 let target = format!("/v1/entries/{}?ack={}", escaped_bytes(&key), ack(who));
                 let request = (Method::DELETE, target.as_str(), Bytes::new());
-                let request = (request, HeaderMap::new());
+                let condition = condition.map(condition_header).transpose()?;
+                let request = (request, condition.into_iter().collect());
                 let deleted = write_at(context, to, key, request, who);
                 outcomes.push(context.runtime.block_on(deleted)?);
                 progress.advance(1);
@@ -262,6 +286,11 @@ fn delete_each(
         }
     };
     let client = context.client()?;
+    if let (Some(version), [key]) = (args.if_version, &keys[..]) {
+        let deleted = client.delete(key).ack(acks).if_version(version).wait()?;
+        outcomes.push(Outcome::conditional(key.clone(), &deleted));
+        return Ok(());
+    }
     for keys in keys.chunks(DELETED_AT_A_TIME) {
         let written = client.delete_many(keys).ack(acks).each().wait()?;
         for (key, written) in keys.iter().zip(written) {

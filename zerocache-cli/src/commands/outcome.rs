@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use hyper::{HeaderMap, Method};
+use hyper::{HeaderMap, Method, StatusCode, header::ETAG};
 use serde_json::{Value as Json, json};
-use zerocache_client::{Ack, Status, Written};
+use zerocache_client::{Ack, Status, Written, ops::ConditionalOutcome};
 use zerocache_core::call::CallFailure;
 use zerocache_net::transport::http_request;
 
@@ -20,6 +20,9 @@ use crate::{
 
 /// How long a node may take to ask every other one (contract section 3: 2 s, and the last question).
 const EACH_NODE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The status of a write whose condition does not hold. Its version is that of the value that is there.
+const NOT_MET: &str = "not-met";
 
 /// The outcome of a write.
 pub(super) struct Outcome {
@@ -43,6 +46,24 @@ impl Outcome {
             version: written.version.map(|version| version.to_string()),
             nodes: None,
         }
+    }
+
+    /// The outcome of a write on a condition that a client states.
+    pub(super) fn conditional(key: Bytes, outcome: &ConditionalOutcome) -> Self {
+        let (status, current) = match outcome {
+            ConditionalOutcome::Stored(written) => return Self::new(key, written),
+            ConditionalOutcome::NotMet { current } => (NOT_MET, *current),
+            ConditionalOutcome::Superseded => (Status::Superseded.as_str(), None),
+            ConditionalOutcome::Refused => (Status::Refused.as_str(), None),
+            _ => (Status::Unknown.as_str(), None),
+        };
+        Self::unwritten(key, status, current.map(|version| version.to_string()))
+    }
+
+    /// The outcome of a write that no replica has. `current` is the version that kept it from being made.
+    fn unwritten(key: Bytes, status: &str, current: Option<String>) -> Self {
+        let (replicas, replicas_wanted, nodes) = (0, 1, None);
+        Self { key, status: status.to_owned(), replicas, replicas_wanted, version: current, nodes }
     }
 
     /// Returns the exit code: bad news where a node was waited for that does not have the write.
@@ -129,6 +150,11 @@ pub(super) async fn write_at(
         failure => no_answer(to, failure),
     })?;
     let body: Json = serde_json::from_slice(&response.body).unwrap_or_default();
+    if response.status == StatusCode::PRECONDITION_FAILED {
+        let tag = response.headers.get(ETAG).and_then(|tag| tag.to_str().ok());
+        let current = tag.map(|tag| tag.trim_matches('"').to_owned());
+        return Ok(Outcome::unwritten(key, NOT_MET, current));
+    }
     let Some(status) = body["status"].as_str() else {
         return Err(refusal(to, &response, &body));
     };
