@@ -49,6 +49,9 @@ use zerocache_net::clock::testing::{EnteredClock, TestClock};
 
 use crate::{ClientBuilder, Error, ZerocacheClient, client::offline::InProcess};
 
+/// The name of all clusters.
+const NAME: &str = "testing";
+
 /// The most nodes of a cluster.
 pub const NODES_MAX: usize = 64;
 
@@ -67,6 +70,7 @@ thread_local! {
 /// It ends when it is dropped. Clients that are kept for longer find no current time any more.
 pub struct Cluster {
     nodes: InProcess,
+    regions: Vec<String>,
     environment: Arc<Environment>,
     // Dropped after the rest: this thread reads the system's clock again.
     _entered: Entered,
@@ -110,12 +114,12 @@ impl Cluster {
         );
         let environment = Arc::new(Environment::new());
         let entered = environment.enter();
-        let (nodes, ahead) = InProcess::of_regions("testing", &regions);
+        let (nodes, ahead) = InProcess::of_regions(NAME, &regions);
         environment.clock.advance(ahead);
         if let Some(runtime) = &environment.runtime {
             nodes.keep_time(runtime.handle());
         }
-        Self { nodes, environment, _entered: entered }
+        Self { nodes, regions, environment, _entered: entered }
     }
 
     /// Creates a client in `region`, which knows all nodes. Each one has computations and a near cache of its own, as
@@ -133,7 +137,7 @@ impl Cluster {
     /// Creates a client with settings, such as a namespace or a codec. Those that say how nodes are found have no
     /// effect.
     pub fn builder(&self, region: impl AsRef<str>) -> ClientBuilder {
-        ZerocacheClient::builder(region).cluster("testing").nodes(self.nodes.clone())
+        ZerocacheClient::builder(region).cluster(NAME).nodes(self.nodes.clone())
     }
 
     /// Moves the clock forward. The nodes do what was due meanwhile.
@@ -151,6 +155,18 @@ impl Cluster {
     pub fn kill(&self, node: usize) {
         let _inside = self.enter();
         assert!(self.nodes.kill(node), "there is no node {node}");
+    }
+
+    /// Starts a node again that was [killed](Self::kill), with nothing of what it had. It copies what the others have
+    /// as time passes; clients find it within a second.
+    ///
+    /// # Panics
+    /// If there is no such node, or it was not killed.
+    pub fn revive(&self, node: usize) {
+        let _inside = self.enter();
+        let region = self.regions.get(node).map_or("", String::as_str);
+        let is_revived = !region.is_empty() && self.nodes.revive(NAME, (node, region));
+        assert!(is_revived, "there is no node {node} that was killed");
     }
 
     /// Returns the clock, for other threads.
@@ -208,9 +224,10 @@ impl Drop for Entered {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { nodes, environment, .. } = self;
+        let Self { nodes, regions, environment, .. } = self;
         f.debug_struct("Cluster")
             .field("nodes", nodes)
+            .field("regions", regions)
             .field("clock", &environment.clock)
             .finish_non_exhaustive()
     }

@@ -49,6 +49,7 @@ pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_MDNS_INTERFACE", ReadBy::Both),
     ("ZEROCACHE_NAMESPACE", ReadBy::Clients),
     ("ZEROCACHE_NEAR_AGE", ReadBy::Clients),
+    ("ZEROCACHE_NEAR_OUTAGE", ReadBy::Clients),
     ("ZEROCACHE_NEAR_BYTES", ReadBy::Clients),
     ("ZEROCACHE_OFFLINE", ReadBy::Clients),
     ("ZEROCACHE_PAGE", ReadBy::Nodes),

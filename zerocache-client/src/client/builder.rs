@@ -215,6 +215,14 @@ impl ClientBuilder {
         self
     }
 
+    /// How long memoized calls that use the near cache are served values from there while no node can be reached, as
+    /// [`near_outage`](crate::memo::Call::near_outage); at most 24 h, default zero: not at all. A function or call can
+    /// state another time.
+    pub fn near_outage(mut self, outage: Duration) -> Self {
+        self.config.near.outage = outage;
+        self
+    }
+
     /// The token that the client presents, as `zerocache token create` printed it; default none.
     ///
     /// A token of a cluster with a secret also says by which CA nodes are verified, before the client sends

@@ -22,7 +22,7 @@ use super::{ClientBuilder, credentials, offline::InProcess};
 use crate::{
     Error,
     codec::Codec,
-    near::{Near, NearSettings, shared},
+    near::{Near, NearSettings, OUTAGE_MAX, shared},
 };
 
 /// The cluster that nodes and clients use by default.
@@ -46,6 +46,7 @@ const COMPRESS_ABOVE: Setting = ("compress_above", "ZEROCACHE_COMPRESS_ABOVE");
 const MDNS: Setting = ("mdns", "ZEROCACHE_DISCOVERY");
 const TLS: Setting = ("tls", "ZEROCACHE_TLS");
 const NEAR_AGE: Setting = ("near_age", "ZEROCACHE_NEAR_AGE");
+const NEAR_OUTAGE: Setting = ("near_outage", "ZEROCACHE_NEAR_OUTAGE");
 
 /// The origin of a configuration, for the names in its errors.
 #[derive(Clone, Copy)]
@@ -190,14 +191,7 @@ impl Config {
             None if is_test => config.default_to_offline(),
             None => {}
         }
-        if let Some(bytes) = set("ZEROCACHE_NEAR_BYTES")? {
-            let parsed = parse_size(&bytes);
-            config.near.bytes_max = parsed.map_err(|why| invalid("ZEROCACHE_NEAR_BYTES", &why))?;
-        }
-        if let Some(age) = set("ZEROCACHE_NEAR_AGE")? {
-            let parsed = parse_duration(&age);
-            config.near.age_max = parsed.map_err(|why| invalid("ZEROCACHE_NEAR_AGE", &why))?;
-        }
+        config.near.read(set)?;
         if let Some(above) = set("ZEROCACHE_COMPRESS_ABOVE")? {
             config.compress_above = match above.as_str() {
                 "off" => None,
@@ -268,6 +262,9 @@ impl Config {
         if self.near.age_max < Duration::from_millis(1) {
             return Err(wrong(NEAR_AGE, &"an age of at least 1 ms is allowed"));
         }
+        if self.near.outage > OUTAGE_MAX {
+            return Err(wrong(NEAR_OUTAGE, &"at most 24 h are allowed"));
+        }
         Ok(())
     }
 
@@ -314,6 +311,28 @@ impl ClientBuilder {
     #[must_use]
     pub fn connection_settings(&self) -> (DiscoveryConfig, SecurityConfig) {
         (self.config().discovery(), self.config().security.clone())
+    }
+}
+
+impl NearSettings {
+    /// Takes the variables that are set.
+    fn read(
+        &mut self,
+        set: impl Fn(&'static str) -> Result<Option<String>, Error>,
+    ) -> Result<(), Error> {
+        if let Some(bytes) = set("ZEROCACHE_NEAR_BYTES")? {
+            let parsed = parse_size(&bytes);
+            self.bytes_max = parsed.map_err(|why| invalid("ZEROCACHE_NEAR_BYTES", &why))?;
+        }
+        if let Some(age) = set("ZEROCACHE_NEAR_AGE")? {
+            let parsed = parse_duration(&age);
+            self.age_max = parsed.map_err(|why| invalid("ZEROCACHE_NEAR_AGE", &why))?;
+        }
+        if let Some(outage) = set("ZEROCACHE_NEAR_OUTAGE")? {
+            let parsed = parse_duration(&outage);
+            self.outage = parsed.map_err(|why| invalid("ZEROCACHE_NEAR_OUTAGE", &why))?;
+        }
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     attached::Attached,
     engine::Engine,
     listen::{FollowedNode, Mode},
+    renewal::Renewal,
 };
 use crate::near::FeedClaim;
 
@@ -34,6 +35,9 @@ impl Feed {
     /// client of the process follows one for the same cache.
     pub(super) fn keep(&mut self, engine: &Arc<Engine>) {
         let now = clock::mono();
+        if let Some(near) = &engine.local.near {
+            near.near.expire_stranded(now);
+        }
         let near = engine.local.near.as_ref().filter(|near| near.is_wanted());
         let is_listened = engine.listeners.are_wanted();
         let mut directory = engine.directory();
@@ -61,6 +65,7 @@ impl Feed {
             can_listen: directory.can_listen(node),
             claim,
             follower: FeedFollower::new(now),
+            renewal: Renewal::default(),
             _listeners: engine.listeners.followed(),
         };
         self.task.begin(node, followed.run(Arc::downgrade(engine)));
@@ -76,6 +81,8 @@ struct Following {
     /// The near cache that changes are applied to.
     claim: Option<FeedClaim>,
     follower: FeedFollower,
+    /// Reads again what was kept for an outage.
+    renewal: Renewal,
     _listeners: FollowedNode,
 }
 
@@ -125,7 +132,12 @@ impl Following {
         Some((mode, engine.message(request, Some(self.node), FOLLOW_TIMEOUT_MS, seen)))
     }
 
-    fn answered(&mut self, engine: &Engine, mode: Mode, result: &CallResult) -> ControlFlow<()> {
+    fn answered(
+        &mut self,
+        engine: &Arc<Engine>,
+        mode: Mode,
+        result: &CallResult,
+    ) -> ControlFlow<()> {
         let near = engine.local.near.as_ref();
         // By whichever client: what one of them follows serves all.
         let lookups = || near.map_or(0, |near| near.sharing.uses());
@@ -141,13 +153,24 @@ impl Following {
             _ => {}
         }
         match answered {
-            Ok(()) => return ControlFlow::Continue(()),
+            Ok(()) => {
+                if self.claim.is_some() {
+                    self.renewal.begin(engine);
+                }
+                return ControlFlow::Continue(());
+            }
             Err(FeedEnd::Idle) if mode != Mode::Follow => return ControlFlow::Continue(()),
-            Err(FeedEnd::Idle) => near.into_iter().for_each(|near| near.sharing.rest()),
-            Err(FeedEnd::Forbidden) => forbidden(engine, result),
+            Err(FeedEnd::Idle) => {
+                self.claim.iter().for_each(FeedClaim::end);
+                near.into_iter().for_each(|near| near.sharing.rest());
+            }
+            Err(FeedEnd::Forbidden) => {
+                self.claim.iter().for_each(FeedClaim::end);
+                forbidden(engine, result);
+            }
             Err(FeedEnd::Failed) => {
                 let node = self.node;
-                tracing::debug!(%node, "a node does not tell of changes: the near cache is emptied");
+                tracing::debug!(%node, "a node does not tell of changes: what is near is not served, except during an outage");
             }
         }
         ControlFlow::Break(())

@@ -151,7 +151,7 @@ fn note_reach(engine: &Engine, logged: &mut Option<(Reach, Instant)>) {
                 mdns = ways.mdns,
                 ?seeds,
                 ?dns,
-                "no node of the cache can be reached: memoized functions compute every time"
+                "no node of the cache can be reached: memoized functions compute, unless they allow an outage"
             );
         }
     }

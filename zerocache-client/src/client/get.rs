@@ -174,8 +174,8 @@ impl Get {
             return Poll::Ready(Ok(entry.into()));
         }
         let found = ready!(self.poll_nodes(context));
-        if let Ok(ReadAnswer { entry: Some(entry), .. }) = &found {
-            self.near.keep(self.client.local_state(), &self.key, entry);
+        if let Ok(ReadAnswer { entry, .. }) = &found {
+            self.near.answered(self.client.local_state(), &self.key, entry.as_ref());
         }
         Poll::Ready(found)
     }

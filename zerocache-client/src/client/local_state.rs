@@ -39,6 +39,8 @@ pub(crate) struct NearUse {
     /// With whom.
     pub(super) sharing: Arc<Sharing>,
     age_max_ms: u64,
+    /// How long memoized calls serve entries while no node answers, unless they say another time.
+    outage_ms: u64,
     /// Reads of this client that found something, without those of memoized calls.
     pub(crate) hits: Striped,
     /// Looks of this client that found nothing.
@@ -60,6 +62,7 @@ impl LocalState {
             sharing: Sharing::of(&near, &config.cluster),
             near,
             age_max_ms,
+            outage_ms: millis(config.near.outage),
             hits: Striped::default(),
             misses: Striped::default(),
             wanted: AtomicBool::new(false),
@@ -133,6 +136,24 @@ impl NearUse {
     ) -> Option<R> {
         let age_max_ms = age.map_or(self.age_max_ms, |age| millis(age).min(self.age_max_ms));
         self.near.with((hash, key), age_max_ms, clock::coarse(), use_it)
+    }
+
+    /// Returns how long entries are served while no node answers, to a call that says `own_ms`, or 0 for nothing; 0 for
+    /// not at all.
+    pub(crate) fn outage_ms(&self, own_ms: u64) -> u64 {
+        let outage_ms = if own_ms > 0 { own_ms } else { self.outage_ms };
+        self.near.want_outage(outage_ms);
+        outage_ms
+    }
+
+    /// Runs `use_it` with the entry of `key`, if it may be served to a call that allows such an outage. No node answers.
+    pub(crate) fn in_outage<R>(
+        &self,
+        key: &[u8],
+        outage_ms: u64,
+        use_it: impl Fn(&NearEntry) -> R,
+    ) -> Option<R> {
+        self.near.in_outage(key, outage_ms, clock::mono(), use_it)
     }
 
     /// A read or write begins, because nothing that may be served is near:

@@ -21,7 +21,7 @@ use super::{
     batch::Outcomes,
     entry::{Entry, ReadAnswer},
     many_typed::GetManyValues,
-    near_read::{NearAge, NearWrite},
+    near_read::{NearAge, NearKeep, NearWrite},
     prepared::{ComputedPut, Prepared, WriteOption},
     valid,
     writes::WriteRequest,
@@ -376,18 +376,18 @@ impl ZerocacheClient {
         merge(answers, invalid)
     }
 
-    /// Writes computed values. Each has an outcome of its own. The near cache keeps them if `is_near`.
+    /// Writes computed values. Each has an outcome of its own. The near cache keeps them as `near_keep` says.
     pub(crate) async fn write_computed(
         &self,
         puts: Vec<ComputedPut>,
         ack: Ack,
         deadline: Option<Duration>,
-        is_near: bool,
+        near_keep: Option<NearKeep>,
     ) -> Outcomes<Written> {
         let (puts, invalid) = split(puts, |put| valid(put.key.clone()).err());
         let prepared: Vec<Prepared> = puts.into_iter().map(Prepared::from).collect();
         let count = prepared.len();
-        let mut near: Vec<NearWrite> = prepared.iter().map(|_| NearWrite::new(is_near)).collect();
+        let mut near: Vec<NearWrite> = prepared.iter().map(|_| NearWrite::new(near_keep)).collect();
         let local = self.local_state();
         near.iter_mut().zip(&prepared).for_each(|(near, prepared)| near.begin(local, prepared));
         let mut write = WriteMany::prepared(self.clone(), Ok(prepared)).ack(ack);
@@ -395,9 +395,7 @@ impl ZerocacheClient {
         let written = if count == 0 { Ok(Vec::new()) } else { write.each().await };
         let written = written.unwrap_or_else(|error| vec![Err(error); count]);
         for (near, written) in near.iter_mut().zip(&written) {
-            if let Ok(written) = written {
-                near.keep(local, written);
-            }
+            near.keep(local, written);
         }
         merge(written, invalid)
     }

@@ -29,6 +29,7 @@ pub(crate) mod offline;
 mod prepared;
 mod purge;
 mod reads;
+mod renewal;
 mod report;
 mod running;
 mod sharing;
@@ -63,6 +64,7 @@ pub(crate) use self::{
     instances::generation,
     leases::{LeaseReply, LeaseTerms, LeaseToken},
     local_state::LocalState,
+    near_read::NearKeep,
     prepared::{ComputedPut, ReadPoint},
     purge::PurgeRequest,
     running::Running,
@@ -364,6 +366,14 @@ impl ZerocacheClient {
     pub(crate) fn destination(&self, codec: Option<Codec>) -> Destination {
         let codec = codec.unwrap_or_else(|| self.codec());
         Destination { codec, is_stored: self.live().is_ok() }
+    }
+
+    /// Returns true if no node can be reached, as far as this client knows: all addresses have been tried, and no node
+    /// has answered since it failed.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        let Ok(live) = self.live() else { return false };
+        let state = live.engine.state.lock();
+        state.is_tried() && !state.directory().is_reachable(zerocache_net::clock::mono())
     }
 
     /// What memoized calls need before any I/O.

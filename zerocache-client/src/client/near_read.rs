@@ -15,7 +15,10 @@ use zerocache_core::{
 use zerocache_net::clock;
 
 use super::{LocalState, engine::Engine, entry::Entry, millis, prepared::Prepared};
-use crate::near::{Fill, NearEntry};
+use crate::{
+    Error,
+    near::{Fill, NearEntry, UnstoredPermit},
+};
 
 /// How old what is served near may be: as the client says, or less.
 pub(crate) type NearAge = Option<Duration>;
@@ -57,8 +60,18 @@ impl NearRead {
         }
     }
 
+    /// Keeps what nodes gave, and drops what they know better.
+    pub(super) fn answered(&self, local: &LocalState, key: &[u8], found: Option<&Entry>) {
+        if let Some(found) = found {
+            self.keep(local, key, found);
+        }
+        if let Some((_, near)) = self.wanted.zip(local.near.as_ref()) {
+            near.near.node_answered(key, found.map(|found| found.version));
+        }
+    }
+
     /// Keeps what the read found.
-    pub(super) fn keep(&self, local: &LocalState, key: &[u8], found: &Entry) {
+    fn keep(&self, local: &LocalState, key: &[u8], found: &Entry) {
         let Some((begun, near)) = self.begun.zip(local.near.as_ref()) else { return };
         let fill = Fill {
             value: &found.value,
@@ -88,8 +101,21 @@ fn entry(held: &NearEntry) -> Option<Entry> {
 /// A write's dealings with the near cache, where what it writes is to be kept there.
 #[derive(Default)]
 pub(super) struct NearWrite {
-    wanted: bool,
-    begun: Option<(FillPermit, Kept)>,
+    wanted: Option<NearKeep>,
+    begun: Option<(Begun, Kept)>,
+}
+
+/// How a computed value is kept near.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NearKeep {
+    /// If it is to be kept, too, when no node can be reached.
+    pub(crate) in_outage: bool,
+}
+
+/// The permissions to keep a value that is stored, or cannot be.
+struct Begun {
+    stored: Option<FillPermit>,
+    unstored: Option<UnstoredPermit>,
 }
 
 /// What is written, as readers get it.
@@ -101,30 +127,43 @@ struct Kept {
 }
 
 impl NearWrite {
-    pub(super) fn new(wanted: bool) -> Self {
+    pub(super) fn new(wanted: Option<NearKeep>) -> Self {
         Self { wanted, begun: None }
     }
 
     /// The write begins.
     pub(super) fn begin(&mut self, local: &LocalState, prepared: &Prepared) {
-        if self.wanted
+        if let Some(wanted) = self.wanted
             && let Some(near) = &local.near
             && let Some(value) = &prepared.value
             && let Ok(life) = Ttl::try_from(value.fresh).and_then(|ttl| value.metadata.life(ttl))
-            && let Some(begun) = near.near.begin_fill(clock::mono())
         {
+            let stored = near.near.begin_fill(clock::mono());
+            let unstored = wanted.in_outage.then(|| near.near.begin_unstored(&prepared.key));
+            if stored.is_none() && unstored.is_none() {
+                return;
+            }
             let (metadata, life_ms) = (value.metadata.clone(), life.as_millis());
             let (key, value) = (prepared.key.clone(), value.bytes.clone());
             let kept = Kept { key, value, metadata, life_ms };
-            self.begun = Some((begun, kept));
+            self.begun = Some((Begun { stored, unstored }, kept));
         }
     }
 
-    /// Keeps what was stored.
-    pub(super) fn keep(&mut self, local: &LocalState, written: &Written) {
-        if let Some((begun, kept)) = self.begun.take()
-            && let Some(near) = &local.near
-            && let (Status::Stored, Some(version)) = (written.status, written.version)
+    /// Keeps what was stored, or what no node could be asked to store.
+    pub(super) fn keep(&mut self, local: &LocalState, written: &Result<Written, Error>) {
+        let Some((Begun { stored, unstored }, kept)) = self.begun.take() else { return };
+        let Some(near) = &local.near else { return };
+        if matches!(
+            written,
+            Err(Error::Unreachable { .. }) | Ok(Written { status: Status::Unknown, .. })
+        ) && let Some(permit) = unstored
+        {
+            let value = (&kept.metadata, kept.life_ms);
+            near.near.keep_unstored(permit, &kept.key, &kept.value, value, clock::mono());
+        }
+        if let Ok(Written { status: Status::Stored, version: Some(version), .. }) = *written
+            && let Some(begun) = stored
         {
             let fill = Fill {
                 value: &kept.value,

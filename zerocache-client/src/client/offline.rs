@@ -72,6 +72,12 @@ impl InProcess {
         self.0.lock().kill(number, clock::now())
     }
 
+    /// Starts a node again, without anything that it had. Returns false if it is there.
+    #[cfg(feature = "testing")]
+    pub(crate) fn revive(&self, cluster: &str, (number, region): (usize, &str)) -> bool {
+        self.0.lock().revive(cluster, (number, region), clock::now())
+    }
+
     /// Has the nodes do what is due.
     #[cfg(feature = "testing")]
     pub(crate) fn catch_up(&self) {

@@ -95,8 +95,8 @@ impl Engine {
             let request = |index: usize| Request::Get { key: keys[index].clone() };
             for (index, outcome) in self.drive_batch(asked, total_ms, request).await {
                 let read = self.read_outcome(&options, outcome).0;
-                if let Ok(ReadAnswer { entry: Some(entry), .. }) = &read {
-                    nears[index].keep(&self.local, keys[index].as_bytes(), entry);
+                if let Ok(ReadAnswer { entry, .. }) = &read {
+                    nears[index].answered(&self.local, keys[index].as_bytes(), entry.as_ref());
                 }
                 outcomes[index] = Some(read);
             }

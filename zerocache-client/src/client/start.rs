@@ -117,8 +117,8 @@ impl ZerocacheClient {
                 return Ok(ExplainedGet::near(entry, clock::elapsed().saturating_sub(started)));
             }
             let explained = engine.explain(&key, options, total_ms).await;
-            if let Ok(Some(entry)) = &explained.result {
-                near.keep(&engine.local, key.as_bytes(), entry);
+            if let Ok(entry) = &explained.result {
+                near.answered(&engine.local, key.as_bytes(), entry.as_ref());
             }
             Ok(explained)
         })

@@ -18,7 +18,7 @@ use super::{
     Live, Running, ZerocacheClient,
     conditional::ConditionalWrite,
     drive::{Beginning, FirstAttempt, Unsent},
-    near_read::NearWrite,
+    near_read::{NearKeep, NearWrite},
     prepared::{Prepared, WriteOption, WriteVersion},
     timings::End,
     writes::WriteRequest,
@@ -76,7 +76,7 @@ impl Write {
     }
 
     /// Keeps the value in the near cache once it is stored, if this is wanted.
-    pub(crate) fn near(mut self, wanted: bool) -> Self {
+    pub(crate) fn near(mut self, wanted: Option<NearKeep>) -> Self {
         self.near = NearWrite::new(wanted);
         self
     }
@@ -210,10 +210,8 @@ impl Future for Write {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let written = ready!(self.poll_written(context));
-        if let Ok(written) = &written {
-            let Self { near, client, .. } = &mut *self;
-            near.keep(client.local_state(), written);
-        }
+        let Self { near, client, .. } = &mut *self;
+        near.keep(client.local_state(), &written);
         Poll::Ready(written)
     }
 }

@@ -156,7 +156,10 @@ impl Engine {
             }
             WriteResult::Invalid(text) => Err(Error::Refused(text)),
             WriteResult::Denied(denial, text) => Err(self.denied(denial, text)),
-            WriteResult::Unreachable => Err(self.unreachable(false)),
+            WriteResult::Unreachable => {
+                self.near_written(key, None);
+                Err(self.unreachable(false))
+            }
         }
     }
 

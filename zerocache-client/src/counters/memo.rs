@@ -24,8 +24,8 @@ macro_rules! counters {
         /// Memoized calls of a client since it was created; from
         /// [`ZerocacheClient::memo_stats`](crate::ZerocacheClient::memo_stats).
         ///
-        /// A call that completes is counted in one of `hits`, `stale_served`, `coalesced`, `lease_found` and
-        /// `computed`. `computed` also counts refreshes in the background. The other counters detail these,
+        /// A call that completes is counted in one of `hits`, `stale_served`, `outage_served`, `coalesced`,
+        /// `lease_found` and `computed`. `computed` also counts refreshes in the background. The other counters detail these,
         /// or count stored values.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
@@ -76,6 +76,8 @@ counters! {
     coalesced,
     /// Calls answered with a value past its lifetime while it is refreshed.
     stale_served,
+    /// Calls answered from the near cache because no node could be reached.
+    outage_served,
     /// Refreshes of values past their lifetime that could still be served.
     refreshed,
     /// Refreshes of values before the end of their lifetime.

@@ -299,7 +299,7 @@ impl<F: Future> Future for Call<F> {
                 continue;
             }
             let step = match this.stage {
-                Stage::Start => Step::Next(steps.first_stage(*this.mode, *this.blocking)),
+                Stage::Start => steps.first_stage(*this.mode, *this.blocking),
                 Stage::LookingUp(lookup) => {
                     let lookup = ready!(lookup.as_mut().poll(context));
                     steps.after_lookup(lookup)

@@ -22,6 +22,13 @@ macro_rules! common_options {
             self.with(|options| options.near(None))
         }
 
+        /// Uses the near cache as [`near`](Self::near), and is served values from there for `time`, 1 ms to 24 h, while
+        /// no node can be reached: also values whose lifetime ends meanwhile. After that, and for keys that are not
+        /// near, the value is computed, and served for that time.
+        pub fn near_outage(self, time: impl $crate::lifetime::Lifetime) -> Self {
+            self.with(|options| options.near_outage(time))
+        }
+
         /// The time after its lifetime for which a value is served to other callers while one caller refreshes
         /// it.
         pub fn stale_while(self, time: impl $crate::lifetime::Lifetime) -> Self {

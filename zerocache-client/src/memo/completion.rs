@@ -169,7 +169,7 @@ impl<T> Steps<'_, T> {
             self.ready_write(run, storable, computation);
         let key = put.key.clone();
         let ack = self.options.ack.unwrap_or_default();
-        let mut put = run.client.computed_put(put).ack(ack).near(self.options.near.is_some());
+        let mut put = run.client.computed_put(put).ack(ack).near(self.near_keep());
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);
         }

@@ -61,6 +61,7 @@ impl<T> Steps<'_, T> {
         // The other task counts what it does, and this caller what it is served.
         let served = counters.and_then(|counters| match report.outcome {
             CallOutcome::Hit => Some(&counters.hits),
+            CallOutcome::Outage => Some(&counters.outage_served),
             CallOutcome::Stale => Some(&counters.stale_served),
             CallOutcome::Coalesced if report.lease == Some(LeaseOutcome::Found) => {
                 Some(&counters.lease_found)

@@ -88,6 +88,8 @@ pub(crate) enum Progress {
     Value(Payload),
     /// Computing failed; a leader has a value past its fresh time.
     Stale(Payload),
+    /// No node answers; a leader has a value of the near cache.
+    Outage(Payload),
     /// Computing failed with an error that can be cloned.
     Failed(SharedError),
     /// A leader is done and has nothing to share; every follower computes at once.

@@ -12,11 +12,12 @@ use zerocache_net::clock;
 
 use super::BoxFuture;
 use super::flight::{self, Follower, Leader, Progress, Role, WaitExpired, Waiting};
+use super::outage;
 use super::rule::SharedError;
 use super::stored::{BaseEntry, Payload, StoredEntry};
 use crate::client::{ExplainedGet, ReadAnswer, ReadReport};
 use crate::counters::count;
-use crate::{Error, ZerocacheClient};
+use crate::{Error, ErrorKind, ZerocacheClient};
 
 /// The bound of a caller's wait in all, whoever leads meanwhile, as a multiple of the bound of one wait: five
 /// minutes by default.
@@ -33,6 +34,8 @@ pub(crate) enum LookupOutcome {
     Entry(StoredEntry),
     /// A value that another caller computed meanwhile, or serves while it computes.
     Coalesced { payload: Payload, is_stale: bool },
+    /// A value of the near cache, because no node answers.
+    Outage(Payload),
     /// An error that another caller's computation returned meanwhile.
     Failed(SharedError),
     /// No servable entry. An entry here may be served if computing fails.
@@ -64,6 +67,8 @@ pub(crate) struct LookupOptions {
     pub(crate) waiting: Waiting,
     /// The near cache is used, up to an age of its own if one is given.
     pub(crate) near: Option<Option<Duration>>,
+    /// For how long the near cache serves values while no node answers, in milliseconds; 0 for not at all.
+    pub(crate) outage_ms: u64,
     /// How long a leader may itself wait for another process that has a lease.
     pub(crate) lease_wait: Duration,
     /// The time that nodes may take, instead of the client's own bound.
@@ -183,6 +188,7 @@ fn published(client: &ZerocacheClient, progress: Progress) -> Option<LookupOutco
         }
         Progress::Value(payload) => LookupOutcome::Coalesced { payload, is_stale: false },
         Progress::Stale(payload) => LookupOutcome::Coalesced { payload, is_stale: true },
+        Progress::Outage(payload) => LookupOutcome::Outage(payload),
         Progress::Failed(error) => LookupOutcome::Failed(error),
         Progress::Nothing => LookupOutcome::Miss(None),
         Progress::LookingUp => return None,
@@ -210,9 +216,11 @@ pub(crate) async fn lookup_unshared(
 pub(crate) async fn lookup_shape_entry(
     client: ZerocacheClient,
     mut base: Box<BaseEntry>,
-    options: LookupOptions,
+    mut options: LookupOptions,
     leader: Option<Leader>,
 ) -> Lookup {
+    // Nobody says whether it belongs to the base entry any more.
+    options.outage_ms = 0;
     let mut lookup = read(&client, base.shape_key.clone(), options, leader, None).await;
     if let LookupOutcome::Entry(entry) = &lookup.outcome
         && !base.owns(entry)
@@ -245,13 +253,15 @@ async fn read(
     } else {
         (get.answer().await, None)
     };
-    Lookup { report, ..answered(client, (&key, answer), leader, fallback) }
+    Lookup { report, ..answered(client, (&key, answer), options.outage_ms, leader, fallback) }
 }
 
-/// Returns the lookup of a key for which nodes gave this answer.
+/// Returns the lookup of a key for which nodes gave this answer. Without an answer the near cache may serve a value
+/// during an outage of so many milliseconds.
 pub(super) fn answered(
     client: &ZerocacheClient,
     (key, answer): (&Bytes, Result<ReadAnswer, Error>),
+    outage_ms: u64,
     leader: Option<Leader>,
     fallback: Option<StoredEntry>,
 ) -> Lookup {
@@ -266,7 +276,9 @@ pub(super) fn answered(
             let counters = client.memo_counters();
             counters.count_error(&counters.read_errors, &error);
             tracing::debug!(%error, "cannot read a memoized value");
-            LookupOutcome::Miss(fallback)
+            let is_unreachable = error.kind() == ErrorKind::Unreachable;
+            let payload = outage::payload(client, key, if is_unreachable { outage_ms } else { 0 });
+            payload.map_or(LookupOutcome::Miss(fallback), LookupOutcome::Outage)
         }
     };
     Lookup { outcome, leader, report: None, base: None, known }

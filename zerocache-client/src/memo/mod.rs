@@ -27,6 +27,7 @@ mod lookup;
 mod near;
 mod options;
 mod origin;
+mod outage;
 mod peek;
 pub(crate) mod private;
 mod purge;

@@ -12,6 +12,7 @@ use crate::Ack;
 use crate::codec::Codec;
 use crate::lease::LeaseScope;
 use crate::lifetime::Lifetime;
+use crate::near::OUTAGE_MAX;
 
 /// The default life of a lease.
 pub(crate) const LEASE_LIFE_DEFAULT: Duration = Duration::from_secs(10);
@@ -47,6 +48,8 @@ impl LeaseRule {
 pub struct Options<T> {
     /// Use of the near cache, and a maximum age of its own, if it is not the client's.
     pub(crate) near: Option<Option<Duration>>,
+    /// For how long the near cache serves values while no node can be reached; 0 for the client's time.
+    pub(crate) near_outage_ms: u64,
     pub(crate) lease: Option<LeaseRule>,
     pub(crate) stale_while_ms: u64,
     pub(crate) stale_if_error_ms: u64,
@@ -148,6 +151,7 @@ impl<T> Options<T> {
     pub const fn new() -> Self {
         Options {
             near: None,
+            near_outage_ms: 0,
             lease: None,
             stale_while_ms: 0,
             stale_if_error_ms: 0,
@@ -171,6 +175,15 @@ impl<T> Options<T> {
     #[must_use]
     pub fn near(mut self, max_age: Option<Duration>) -> Self {
         self.near = Some(max_age);
+        self
+    }
+
+    /// The time for which the near cache, which is used, serves values while no node can be reached: 1 ms to 24 h.
+    #[must_use]
+    pub fn near_outage(mut self, time: impl Lifetime) -> Self {
+        self.near.get_or_insert_default();
+        // It fits.
+        self.near_outage_ms = time.into_duration().min(OUTAGE_MAX).as_millis().max(1) as u64;
         self
     }
 

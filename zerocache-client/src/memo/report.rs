@@ -25,6 +25,8 @@ pub enum CallOutcome {
     Near,
     /// The value is past its lifetime; another caller, or the background, refreshes it meanwhile.
     Stale,
+    /// No node could be reached; the near cache had the value.
+    Outage,
     /// There was a servable value; this call refreshed it.
     Refreshed,
     /// There was no usable value; this call computed it.
@@ -45,6 +47,7 @@ impl CallOutcome {
             Self::Hit => "hit",
             Self::Near => "near",
             Self::Stale => "stale",
+            Self::Outage => "outage",
             Self::Refreshed => "refreshed",
             Self::Miss => "miss",
             Self::Coalesced => "coalesced",

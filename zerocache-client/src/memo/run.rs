@@ -107,6 +107,7 @@ impl<T> Steps<'_, T> {
         LookupOptions {
             waiting,
             near: self.options.near,
+            outage_ms: self.outage_ms(),
             lease_wait: self.options.lease_wait(),
             deadline: self.options.deadline,
             soft_wait: self.options.soft_wait(),
@@ -114,26 +115,30 @@ impl<T> Steps<'_, T> {
         }
     }
 
-    /// Returns the first stage of a call. A `blocking` caller blocks its thread.
-    pub(super) fn first_stage(&mut self, mode: Mode, blocking: bool) -> Stage<T> {
-        let Some(Run { client, key, .. }) = self.run else {
-            return self.compute(Box::default());
+    /// Returns the first stage of a call, or its value during an outage. A `blocking` caller blocks its thread.
+    pub(super) fn first_stage(&mut self, mode: Mode, blocking: bool) -> Step<T> {
+        let Some(run) = self.run else {
+            return Step::Next(self.compute(Box::default()));
         };
+        let Run { client, key, .. } = run;
         let group = client.memo_counters().flight_group();
         if mode == Mode::Refresh {
             // Pending writes complete before this call's value is written.
             flight::invalidate(group, key);
             self.set_outcome(CallOutcome::Refreshed);
-            return self.compute(Box::default());
+            return Step::Next(self.compute(Box::default()));
+        }
+        if let Some(value) = self.serve_outage(run) {
+            return Step::Value(value);
         }
         if recursion::is_computing(group, key) {
             // This call's own caller computes the key: waiting for it would be a deadlock.
             self.set_outcome(CallOutcome::Miss);
-            return self.compute(Computation::new(None, None, 0));
+            return Step::Next(self.compute(Computation::new(None, None, 0)));
         }
         let waiting = Waiting { blocking, inside_run: self.is_inside_run() };
         let options = self.lookup_options(waiting);
-        Stage::LookingUp(Box::pin(lookup(client.clone(), key.clone(), options)))
+        Step::Next(Stage::LookingUp(Box::pin(lookup(client.clone(), key.clone(), options))))
     }
 
     pub(super) fn after_lookup(&mut self, lookup: Lookup) -> Step<T> {
@@ -164,6 +169,7 @@ impl<T> Steps<'_, T> {
                     Step::Next(Stage::LookingUp(Box::pin(lookup)))
                 }
             },
+            LookupOutcome::Outage(payload) => self.after_outage(run, payload, leader),
             LookupOutcome::Failed(error) => match (self.policy.sharing.unshare)(&error) {
                 Some(value) => {
                     count(&counters.coalesced);
@@ -328,7 +334,7 @@ impl<T> Steps<'_, T> {
         Step::Next(self.compute(computation))
     }
 
-    fn after_miss(
+    pub(super) fn after_miss(
         &mut self,
         mut leader: Option<Leader>,
         (fallback, known): (Option<StoredEntry>, u64),
@@ -357,9 +363,10 @@ impl<T> Steps<'_, T> {
     }
 
     /// Requests a lease, if the function wants one, and computes.
-    pub(super) fn compute_in_place(&self, computation: Box<Computation>) -> Stage<T> {
+    pub(super) fn compute_in_place(&mut self, computation: Box<Computation>) -> Stage<T> {
         let rule = self.options.lease.filter(|_| computation.leader.is_some());
         match self.run.zip(rule) {
+            Some((run, _)) if self.goes_without_lease(run) => self.run_function(computation),
             Some((run, rule)) => self.request_lease(run, rule, computation),
             None => self.run_function(computation),
         }

@@ -1,8 +1,10 @@
 //! An entry of the near cache.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use bytes::Bytes;
 use zerocache_core::{
-    client::{FillPermit, NearItem, NearTimes},
+    client::{NearItem, NearTimes},
     metadata::Metadata,
     route::Tier,
     time::Instant,
@@ -45,14 +47,28 @@ pub(crate) struct NearEntry {
     metadata: Bytes,
     pub(crate) node: Incarnation,
     pub(crate) tier: Tier,
+    /// It was asked for while no node answered.
+    is_wanted: AtomicBool,
 }
 
 impl NearEntry {
-    pub(super) fn new(times: NearTimes, permit: FillPermit, key: &[u8], fill: &Fill<'_>) -> Self {
+    pub(super) fn new(times: NearTimes, key: &[u8], fill: &Fill<'_>) -> Self {
         let Fill { value, version, remaining_ms, metadata, node, tier } = *fill;
         let (bytes, key_len) = ([key, value].concat().into_boxed_slice(), key.len());
-        let (expiry, metadata) = (permit.started().plus_ms(remaining_ms), metadata.encode());
-        Self { times, bytes, key_len, version, expiry, metadata, node, tier }
+        let (expiry, metadata) = (times.started().plus_ms(remaining_ms), metadata.encode());
+        let is_wanted = AtomicBool::new(false);
+        Self { times, bytes, key_len, version, expiry, metadata, node, tier, is_wanted }
+    }
+
+    /// Notes that it is asked for while no node answers.
+    pub(super) fn want(&self) {
+        if !self.is_wanted() {
+            self.is_wanted.store(true, Relaxed);
+        }
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Relaxed)
     }
 
     #[inline]
@@ -97,5 +113,11 @@ impl NearItem for NearEntry {
 
     fn times(&self) -> &NearTimes {
         &self.times
+    }
+
+    fn is_fresh(&self, at: Instant) -> bool {
+        at < self.times.until()
+            || Metadata::decode(&self.metadata)
+                .is_ok_and(|metadata| metadata.fresh_ms(self.remaining_ms(at)) > 0)
     }
 }

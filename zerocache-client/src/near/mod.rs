@@ -4,6 +4,7 @@
 //! rules are those of [`NearRules`]; here are the entries, and what threads have of them.
 
 mod entry;
+mod outage;
 mod registry;
 #[cfg(test)]
 mod schedules;
@@ -34,12 +35,13 @@ use self::shelves::Shelves;
 pub use self::stats::NearStats;
 pub(crate) use self::{
     entry::{Fill, NearEntry},
+    outage::UnstoredPermit,
     registry::shared,
-    settings::NearSettings,
+    settings::{NearSettings, OUTAGE_MAX},
 };
 
-/// The exclusive right to apply a node's feed. When it is dropped, the cache follows no node, and keeps and
-/// serves nothing.
+/// The exclusive right to apply a node's feed. When it is dropped, the cache follows no node: it keeps nothing more,
+/// and serves what it has only during an outage.
 pub(crate) struct FeedClaim(Arc<Near>);
 
 impl FeedClaim {
@@ -51,7 +53,7 @@ impl FeedClaim {
 
 impl Drop for FeedClaim {
     fn drop(&mut self) {
-        self.0.rules.end_following();
+        self.0.rules.lose_node();
         self.0.claimed.store(false, Release);
     }
 }
@@ -111,12 +113,12 @@ impl Near {
     /// Inserts the result of a read or write, unless the rules or the size of a shelf forbid that.
     pub(crate) fn insert(&self, permit: FillPermit, key: &[u8], fill: &Fill<'_>, now: Instant) {
         let times = self.rules.times(permit, fill.remaining_ms, fill.metadata);
-        let Some(entry) = times.map(|times| NearEntry::new(times, permit, key, fill)) else {
+        let Some(entry) = times.map(|times| NearEntry::new(times, key, fill)) else {
             return;
         };
         let storage = self.rules.storage();
         if storage.has_room_for(&entry) {
-            let outcome = self.rules.insert(Arc::new(entry), now);
+            let outcome = self.rules.insert_permitted(permit, Arc::new(entry), now);
             if outcome == FillOutcome::Outdated {
                 storage.count_rejected();
             }

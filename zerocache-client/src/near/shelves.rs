@@ -17,7 +17,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 use zerocache_core::{
-    client::{NearStorage, RecentWrites},
+    client::{NearItem, NearStorage, RecentWrites, Stranded},
     time::Instant,
 };
 
@@ -79,6 +79,9 @@ pub(crate) struct Shelves {
     valid_until_ms: AtomicU64,
     /// The highest stamp of a purge. Locked by fills, and exclusively by purges.
     latest_purge: RwLock<u64>,
+    /// For how long calls want entries while no node answers, in milliseconds.
+    outage_ms: AtomicU64,
+    stranded: RwLock<Stranded>,
     counts: Counts,
 }
 
@@ -110,6 +113,8 @@ impl Shelves {
             epoch: AtomicU64::new(next_epoch()),
             valid_until_ms: AtomicU64::new(0),
             latest_purge: RwLock::new(0),
+            outage_ms: AtomicU64::new(0),
+            stranded: RwLock::new(Stranded::default()),
             counts: Counts::default(),
         }
     }
@@ -157,6 +162,23 @@ impl Shelves {
         NearStats { entries, bytes, ..self.counts.snapshot() }
     }
 
+    /// Notes that a call wants entries for so long while no node answers.
+    pub(super) fn want_outage(&self, outage_ms: u64) {
+        if outage_ms > self.outage_ms.load(Relaxed) {
+            self.outage_ms.fetch_max(outage_ms, Release);
+        }
+    }
+
+    /// Returns a number that changes with the entry of this hash.
+    pub(super) fn mark(&self, hash: u64) -> u32 {
+        self.marks.of(hash)
+    }
+
+    /// Runs `act` with all entries.
+    pub(super) fn each(&self, mut act: impl FnMut(&NearEntry)) {
+        self.storage.iter().for_each(|(_, entry)| act(&entry));
+    }
+
     /// Evicts the entry of this hash, of which no thread hears.
     #[cfg(test)]
     pub(super) fn evict(&self, hash: u64) {
@@ -174,6 +196,7 @@ impl NearStorage for Shelves {
 
     fn begin_epoch(&self) {
         self.epoch.store(next_epoch(), Release);
+        *self.stranded.write() = Stranded::default();
         if !self.storage.is_empty() {
             self.storage.clear();
             self.counts.cleared.fetch_add(1, Relaxed);
@@ -232,5 +255,36 @@ impl NearStorage for Shelves {
         let mut latest = self.latest_purge.write();
         *latest = stamp.max(*latest);
         act();
+    }
+
+    fn outage_ms(&self) -> u64 {
+        self.outage_ms.load(Acquire)
+    }
+
+    fn renew_epoch(&self) {
+        self.epoch.store(next_epoch(), Release);
+        if !self.storage.is_empty() {
+            self.counts.cleared.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn stranded(&self) -> Stranded {
+        *self.stranded.read()
+    }
+
+    fn update_stranded(&self, act: impl FnOnce(&mut Stranded)) {
+        act(&mut self.stranded.write());
+    }
+
+    fn drop_stranded(&self, known: &Stranded) {
+        let mut stranded = self.stranded.write();
+        if *stranded != *known {
+            return;
+        }
+        *stranded = Stranded::default();
+        // An epoch that ends later is added first.
+        let epoch = self.epoch();
+        drop(stranded);
+        self.storage.retain(|_, entry| entry.times().epoch() == epoch);
     }
 }

@@ -28,7 +28,7 @@ pub struct NearStats {
     pub rejected_old: u64,
     /// Entries removed because their key was written.
     pub invalidated: u64,
-    /// Times that all entries were removed, because changes could have been missed.
+    /// Times that all entries were removed, or set aside for an outage, because changes could have been missed.
     pub cleared: u64,
     /// Current entries.
     pub entries: u64,

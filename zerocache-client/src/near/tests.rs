@@ -10,9 +10,9 @@ use zerocache_core::{
 use super::*;
 
 const AGE_MS: u64 = 5_000;
-const LIFE_MS: u64 = 60_000;
+pub(super) const LIFE_MS: u64 = 60_000;
 
-fn at(ms: u64) -> Instant {
+pub(super) fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
 }
 
@@ -21,7 +21,7 @@ fn version(stamp: u64) -> Version {
 }
 
 /// Returns a near cache that follows a node from time 0 on.
-fn followed(bytes_max: u64) -> (Arc<Near>, FeedClaim) {
+pub(super) fn followed(bytes_max: u64) -> (Arc<Near>, FeedClaim) {
     let near = Arc::new(Near::new(bytes_max));
     let claim = near.claim().expect("nobody else follows");
     claim.rules().apply_changes(at(0), true, (&[], &[]), at(0));
@@ -32,18 +32,23 @@ fn small() -> (Arc<Near>, FeedClaim) {
     followed(1 << 20)
 }
 
-fn fill<'a>(value: &'a [u8], stamp: u64, remaining_ms: u64, metadata: &'a Metadata) -> Fill<'a> {
+pub(super) fn fill<'a>(
+    value: &'a [u8],
+    stamp: u64,
+    remaining_ms: u64,
+    metadata: &'a Metadata,
+) -> Fill<'a> {
     let (node, tier) = (Incarnation(1), Tier::Local);
     Fill { value, version: version(stamp), remaining_ms, metadata, node, tier }
 }
 
 /// Inserts a value that is read at `now`.
-fn read(near: &Near, key: &[u8], value: &[u8], stamp: u64, now: Instant) {
+pub(super) fn read(near: &Near, key: &[u8], value: &[u8], stamp: u64, now: Instant) {
     let permit = near.begin_fill(now).expect("a node is followed");
     near.insert(permit, key, &fill(value, stamp, LIFE_MS, &Metadata::default()), now);
 }
 
-fn get(near: &Near, key: &[u8], now: Instant) -> Option<Vec<u8>> {
+pub(super) fn get(near: &Near, key: &[u8], now: Instant) -> Option<Vec<u8>> {
     near.with((near_hash(key), key), AGE_MS, now, |entry| entry.value().to_vec())
 }
 

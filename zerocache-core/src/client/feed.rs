@@ -60,7 +60,8 @@ impl Attachment {
     }
 }
 
-/// Why the following of a node ended. The driver then calls [`NearRules::end_following`].
+/// Why the following of a node ended. The driver then calls [`NearRules::lose_node`] if it failed, and otherwise
+/// [`NearRules::end_following`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedEnd {
     /// The node did not answer, or refused.

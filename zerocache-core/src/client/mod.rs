@@ -31,6 +31,7 @@ mod hedge;
 mod lease;
 mod near;
 mod operation;
+mod outage;
 mod own_writes;
 mod quantile;
 mod read;
@@ -54,6 +55,7 @@ pub use self::{
         near_hash,
     },
     operation::Operation,
+    outage::Stranded,
     own_writes::{OWN_WRITE_MS, OwnWrite},
     read::{FoundItem, ReadOptions, ReadResult, ReadRules},
     recent_writes::{RECENT_WRITE_MS, RecentWrites},

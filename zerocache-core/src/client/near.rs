@@ -5,10 +5,14 @@
 //! afterwards is not kept. Changes that could have been missed begin an epoch: a read or write gets a permit
 //! with the epoch in which it began, and what it brings is kept and served only in that epoch.
 
-use core::ops::Deref;
+use core::{
+    ops::Deref,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
 
 use super::{
     ClientVariant,
+    outage::Stranded,
     recent_writes::{RECENT_WRITE_MS, RecentWrites},
 };
 use crate::{
@@ -37,6 +41,8 @@ pub struct FillPermit {
     epoch: u64,
     /// The begin of the read or write: its value is at least that old.
     started: Instant,
+    /// The writes of this process without a known outcome that had ended by then.
+    unknown: u64,
 }
 
 impl FillPermit {
@@ -59,6 +65,30 @@ pub struct NearTimes {
 }
 
 impl NearTimes {
+    /// The times of a value that was computed at `computed` and could not be stored: it is served during outages only.
+    #[must_use]
+    pub const fn unstored(epoch: u64, computed: Instant) -> Self {
+        Self { epoch, started: computed, until: computed }
+    }
+
+    /// The epoch in which the entry is served.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// When the read or write began.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The end of the fresh time without the refresh-ahead time.
+    #[must_use]
+    pub const fn until(&self) -> Instant {
+        self.until
+    }
+
     /// Whether the entry may be served in `epoch` at `now`, to a reader who wants nothing that is `age_max_ms`
     /// old.
     #[inline]
@@ -78,6 +108,10 @@ pub trait NearItem {
     fn metadata(&self) -> &[u8];
     /// What decides when it may be served.
     fn times(&self) -> &NearTimes;
+    /// Whether it was or is fresh at `at`, also if it was to be refreshed ahead of its end.
+    fn is_fresh(&self, at: Instant) -> bool {
+        at < self.times().until
+    }
 }
 
 /// Where the entries of a near cache are. Of two keys with one hash the later entry is kept.
@@ -119,6 +153,28 @@ pub trait NearStorage {
 
     /// Raises the highest stamp of a purge, and runs `act` while nothing is filled in.
     fn purging(&self, stamp: u64, act: impl FnOnce());
+
+    /// For how long readers may want an entry while no node answers, in milliseconds. A storage that sets nothing aside
+    /// need not provide this, nor what follows.
+    fn outage_ms(&self) -> u64 {
+        0
+    }
+
+    /// Begins another epoch, and drops nothing.
+    fn renew_epoch(&self) {
+        self.begin_epoch();
+    }
+
+    /// The epochs whose entries are set aside. [`begin_epoch`](Self::begin_epoch) forgets them.
+    fn stranded(&self) -> Stranded {
+        Stranded::default()
+    }
+
+    /// Changes the epochs whose entries are set aside, for one thread at a time.
+    fn update_stranded(&self, _: impl FnOnce(&mut Stranded)) {}
+
+    /// Forgets these epochs if there are no others, and drops all entries but those of the present epoch.
+    fn drop_stranded(&self, _: &Stranded) {}
 }
 
 /// What became of an entry that was to be kept.
@@ -136,6 +192,8 @@ pub enum FillOutcome {
 #[derive(Debug, Default)]
 pub struct NearRules<S> {
     storage: S,
+    /// Writes and purges of this process whose outcome is not known.
+    unknown: AtomicU64,
     #[cfg(feature = "variants")]
     variant: Option<ClientVariant>,
 }
@@ -146,6 +204,7 @@ impl<S: NearStorage> NearRules<S> {
     pub const fn new(storage: S) -> Self {
         Self {
             storage,
+            unknown: AtomicU64::new(0),
             #[cfg(feature = "variants")]
             variant: None,
         }
@@ -197,7 +256,8 @@ impl<S: NearStorage> NearRules<S> {
     /// `None` while no node is followed.
     pub fn begin_fill(&self, now: Instant) -> Option<FillPermit> {
         let epoch = self.storage.epoch();
-        self.is_followed(now).then_some(FillPermit { epoch, started: now })
+        let unknown = self.unknown.load(SeqCst);
+        self.is_followed(now).then_some(FillPermit { epoch, started: now, unknown })
     }
 
     /// The times of a result that has `remaining_ms` to live from the begin of its read or write on. Returns
@@ -209,7 +269,7 @@ impl<S: NearStorage> NearRules<S> {
         remaining_ms: u64,
         metadata: &Metadata,
     ) -> Option<NearTimes> {
-        let FillPermit { epoch, started } = permit;
+        let FillPermit { epoch, started, .. } = permit;
         let is_unmarked = self.is_broken(ClientVariant::FillsUnmarked);
         let epoch = if is_unmarked { self.storage.epoch() } else { epoch };
         let near_ms = metadata.fresh_ms(remaining_ms).saturating_sub(metadata.refresh_ahead_ms);
@@ -222,6 +282,16 @@ impl<S: NearStorage> NearRules<S> {
     /// Inserts the result of a read or write, unless it is older than a known version of the key, or took so
     /// long that a newer write may have been forgotten.
     pub fn insert(&self, item: S::Item, now: Instant) -> FillOutcome {
+        self.fill(item, now, || true)
+    }
+
+    /// As [`insert`](Self::insert), for the result of the read or write with this permit. It is not kept either if
+    /// a write of this process ended meanwhile without an outcome that is known: it may lack that.
+    pub fn insert_permitted(&self, permit: FillPermit, item: S::Item, now: Instant) -> FillOutcome {
+        self.fill(item, now, || permit.unknown == self.unknown.load(SeqCst))
+    }
+
+    fn fill(&self, item: S::Item, now: Instant, has_all: impl FnOnce() -> bool) -> FillOutcome {
         let NearTimes { epoch, started, .. } = *item.times();
         if now.since_ms(started) >= RECENT_WRITE_MS {
             return FillOutcome::Late;
@@ -232,7 +302,7 @@ impl<S: NearStorage> NearRules<S> {
             }
             let hash = near_hash(item.key());
             self.storage.with_recent_writes(hash, |recent_writes| {
-                if epoch != self.storage.epoch() {
+                if epoch != self.storage.epoch() || !has_all() {
                     return FillOutcome::Late;
                 }
                 let is_newer = |known: &S::Item| {
@@ -284,9 +354,14 @@ impl<S: NearStorage> NearRules<S> {
         });
     }
 
+    /// Whether there may be entries.
+    fn holds(&self) -> bool {
+        self.storage.valid_until() > Instant::default() || self.storage.outage_ms() > 0
+    }
+
     /// Begins a purge by this process: entries of the target are not served any more.
     pub fn begin_purge(&self, target: TargetId) {
-        if self.storage.valid_until() > Instant::default() {
+        if self.holds() {
             self.remove_purged(&[(target.0, u64::MAX)]);
         }
     }
@@ -296,13 +371,16 @@ impl<S: NearStorage> NearRules<S> {
         match stamp {
             // Also while no node is followed: one that is followed next does not report it any more.
             Some(stamp) => self.apply_purges(&[(target.0, stamp)], now),
-            None => self.begin_purge(target),
+            None => {
+                self.unknown.fetch_add(1, SeqCst);
+                self.storage.purging(0, || self.begin_purge(target));
+            }
         }
     }
 
     /// Begins a write of `key` by this process: the previous value is not served any more.
     pub fn begin_write(&self, key: &[u8]) {
-        if self.storage.valid_until() > Instant::default() {
+        if self.holds() {
             self.remove(near_hash(key));
         }
     }
@@ -310,13 +388,18 @@ impl<S: NearStorage> NearRules<S> {
     /// Ends a write of `key` by this process, with its version if that is known. Older values are neither
     /// served nor kept from now on.
     pub fn end_write(&self, key: &[u8], version: Option<Version>, now: Instant) {
-        if self.storage.valid_until() == Instant::default() {
+        if !self.holds() {
             return;
         }
+        let hash = near_hash(key);
         match version {
             _ if self.is_broken(ClientVariant::OwnNearWritesIgnored) => {}
-            Some(version) => self.remove_older(near_hash(key), version, now),
-            None => self.remove(near_hash(key)),
+            Some(version) => self.remove_older(hash, version, now),
+            None => {
+                self.unknown.fetch_add(1, SeqCst);
+                // After fills that have looked at the time before.
+                self.storage.with_recent_writes(hash, |_| self.remove(hash));
+            }
         }
     }
 
@@ -344,7 +427,12 @@ impl<S: NearStorage> NearRules<S> {
         now: Instant,
     ) {
         if lost && !self.is_broken(ClientVariant::FeedGapsIgnored) {
-            self.storage.begin_epoch();
+            // What was set aside when another node failed is read again after this.
+            if self.storage.valid_until() == Instant::default() && self.has_stranded() {
+                self.storage.renew_epoch();
+            } else {
+                self.storage.begin_epoch();
+            }
         }
         if !self.is_broken(ClientVariant::FeedRowsIgnored) {
             for (hash, stamp) in changes {

@@ -1,4 +1,4 @@
-//! The groups of arguments about leases, stale values and negative caching.
+//! The groups of arguments about the near cache, leases, stale values and negative caching.
 
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
@@ -6,6 +6,7 @@ use syn::{Error, Expr, Ident, Result};
 
 use super::group::Group;
 
+const NEAR: &str = "`age = …` and `outage = …`";
 const LEASE: &str = "`region` or `all`, `life = …` and `wait = …`";
 const STALE: &str = "`while = …`, `if_error = …` and `background`";
 const NEGATIVE: &str = "`none = …`, and `err = …` with `ttl = …`";
@@ -48,6 +49,27 @@ impl Lease {
             }
         };
         Ok(Lease { scope, life, wait })
+    }
+}
+
+/// `near`, `near = …`, `near(age = …, outage = …)`.
+#[derive(Default)]
+pub(crate) struct Near {
+    pub(crate) age: Option<Expr>,
+    pub(crate) outage: Option<Expr>,
+}
+
+impl Near {
+    /// Parses the rest after `near`.
+    pub(super) fn listed(name: Ident, input: ParseStream<'_>) -> Result<Self> {
+        let mut group = Group::parse(name, NEAR, input)?;
+        let (age, outage) = (group.value("age")?, group.value("outage")?);
+        let name = group.finish()?;
+        if age.is_none() && outage.is_none() {
+            let message = format!("an empty group; `near(…)` takes {NEAR}");
+            return Err(Error::new(name.span(), message));
+        }
+        Ok(Near { age, outage })
     }
 }
 

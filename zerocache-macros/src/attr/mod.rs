@@ -10,7 +10,7 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, Ident, LitBool, LitInt, LitStr, Path, Result, Token, parenthesized};
 
-pub(crate) use freshness::{Lease, Negative, Stale};
+pub(crate) use freshness::{Lease, Near, Negative, Stale};
 
 const NAMES: &str = "region, client, ttl, key, skip(…), call, name, version, near, lease, \
                      stale(…), soft_timeout, max_concurrent, ahead, tti, jitter, negative(…), tags, cache_if, ack, codec, crate";
@@ -27,8 +27,7 @@ pub(crate) struct Attr {
     pub(crate) call: Option<CallArgument>,
     pub(crate) name: Option<LitStr>,
     pub(crate) version: Option<LitInt>,
-    /// `near`, and the age of `near = …`.
-    pub(crate) near: Option<Option<Expr>>,
+    pub(crate) near: Option<Near>,
     pub(crate) lease: Option<Lease>,
     pub(crate) stale: Option<Stale>,
     /// `soft_timeout = …`, and the span of its name.
@@ -129,7 +128,7 @@ impl Attr {
             }
             Form::Listed => self.listed(name, &text, input),
             Form::Bare if text == "near" => {
-                self.near = Some(None);
+                self.near = Some(Near::default());
                 Ok(())
             }
             Form::Bare => Err(wrong_form(&name, &text)),
@@ -149,7 +148,7 @@ impl Attr {
             "version" => {
                 self.version = Some(literal(input, "`version` is an integer literal")?);
             }
-            "near" => self.near = Some(Some(input.parse()?)),
+            "near" => self.near = Some(Near { age: Some(input.parse()?), outage: None }),
             "lease" => self.lease = Some(Lease::assigned(input)?),
             "soft_timeout" => self.soft_timeout = Some((name.span(), input.parse()?)),
             "max_concurrent" => self.max_concurrent = Some(input.parse()?),
@@ -178,6 +177,7 @@ impl Attr {
                 let names = Punctuated::<SkipName, Token![,]>::parse_terminated(&content)?;
                 self.skip = names.into_iter().map(|name| name.0).collect();
             }
+            "near" => self.near = Some(Near::listed(name, input)?),
             "lease" => self.lease = Some(Lease::listed(name, input)?),
             "stale" => self.stale = Some(Stale::listed(name, input)?),
             "negative" => self.negative = Some(Negative::listed(name, input)?),
@@ -228,7 +228,7 @@ fn wrong_form(name: &Ident, text: &str) -> Error {
         "version" => "version = 2",
         "crate" => "crate = ::facade::zerocache_client",
         "skip" => "skip(a, b)",
-        "near" => "near` or `near = \"2s\"",
+        "near" => "near`, `near = \"2s\"` or `near(outage = \"10m\")",
         "lease" => "lease = region`, `lease = all` or `lease(region, wait = \"3s\")",
         "stale" => "stale(while = \"1m\", if_error = \"1h\")",
         "background" => "stale(while = \"1m\", background)",

@@ -11,7 +11,7 @@ use crate::validate::{Lease, Near, Options, Tags, Time};
 impl Expansion<'_> {
     /// Returns the maximum age of a function that uses the near cache.
     pub(super) fn near(&self) -> Option<TokenStream> {
-        let Near(age) = self.plan.options.near.as_ref()?;
+        let Near { age, .. } = self.plan.options.near.as_ref()?;
         Some(self.duration(age.as_ref()))
     }
 
@@ -46,12 +46,13 @@ impl Expansion<'_> {
             code.extend(self.lease(lease));
         }
         for (method, time) in [
-            ("stale_while", stale_while),
-            ("stale_if_error", stale_if_error),
-            ("soft_timeout", soft_timeout),
-            ("refresh_ahead", ahead),
-            ("tti", tti),
-            ("negative_none", negative_none),
+            ("near_outage", is_near.as_ref().and_then(|near| near.outage.as_ref())),
+            ("stale_while", stale_while.as_ref()),
+            ("stale_if_error", stale_if_error.as_ref()),
+            ("soft_timeout", soft_timeout.as_ref()),
+            ("refresh_ahead", ahead.as_ref()),
+            ("tti", tti.as_ref()),
+            ("negative_none", negative_none.as_ref()),
         ] {
             let Some(time) = time else { continue };
             let span = at(time.span());

@@ -10,7 +10,9 @@ use syn::{
 use zerocache_core::metadata::{Metadata, TAGS_MAX};
 
 use super::seen::{self, Seen};
-use super::times::{AHEAD, IDLE, LEASE_LIFE, LEASE_WAIT, NEAR, SOFT_TIMEOUT, STALE, Time, Ttl};
+use super::times::{
+    AHEAD, IDLE, LEASE_LIFE, LEASE_WAIT, NEAR, OUTAGE, SOFT_TIMEOUT, STALE, Time, Ttl,
+};
 use super::ungroup;
 use crate::ast::{Function, Kind};
 use crate::attr::{self, Attr};
@@ -45,8 +47,11 @@ pub(crate) struct Options {
     pub(crate) codec: Option<Ident>,
 }
 
-/// The near cache, with an age of its own or without.
-pub(crate) struct Near(pub(crate) Option<Time>);
+/// The near cache, with times of its own or without.
+pub(crate) struct Near {
+    pub(crate) age: Option<Time>,
+    pub(crate) outage: Option<Time>,
+}
 
 /// A lease.
 pub(crate) struct Lease {
@@ -73,8 +78,10 @@ impl Options {
     ) -> Self {
         let mut options = Options::default();
         options.add_soft_timeout(attr, function, errors);
-        if let Some(age) = attr.near.take() {
-            options.near = errors.take(Time::optional(age, NEAR)).map(Near);
+        if let Some(attr::Near { age, outage }) = attr.near.take() {
+            let age = errors.take(Time::optional(age, NEAR)).flatten();
+            let outage = errors.take(Time::optional(outage, OUTAGE)).flatten();
+            options.near = Some(Near { age, outage });
         }
         if let Some(attr::Lease { scope, life, wait }) = attr.lease.take() {
             let life = errors.take(Time::optional(life, LEASE_LIFE)).flatten();

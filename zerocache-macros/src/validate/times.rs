@@ -10,6 +10,9 @@ use crate::lifetime::{LIFETIME, Range, TTL_SECONDS_MAX};
 /// The maximum age of a value in the near cache.
 pub(super) const NEAR: Range = Range { what: "an age", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };
 
+/// The time for which the near cache serves values while no node can be reached.
+pub(super) const OUTAGE: Range = Range { what: "an outage", min_ms: 1, max_ms: 86_400_000 };
+
 /// The time for which a value past its lifetime is usable.
 pub(super) const STALE: Range =
     Range { what: "a stale time", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };

@@ -122,6 +122,8 @@ fn error_names_the_variable_and_the_value() {
         ("ZEROCACHE_NAMESPACE", "a b"),
         ("ZEROCACHE_NEAR_AGE", "0"),
         ("ZEROCACHE_NEAR_AGE", "soon"),
+        ("ZEROCACHE_NEAR_OUTAGE", "25h"),
+        ("ZEROCACHE_NEAR_OUTAGE", "long"),
         ("ZEROCACHE_NEAR_BYTES", "64 Mb/s"),
         ("ZEROCACHE_TLS", "perhaps"),
     ] {

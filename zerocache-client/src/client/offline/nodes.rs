@@ -89,8 +89,8 @@ impl Nodes {
         let config = node_config(cluster, region, at, warm_max_ms);
         let store = Store::new(Capacity { entries_max: u64::MAX, bytes_max: BYTES_MAX });
         self.nodes.insert(at, Node::new(config, Arc::new(store), self.now));
-        let addresses = vec![address(0)];
-        if number > 0 {
+        let addresses: Vec<_> = self.addresses().into_iter().filter(|other| *other != at).collect();
+        if !addresses.is_empty() {
             self.handle(at, Input::AddressesProposed { addresses, are_configured: true });
         }
         self.handle(at, Input::DiscoveryComplete);
@@ -238,6 +238,21 @@ mod testing {
                     && known.len() == self.nodes.len()
                     && known.iter().all(|other| !other.is_monitored || other.state.is_some())
             })
+        }
+
+        /// Starts a node again, without anything that it had. Returns false if it is there.
+        pub(in crate::client) fn revive(
+            &mut self,
+            cluster: &str,
+            (number, region): (usize, &str),
+            now: Now,
+        ) -> bool {
+            self.tick(now);
+            let is_gone = !self.nodes.contains_key(&address(number));
+            if is_gone {
+                self.start(cluster, (number, region), WARM_MAX_MS);
+            }
+            is_gone
         }
 
         /// Ends a node at once. Returns false if it is not there.

@@ -13,6 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use zerocache_net::clock;
 
 use crate::ZerocacheClient;
+use crate::client::NearKeep;
 use crate::memo::BoxFuture;
 use crate::memo::call_target::CallTarget;
 use crate::memo::completion::complete_unstored;
@@ -20,6 +21,7 @@ use crate::memo::flight::{self, Leader, Progress, Role};
 use crate::memo::lookup::{Followed, Lookup, LookupOptions, answered, follow};
 use crate::memo::near;
 use crate::memo::options::Options;
+use crate::memo::outage;
 use crate::memo::recursion;
 use crate::memo::rule::{Cacheable, Policy};
 use crate::memo::run::{Run, Steps};
@@ -58,7 +60,13 @@ impl<T> Shared<T> {
 
     fn lookup_options(&self) -> LookupOptions {
         let Options { near, deadline, .. } = &self.options;
-        LookupOptions { near: *near, deadline: *deadline, ..LookupOptions::default() }
+        let outage_ms = self.outage_ms();
+        LookupOptions { near: *near, outage_ms, deadline: *deadline, ..LookupOptions::default() }
+    }
+
+    fn outage_ms(&self) -> u64 {
+        let own_ms = self.options.near_outage_ms;
+        self.options.near.map_or(0, |_| outage::outage_ms(&self.client, own_ms))
     }
 }
 
@@ -138,8 +146,14 @@ where
         let Shared { client, policy, options, .. } = self.shared;
         let group = client.memo_counters().flight_group();
         let (mut leading, following) = (Vec::new(), FuturesUnordered::new());
+        let outage_ms = self.shared.outage_ms();
+        let is_outage = outage_ms > 0 && client.is_cut_off();
         for key in std::mem::take(&mut self.order) {
             let near = options.near.and_then(|age| near::find_key(client, &key, age, policy));
+            let near = near.or_else(|| {
+                let policy = is_outage.then_some(policy)?;
+                outage::find_key(client, &key, outage_ms, policy)
+            });
             if let Some(Ok(value)) = near {
                 self.found(&key, value);
                 continue;
@@ -169,8 +183,9 @@ where
         let Shared { client, options, .. } = self.shared;
         let keys = leading.iter().map(|(key, ..)| key.clone()).collect();
         let answers = client.read_many(keys, options.near, options.deadline).await;
-        let lookup = |((key, leader, fallback), answer)| {
-            let lookup = answered(client, (&key, answer), leader, fallback);
+        let outage_ms = self.shared.outage_ms();
+        let lookup = |((key, leader, fallback), answer): (LedKey, _)| {
+            let lookup = answered(client, (&key, answer), outage_ms, leader, fallback);
             (key, lookup)
         };
         leading.into_iter().zip(answers).map(lookup).collect()
@@ -262,7 +277,9 @@ where
         if !writes.is_empty() {
             let Options { ack, deadline, near, .. } = &self.shared.options;
             let ack = ack.unwrap_or_default();
-            let options = ManyOptions { ack, deadline: *deadline, is_near: near.is_some() };
+            let in_outage = self.shared.outage_ms() > 0;
+            let near_keep = near.map(|_| NearKeep { in_outage });
+            let options = ManyOptions { ack, deadline: *deadline, near_keep };
             self.writes.push(store_many(&self.shared.client, writes, options));
         }
     }

@@ -76,7 +76,7 @@ fn entry(rules: &NearRules<Shelves>, permit: FillPermit, stamp: u64) -> Arc<Near
     let fill =
         Fill { value: b"v", version, remaining_ms: LIFE_MS, metadata: &metadata, node, tier };
     let times = rules.times(permit, LIFE_MS, &metadata).expect("it is fresh");
-    Arc::new(NearEntry::new(times, permit, KEY, &fill))
+    Arc::new(NearEntry::new(times, KEY, &fill))
 }
 
 /// The stamp of the entry that a reader is served.

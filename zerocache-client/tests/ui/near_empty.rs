@@ -1,0 +1,8 @@
+use zerocache_client::zerocache;
+
+#[zerocache("london", 42, near())]
+async fn f(n: u64) -> u64 {
+    n
+}
+
+fn main() {}
