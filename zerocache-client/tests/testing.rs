@@ -189,6 +189,44 @@ async fn soon(mut attempt: impl AsyncFnMut() -> bool) {
     panic!("no end within 20 s");
 }
 
+#[tokio::test(start_paused = true)]
+async fn writes_are_everywhere_at_once_while_time_stands_still() -> Result<(), Error> {
+    let cluster = Cluster::new(["london", "london", "sydney", "sydney"]);
+    let (london, sydney) = (cluster.client("london")?, cluster.client("sydney")?);
+    for n in 0..100 {
+        let key = format!("key/{n}");
+        let (from, to) = if n % 2 == 0 { (&london, &sydney) } else { (&sydney, &london) };
+        from.put(&key, "v", 60).await?;
+        // At each node of the other region, which a client asks in turns.
+        for _ in 0..4 {
+            assert!(to.get(&key).await?.is_some(), "{key}");
+        }
+        to.delete(&key).await?;
+        for _ in 0..4 {
+            assert_eq!(from.get(&key).await?, None, "{key}");
+        }
+    }
+    let runs = AtomicUsize::new(0);
+    for n in 0..30 {
+        assert_eq!(square(&london, &runs, n).await, square(&sydney, &runs, n).await);
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 30);
+    Ok(())
+}
+
+#[tokio::test]
+async fn writes_need_a_node_that_is_there() -> Result<(), Error> {
+    let cluster = Cluster::new(["london"]);
+    let cache = cluster.client("london")?;
+    cache.put("k", "v", 60).await?;
+    cluster.kill(0);
+    let written = cache.put("k", "w", 60).await;
+    assert!(matches!(written, Err(Error::Unreachable { .. })), "{written:?}");
+    let deleted = cache.delete("k").await;
+    assert!(matches!(deleted, Err(Error::Unreachable { .. })), "{deleted:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn clusters_of_parallel_tests_are_apart() -> Result<(), Error> {
     let first = Cluster::new(["london"]);

@@ -26,8 +26,9 @@ const BYTES_MAX: u64 = 128 << 20;
 /// How many bytes of writes wait for another node at most.
 const OUTBOX_BYTES_MAX: usize = 16 << 20;
 
-/// How long an answer from one node to another takes, as far as they measure it, in microseconds.
-const LATENCY_US: u64 = 100;
+/// How long an answer from one node to another takes, as far as they measure it, in microseconds: so long that they do
+/// not wait for the next millisecond to gather writes for each other, which does not come while a clock stands still.
+const LATENCY_US: u64 = 5_000;
 
 /// Locks for many threads.
 pub(super) struct Mutexes;
