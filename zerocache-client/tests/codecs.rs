@@ -349,3 +349,17 @@ async fn change_of_the_codec_is_logged_once_by_a_client_that_stores() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn typed_value_is_replaced_by_its_version() {
+    let cache = ZerocacheClient::builder("london").offline(true).build().expect("is allowed");
+    let problem = Problem::Absent { id: 7 };
+    cache.put("k", Compared(&problem), 60).await.expect("is stored");
+    let entry = cache.get("k").entry().await.expect("reads").expect("is there");
+    assert_eq!(entry.decode::<Problem>().expect("is one"), problem);
+    assert!(matches!(entry.decode::<u64>(), Err(Error::Decode(_))));
+    let put = cache.put("k", Value(&8_u64), 60).if_version(entry.version);
+    assert!(put.await.expect("a node judges").is_stored());
+    let entry = cache.get("k").entry().await.expect("reads").expect("is there");
+    assert_eq!(entry.decode::<u64>().expect("is one"), 8);
+}

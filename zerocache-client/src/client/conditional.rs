@@ -227,7 +227,7 @@ impl Future for GetAndDelete {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.call.poll(context).map_ok(|result| match result {
-            ConditionalResult::Taken(step, item, _) => Entry::decode(&step, item)
+            ConditionalResult::Taken(step, item, _) => Entry::unpack(&step, item)
                 // A value that cannot be read is none.
                 .map_or(Taken::Missing, |entry| Taken::Entry(Box::new(entry))),
             ConditionalResult::NotMet { .. } => Taken::Missing,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use zerocache_core::{
     client::FoundItem,
     compression,
@@ -10,6 +11,8 @@ use zerocache_core::{
     route::{Step, Tier},
     version::{Incarnation, Version},
 };
+
+use crate::{Error, codec};
 
 /// What a read found, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,16 @@ pub struct Entry {
     pub tier: Tier,
 }
 
+impl Entry {
+    /// Decodes the value as a `T` that was stored as [`Value`](crate::Value).
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if it is another value.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        Ok(codec::decode(&self.value)?)
+    }
+}
+
 /// What nodes know of a key.
 #[derive(Debug)]
 pub(crate) struct ReadAnswer {
@@ -49,7 +62,7 @@ impl From<Entry> for ReadAnswer {
 impl Entry {
     /// The entry that the node of `step` answered with; none when its metadata or value cannot be
     /// read, which makes it as good as none.
-    pub(crate) fn decode(step: &Step, item: FoundItem) -> Option<Self> {
+    pub(crate) fn unpack(step: &Step, item: FoundItem) -> Option<Self> {
         let FoundItem { value, metadata, version, remaining_ms } = item;
         let metadata = Metadata::decode(&metadata).ok()?;
         let value = match metadata.encoding {
@@ -106,7 +119,7 @@ mod tests {
             (4_500, Freshness::Stale, 0),
             (4_000, Freshness::OnlyOnError, 0),
         ] {
-            let entry = Entry::decode(&step(), found(b"v", &metadata, remaining_ms)).unwrap();
+            let entry = Entry::unpack(&step(), found(b"v", &metadata, remaining_ms)).unwrap();
             assert_eq!(entry.freshness, freshness);
             assert_eq!(entry.fresh_for(), Duration::from_millis(fresh_ms));
             assert_eq!(entry.ttl, Duration::from_millis(remaining_ms));
@@ -119,11 +132,11 @@ mod tests {
         let packed = compression::compress(&value).unwrap();
         let mut metadata = Metadata::default();
         metadata.encoding = Encoding::Lz4;
-        let entry = Entry::decode(&step(), found(&packed, &metadata, 1)).unwrap();
+        let entry = Entry::unpack(&step(), found(&packed, &metadata, 1)).unwrap();
         assert_eq!(entry.value, value);
-        assert_eq!(Entry::decode(&step(), found(&packed[1..], &metadata, 1)), None);
+        assert_eq!(Entry::unpack(&step(), found(&packed[1..], &metadata, 1)), None);
         let mut unknown = found(b"v", &metadata, 1);
         unknown.metadata = Bytes::from_static(b"\x04\x01\x09");
-        assert_eq!(Entry::decode(&step(), unknown), None);
+        assert_eq!(Entry::unpack(&step(), unknown), None);
     }
 }

@@ -234,7 +234,7 @@ impl Asking {
                 Answer::Over(LeaseReply::Token(token), Some(step.node))
             }
             LeaseOutcome::Found(step, item) => {
-                let entry = Entry::decode(&step, item);
+                let entry = Entry::unpack(&step, item);
                 let fresh = entry.filter(|entry| entry.freshness == Freshness::Fresh);
                 let found = fresh.map(|entry| LeaseReply::Found(Box::new(entry)));
                 Answer::Over(found.unwrap_or(LeaseReply::Unavailable), Some(step.node))

@@ -124,7 +124,7 @@ impl Engine {
             }
         };
         let known = item.version.stamp();
-        let Some(entry) = Entry::decode(&step, item) else {
+        let Some(entry) = Entry::unpack(&step, item) else {
             self.counters.unreadable();
             return (Ok(ReadAnswer { entry: None, known }), Some(AttemptOutcome::Unreadable));
         };
