@@ -21,7 +21,7 @@ use super::refusal;
 use crate::telemetry::ServerCounters;
 
 /// The most input that is discarded after the last response; a client that sends more gets a reset.
-const LINGER_BYTES_MAX: usize = 4 << 20;
+const LINGER_BYTES_MAX: usize = 32 << 20;
 
 /// State that the stream and the guard of one connection share.
 #[derive(Debug, Default)]
