@@ -6,7 +6,7 @@
 //! I/O and timers do.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -85,6 +85,14 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             return output;
         }
         parker.park();
+    }
+}
+
+/// Waits for a future, such as a timer; without one for ever.
+pub(crate) async fn or_forever(future: Option<impl Future<Output = ()>>) {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
     }
 }
 

@@ -1,11 +1,15 @@
 //! Values from the near cache while no node can be reached (feature `testing`).
 
+#[path = "support/soon.rs"]
+mod soon;
+
 use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     time::Duration,
 };
 
 use futures_util::future::join_all;
+use soon::soon;
 use zerocache_client::{
     Ack, Error, ZerocacheClient, memo::LeaseScope, report::CallOutcome, testing::Cluster, zerocache,
 };
@@ -30,17 +34,6 @@ async fn price(cache: &ZerocacheClient, origin: &Origin, product: usize) -> usiz
     origin.runs.fetch_add(1, SeqCst);
     tokio::task::yield_now().await;
     product * 100 + origin.revision.load(SeqCst)
-}
-
-/// Repeats `attempt` until it returns true, which takes a moment of real time.
-async fn soon(mut attempt: impl AsyncFnMut() -> bool) {
-    for _ in 0..20_000 {
-        if attempt().await {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    panic!("no end within 20 s");
 }
 
 /// Calls until the value is near.
@@ -180,7 +173,15 @@ async fn values_are_read_again_when_a_node_is_back() -> Result<(), Error> {
     assert_eq!(cache.get("nothing").await?, None);
     // What was deleted by others is not served when the node goes once more.
     for product in 1..=3 {
-        warm(&cache, &origin, product).await;
+        soon(async || {
+            // A client rests a moment before it follows another node.
+            cluster.advance(SECOND / 10);
+            let hits = cache.memo_stats().near_hits;
+            price(&cache, &origin, product).await;
+            price(&cache, &origin, product).await;
+            cache.memo_stats().near_hits > hits
+        })
+        .await;
     }
     price(&other, &origin, 2).invalidate().ack(Ack::All).await?;
     origin.revision.store(2, SeqCst);
@@ -219,5 +220,54 @@ async fn nobody_waits_for_a_lease_that_no_node_grants() -> Result<(), Error> {
     });
     assert_eq!(again.near().await.map(|all| all["other"]), Ok(5));
     assert_eq!(cache.memo_stats().lease_unavailable, 1);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_of_many_keys_are_computed_once() -> Result<(), Error> {
+    let cluster = Cluster::new(["london"]);
+    let (cache, loads) = (cluster.client("london")?, AtomicUsize::new(0));
+    let keys: Vec<String> = (0..2_000).map(|n| format!("key/{n}")).collect();
+    let read = async || {
+        let load = async |missing: Vec<String>| {
+            loads.fetch_add(missing.len(), SeqCst);
+            Ok::<_, Error>(missing.into_iter().map(|key| (key.clone(), key)).collect::<Vec<_>>())
+        };
+        let call = cache.get_or_compute_many(keys.clone(), 60, load);
+        call.near().near_outage(600).await
+    };
+    cluster.kill(0);
+    for _ in 0..3 {
+        assert_eq!(read().await?.len(), keys.len());
+    }
+    assert_eq!(loads.load(SeqCst), keys.len());
+    cluster.advance(601 * SECOND);
+    assert_eq!(read().await?.len(), keys.len());
+    assert_eq!(loads.load(SeqCst), 2 * keys.len());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn value_computed_before_an_own_delete_is_not_kept() -> Result<(), Error> {
+    let cluster = Cluster::new(["london"]);
+    let (cache, runs) = (cluster.client("london")?, AtomicUsize::new(0));
+    cluster.kill(0);
+    let read = async |changed: bool| {
+        let compute = async || {
+            if changed {
+                // What was read before this is not true any more. No node hears of it.
+                assert!(cache.delete("k").await.is_err());
+            }
+            Ok::<_, Error>(runs.fetch_add(1, SeqCst))
+        };
+        cache.get_or_compute("k", 60, compute).near().near_outage(600).await
+    };
+    assert_eq!(read(true).await?, 0);
+    assert_eq!(read(false).await?, 1, "computed after the delete");
+    assert_eq!(read(false).await?, 1);
+    assert!(cache.put("k", "v", 60).await.is_err());
+    assert_eq!(read(false).await?, 2, "it was replaced");
+    assert!(cache.invalidate_everything().await.is_err());
+    assert_eq!((read(false).await?, read(false).await?), (3, 3), "it was purged");
     Ok(())
 }

@@ -1,10 +1,14 @@
 //! Nodes in the process of a test, and their clock (feature `testing`).
 
+#[path = "support/soon.rs"]
+mod soon;
+
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
+use soon::soon;
 use zerocache_client::{Ack, Error, ZerocacheClient, testing::Cluster, zerocache};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,17 +180,6 @@ const FOLLOW_TIMEOUT_MS: u64 = 2_500;
 #[expect(clippy::disallowed_methods, reason = "the time of the runtime, which the test moves")]
 fn now() -> tokio::time::Instant {
     tokio::time::Instant::now()
-}
-
-/// Repeats `attempt` until it returns true, which takes a moment of real time.
-async fn soon(mut attempt: impl AsyncFnMut() -> bool) {
-    for _ in 0..20_000 {
-        if attempt().await {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    panic!("no end within 20 s");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,15 @@
 //! Time to idle, at nodes in the process of the test. Each client is as another process.
 
+#[path = "support/soon.rs"]
+mod soon;
+
 use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     time::Duration,
 };
 
-use zerocache_client::{Ack, Error, ZerocacheClient, testing::Cluster, zerocache};
+use soon::soon;
+use zerocache_client::{Ack, Error, Version, ZerocacheClient, testing::Cluster, zerocache};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -22,20 +26,13 @@ async fn near_square(cache: &ZerocacheClient, runs: &AtomicUsize, n: u64) -> u64
     n * n
 }
 
-/// Waits until a node was told of a use: until `key` has another version.
-async fn told(cache: &ZerocacheClient, key: &[u8], begin: zerocache_client::Version) {
-    for _ in 0..20_000 {
-        let entry = cache.get(key).entry().await.expect("reads").expect("a value");
-        if entry.version != begin {
-            assert!(entry.version > begin);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    panic!("no node was told of the use");
+/// Waits until a node knows of a use: until `key` has a newer version.
+async fn used(cache: &ZerocacheClient, key: &[u8], before: Version) {
+    soon(async || version(cache, key).await != before).await;
+    assert!(version(cache, key).await > before);
 }
 
-async fn version(cache: &ZerocacheClient, key: &[u8]) -> zerocache_client::Version {
+async fn version(cache: &ZerocacheClient, key: &[u8]) -> Version {
     cache.get(key).entry().await.expect("reads").expect("a value").version
 }
 
@@ -52,7 +49,7 @@ async fn uses_in_two_processes_keep_a_value_in_both() -> Result<(), Error> {
         let before = version(cache, &key).await;
         assert_eq!(square(cache, &runs, 7).await, 49);
         assert_eq!(runs.load(SeqCst), 1, "after {minute} minutes");
-        told(cache, &key, before).await;
+        used(cache, &key, before).await;
     }
     // A use within a quarter of the time is not worth a message.
     cluster.advance(2 * MINUTE);
@@ -81,7 +78,7 @@ async fn lifetime_is_the_most_that_uses_give() -> Result<(), Error> {
         square(&cache, &runs, 3).await;
         assert_eq!(runs.load(SeqCst), 1, "after {minute} minutes");
         if minute < 54 {
-            told(&cache, &key, before).await;
+            used(&cache, &key, before).await;
         }
     }
     cluster.advance(7 * MINUTE);
@@ -98,16 +95,13 @@ async fn near_hits_are_uses() -> Result<(), Error> {
     near_square(&own, &runs, 5).await;
     for _ in 0..20 {
         cluster.advance(2 * MINUTE);
-        // Changes are followed again, and what is due is told, a moment after the time was moved.
+        // Changes are followed again, and uses reach the node, a moment after the time was moved.
         let before = own.memo_stats().near_hits;
-        for attempt in 0.. {
+        soon(async || {
             assert_eq!(near_square(&own, &runs, 5).await, 25);
-            if own.memo_stats().near_hits > before + 1 {
-                break;
-            }
-            assert!(attempt < 20_000, "nothing is served near");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+            own.memo_stats().near_hits > before + 1
+        })
+        .await;
     }
     assert_eq!(near_square(&other, &runs, 5).await, 25);
     assert_eq!(runs.load(SeqCst), 1, "after forty minutes");
@@ -121,7 +115,7 @@ async fn use_brings_nothing_back() -> Result<(), Error> {
     let runs = AtomicUsize::new(0);
     square(&london, &runs, 9).ack(Ack::All).await;
     cluster.advance(8 * MINUTE);
-    // The use is told while the value is invalidated elsewhere.
+    // The use reaches a node while the value is invalidated elsewhere.
     let (value, deleted) = tokio::join!(async { square(&london, &runs, 9).await }, async {
         square(&sydney, &runs, 9).invalidate().ack(Ack::All).await
     },);
@@ -149,7 +143,7 @@ async fn options_of_a_call_have_it_too() -> Result<(), Error> {
     cluster.advance(8 * MINUTE);
     let before = version(&cache, b"k").await;
     assert_eq!(call().await?, 0);
-    told(&cache, b"k", before).await;
+    used(&cache, b"k", before).await;
     cluster.advance(8 * MINUTE);
     assert_eq!(call().await?, 0);
     cluster.advance(20 * MINUTE);

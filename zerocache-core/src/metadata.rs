@@ -79,7 +79,7 @@ pub struct Metadata {
     pub stale_if_error_ms: u64,
     /// The last part of the fresh time, in which some callers refresh the value early, in milliseconds.
     pub refresh_ahead_ms: u64,
-    /// The fresh time that a use of the entry begins anew, in milliseconds; 0 if uses do not matter (time to idle).
+    /// The time to idle: the fresh time after each use, in milliseconds; 0 if uses do not matter.
     pub idle_ms: u64,
     /// With an idle time: the fresh time that was left when the entry was stored, however often it is used, in
     /// milliseconds. The entry is fresh for the shorter of the two.

@@ -30,7 +30,7 @@ newer write or a condition kept it from being stored. Exit code 5: no answer cam
 
 Examples:
   zerocache put greeting hello --ttl 10m
-  zerocache put lock $HOSTNAME --ttl 30s --if-absent
+  zerocache put greeting hello --if-absent
   zerocache put report - --ttl 1h --ack all --tags reports,tenant:7 < report.bin
   zerocache put logo - --content-type image/png --origin https://shop.example/logo.png < logo.png";
 

@@ -1,11 +1,7 @@
 //! Drives the batches of `zerocache_core::client`: all requests of a round are sent before any answer is
 //! waited for, and each node is heard when it answers.
 
-use std::{
-    future::{Future, pending},
-    pin::Pin,
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use zerocache_core::{
@@ -18,7 +14,7 @@ use zerocache_core::{
 use zerocache_net::{clock, transport::Call};
 
 use super::engine::{Engine, micros_since};
-use crate::Error;
+use crate::{Error, wait::or_forever};
 
 /// The outcome of each key, in the order of the keys.
 pub(super) type Outcomes<T> = Vec<Result<T, Error>>;
@@ -103,7 +99,7 @@ impl Engine {
                         // Every round has requests, and every request an answer.
                         None => BatchAction::Done(Vec::new()),
                     },
-                    () = late(&mut timer) => {
+                    () = or_forever(timer.as_mut()) => {
                         timer = None;
                         driven.on(Event::Timer).action
                     }
@@ -125,14 +121,6 @@ impl Engine {
             |index: &usize| self.message(request(*index), Some(step.node), timeout_ms, seen);
         let messages = keys.iter().map(message).collect();
         self.transport.call_many(step.address, messages, Duration::from_millis(timeout_ms))
-    }
-}
-
-/// Waits until nodes are late, which without a timer they never are.
-async fn late(timer: &mut Option<Pin<Box<impl Future<Output = ()>>>>) {
-    match timer {
-        Some(timer) => timer.await,
-        None => pending().await,
     }
 }
 

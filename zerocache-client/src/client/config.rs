@@ -283,9 +283,12 @@ impl Config {
     }
 
     /// Returns the single-flight group: clients of one cluster and namespace share it, and compute a
-    /// memoized call once between them.
+    /// memoized call once between them. The upper half is that of all clients of the cluster, however they find it:
+    /// purges concern all their computations.
     pub(super) fn flight_group(&self, apart: Apart) -> u64 {
-        self.group(&self.namespace, apart)
+        let cluster = format!("{:?}", (&self.cluster, apart.number));
+        let cluster = xxhash_rust::xxh3::xxh3_64(cluster.as_bytes());
+        cluster & !u64::from(u32::MAX) | self.group(&self.namespace, apart) & u64::from(u32::MAX)
     }
 
     /// Returns the near cache, which clients of one cluster share whatever their namespaces; `None` if it

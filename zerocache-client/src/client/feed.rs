@@ -19,7 +19,7 @@ use zerocache_net::clock;
 use super::{
     attached::Attached,
     engine::Engine,
-    listen::{FollowedNode, Mode},
+    listen::{FollowGuard, Mode},
     renewal::Renewal,
 };
 use crate::near::FeedClaim;
@@ -59,7 +59,7 @@ impl Feed {
         if claim.is_none() && !reports {
             return;
         }
-        let followed = Following {
+        let followed = FeedSession {
             node,
             address,
             can_listen: directory.can_listen(node),
@@ -73,7 +73,7 @@ impl Feed {
 }
 
 /// The following of one node.
-struct Following {
+struct FeedSession {
     node: Incarnation,
     address: SocketAddr,
     /// It reports to those who listen.
@@ -83,10 +83,10 @@ struct Following {
     follower: FeedFollower,
     /// Reads again what was kept for an outage.
     renewal: Renewal,
-    _listeners: FollowedNode,
+    _listeners: FollowGuard,
 }
 
-impl Following {
+impl FeedSession {
     /// Follows the node to the end. Nothing of the engine is held while it waits, so that the client can end.
     async fn run(mut self, engine: Weak<Engine>) {
         let timeout = Duration::from_millis(FOLLOW_TIMEOUT_MS);
@@ -170,7 +170,7 @@ impl Following {
             }
             Err(FeedEnd::Failed) => {
                 let node = self.node;
-                tracing::debug!(%node, "a node does not tell of changes: what is near is not served, except during an outage");
+                tracing::debug!(%node, "a node does not report changes: what is near is not served, except during an outage");
             }
         }
         ControlFlow::Break(())

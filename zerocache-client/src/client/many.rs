@@ -21,7 +21,7 @@ use super::{
     batch::Outcomes,
     entry::{Entry, ReadAnswer},
     many_typed::GetManyValues,
-    near_read::{NearAge, NearKeep, NearWrite},
+    near_read::{NearAge, NearRead, NearWrite},
     prepared::{ComputedPut, Prepared, WriteOption},
     valid,
     writes::WriteRequest,
@@ -120,7 +120,7 @@ impl GetMany {
             self.client.run(move |engine| {
                 let read = async move {
                     let keys: Result<Vec<_>, _> = keys.into_iter().map(valid).collect();
-                    Ok(engine.get_many(keys?, options, near, total_ms).await)
+                    Ok(engine.get_many(keys?, options, NearRead::new(near), total_ms).await)
                 };
                 read.instrument(span)
             })
@@ -376,20 +376,20 @@ impl ZerocacheClient {
         merge(answers, invalid)
     }
 
-    /// Writes computed values. Each has an outcome of its own. The near cache keeps them as `near_keep` says.
+    /// Writes computed values. Each has an outcome of its own. The near cache keeps them if `is_near`.
     pub(crate) async fn write_computed(
         &self,
         puts: Vec<ComputedPut>,
         ack: Ack,
         deadline: Option<Duration>,
-        near_keep: Option<NearKeep>,
+        is_near: bool,
     ) -> Outcomes<Written> {
         let (puts, invalid) = split(puts, |put| valid(put.key.clone()).err());
-        let prepared: Vec<Prepared> = puts.into_iter().map(Prepared::from).collect();
+        let mut prepared: Vec<Prepared> = puts.into_iter().map(Prepared::from).collect();
         let count = prepared.len();
-        let mut near: Vec<NearWrite> = prepared.iter().map(|_| NearWrite::new(near_keep)).collect();
+        let mut near: Vec<NearWrite> = prepared.iter().map(|_| NearWrite::new(is_near)).collect();
         let local = self.local_state();
-        near.iter_mut().zip(&prepared).for_each(|(near, prepared)| near.begin(local, prepared));
+        near.iter_mut().zip(&mut prepared).for_each(|(near, prepared)| near.begin(local, prepared));
         let mut write = WriteMany::prepared(self.clone(), Ok(prepared)).ack(ack);
         write.deadline = deadline;
         let written = if count == 0 { Ok(Vec::new()) } else { write.each().await };

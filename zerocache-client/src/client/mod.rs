@@ -64,7 +64,6 @@ pub(crate) use self::{
     instances::generation,
     leases::{LeaseReply, LeaseTerms, LeaseToken},
     local_state::LocalState,
-    near_read::NearKeep,
     prepared::{ComputedPut, ReadPoint},
     purge::PurgeRequest,
     running::Running,
@@ -369,11 +368,11 @@ impl ZerocacheClient {
     }
 
     /// Returns true if no node can be reached, as far as this client knows: all addresses have been tried, and no node
-    /// has answered since it failed.
+    /// has answered since it failed. A node that is silent for a moment has not.
     pub(crate) fn is_cut_off(&self) -> bool {
         let Ok(live) = self.live() else { return false };
         let state = live.engine.state.lock();
-        state.is_tried() && !state.directory().is_reachable(zerocache_net::clock::mono())
+        state.is_tried() && state.directory().is_cut_off()
     }
 
     /// What memoized calls need before any I/O.

@@ -17,7 +17,7 @@ use zerocache_net::clock;
 use super::{LocalState, engine::Engine, entry::Entry, millis, prepared::Prepared};
 use crate::{
     Error,
-    near::{Fill, NearEntry, UnstoredPermit},
+    near::{Fill, Near, NearEntry, UnstoredPermit},
 };
 
 /// How old what is served near may be: as the client says, or less.
@@ -28,12 +28,19 @@ pub(crate) type NearAge = Option<Duration>;
 pub(super) struct NearRead {
     /// None where the near cache is not asked.
     wanted: Option<NearAge>,
+    /// No caller asks: what is there is read again.
+    is_renewal: bool,
     begun: Option<FillPermit>,
 }
 
 impl NearRead {
     pub(super) fn new(wanted: Option<NearAge>) -> Self {
-        Self { wanted, begun: None }
+        Self { wanted, is_renewal: false, begun: None }
+    }
+
+    /// A read that only renews what the near cache has.
+    pub(super) fn renewal() -> Self {
+        Self { wanted: Some(None), is_renewal: true, begun: None }
     }
 
     /// The entry of `key`, if there is one near that is no older than the version `at_least`. Otherwise
@@ -45,6 +52,10 @@ impl NearRead {
         at_least: Option<Version>,
     ) -> Option<Entry> {
         let (age, near) = self.wanted.zip(local.near.as_ref())?;
+        if self.is_renewal {
+            self.begun = near.near.begin_fill(clock::mono());
+            return None;
+        }
         let hash = near_hash(key);
         let is_new = |held: &NearEntry| at_least.is_none_or(|least| held.version >= least);
         let found = near.with((hash, key), age, |held| is_new(held).then(|| entry(held)));
@@ -65,7 +76,7 @@ impl NearRead {
         if let Some(found) = found {
             self.keep(local, key, found);
         }
-        if let Some((_, near)) = self.wanted.zip(local.near.as_ref()) {
+        if let Some(near) = &local.near {
             near.near.node_answered(key, found.map(|found| found.version));
         }
     }
@@ -101,25 +112,14 @@ fn entry(held: &NearEntry) -> Option<Entry> {
 /// A write's dealings with the near cache, where what it writes is to be kept there.
 #[derive(Default)]
 pub(super) struct NearWrite {
-    wanted: Option<NearKeep>,
-    begun: Option<(Begun, Kept)>,
+    wanted: bool,
+    kept: Option<Kept>,
 }
 
-/// How a computed value is kept near.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NearKeep {
-    /// If it is to be kept, too, when no node can be reached.
-    pub(crate) in_outage: bool,
-}
-
-/// The permissions to keep a value that is stored, or cannot be.
-struct Begun {
+/// What is written, as readers get it, and the permissions to keep it if it is stored, or cannot be.
+struct Kept {
     stored: Option<FillPermit>,
     unstored: Option<UnstoredPermit>,
-}
-
-/// What is written, as readers get it.
-struct Kept {
     key: Bytes,
     value: Bytes,
     metadata: Metadata,
@@ -127,43 +127,40 @@ struct Kept {
 }
 
 impl NearWrite {
-    pub(super) fn new(wanted: Option<NearKeep>) -> Self {
-        Self { wanted, begun: None }
+    pub(super) fn new(wanted: bool) -> Self {
+        Self { wanted, kept: None }
     }
 
     /// The write begins.
-    pub(super) fn begin(&mut self, local: &LocalState, prepared: &Prepared) {
-        if let Some(wanted) = self.wanted
+    pub(super) fn begin(&mut self, local: &LocalState, prepared: &mut Prepared) {
+        if self.wanted
             && let Some(near) = &local.near
-            && let Some(value) = &prepared.value
+            && let Some(value) = &mut prepared.value
             && let Ok(life) = Ttl::try_from(value.fresh).and_then(|ttl| value.metadata.life(ttl))
         {
             let stored = near.near.begin_fill(clock::mono());
-            let unstored = wanted.in_outage.then(|| near.near.begin_unstored(&prepared.key));
-            if stored.is_none() && unstored.is_none() {
-                return;
+            let unstored = value.unstored.take();
+            if stored.is_some() || unstored.is_some() {
+                let (metadata, life_ms) = (value.metadata.clone(), life.as_millis());
+                let (key, value) = (prepared.key.clone(), value.bytes.clone());
+                self.kept = Some(Kept { stored, unstored, key, value, metadata, life_ms });
             }
-            let (metadata, life_ms) = (value.metadata.clone(), life.as_millis());
-            let (key, value) = (prepared.key.clone(), value.bytes.clone());
-            let kept = Kept { key, value, metadata, life_ms };
-            self.begun = Some((Begun { stored, unstored }, kept));
         }
     }
 
     /// Keeps what was stored, or what no node could be asked to store.
     pub(super) fn keep(&mut self, local: &LocalState, written: &Result<Written, Error>) {
-        let Some((Begun { stored, unstored }, kept)) = self.begun.take() else { return };
-        let Some(near) = &local.near else { return };
-        if matches!(
+        let Some((kept, near)) = self.kept.take().zip(local.near.as_ref()) else { return };
+        let is_unstored = matches!(
             written,
             Err(Error::Unreachable { .. }) | Ok(Written { status: Status::Unknown, .. })
-        ) && let Some(permit) = unstored
-        {
+        );
+        if let Some(permit) = kept.unstored.filter(|_| is_unstored) {
             let value = (&kept.metadata, kept.life_ms);
-            near.near.keep_unstored(permit, &kept.key, &kept.value, value, clock::mono());
+            Near::keep_unstored(&permit, &kept.key, &kept.value, value, clock::mono());
         }
         if let Ok(Written { status: Status::Stored, version: Some(version), .. }) = *written
-            && let Some(begun) = stored
+            && let Some(begun) = kept.stored
         {
             let fill = Fill {
                 value: &kept.value,

@@ -21,6 +21,7 @@ use crate::{
     Error,
     codec::{Codec, IntoValue},
     lifetime::Lifetime,
+    near::UnstoredPermit,
 };
 
 /// What is to be written.
@@ -37,6 +38,8 @@ pub(super) struct PreparedValue {
     pub(super) fresh: Duration,
     pub(super) metadata: Metadata,
     pub(super) version: WriteVersion,
+    /// The permission to keep it near if it cannot be stored.
+    pub(super) unstored: Option<UnstoredPermit>,
 }
 
 /// What a value was computed from, as its process knows it. See [`Basis`].
@@ -58,13 +61,15 @@ pub(crate) struct ComputedPut {
     pub(crate) metadata: Metadata,
     /// What it was computed from; `None` to count it as of now.
     pub(crate) from: Option<ReadPoint>,
+    /// The permission to keep it near if it cannot be stored.
+    pub(crate) unstored: Option<UnstoredPermit>,
 }
 
 impl From<ComputedPut> for Prepared {
     fn from(put: ComputedPut) -> Self {
-        let ComputedPut { key, bytes, fresh, metadata, from } = put;
+        let ComputedPut { key, bytes, fresh, metadata, from, unstored } = put;
         let version = from.map_or(WriteVersion::Accepted, WriteVersion::Computed);
-        Self { key, value: Some(PreparedValue { bytes, fresh, metadata, version }) }
+        Self { key, value: Some(PreparedValue { bytes, fresh, metadata, version, unstored }) }
     }
 }
 
@@ -129,7 +134,13 @@ impl Prepared {
         codec: Codec,
     ) -> Result<Self, Error> {
         let (bytes, metadata) = (value.into_value_as(codec)?, Metadata::default());
-        let value = PreparedValue { bytes, fresh, metadata, version: WriteVersion::Accepted };
+        let value = PreparedValue {
+            bytes,
+            fresh,
+            metadata,
+            version: WriteVersion::Accepted,
+            unstored: None,
+        };
         Ok(Self { key: Bytes::copy_from_slice(key), value: Some(value) })
     }
 
@@ -168,7 +179,7 @@ impl PreparedValue {
     /// As nodes take it: packed if it is larger than `compress_above` bytes and becomes smaller, and with the
     /// life that its metadata give it.
     fn stored(self, compress_above: Option<usize>) -> Result<StoredValue, Error> {
-        let Self { mut bytes, fresh, mut metadata, version } = self;
+        let Self { mut bytes, fresh, mut metadata, version, .. } = self;
         let life = metadata.life(Ttl::try_from(fresh)?)?;
         let is_large = compress_above.is_some_and(|above| bytes.len() > above);
         if is_large

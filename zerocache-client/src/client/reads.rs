@@ -15,7 +15,7 @@ use super::{
     drive::Unsent,
     engine::Engine,
     entry::{Entry, ReadAnswer},
-    near_read::{NearAge, NearRead},
+    near_read::NearRead,
     report::{AttemptOutcome, ExplainedGet, ReadOutcome, ReadReport},
     timings::{End, Operation},
 };
@@ -80,11 +80,11 @@ impl Engine {
         &self,
         keys: Vec<Key>,
         options: ReadOptions,
-        near: Option<NearAge>,
+        near: NearRead,
         total_ms: u64,
     ) -> Outcomes<ReadAnswer> {
         let started = clock::elapsed();
-        let mut nears = vec![NearRead::new(near); keys.len()];
+        let mut nears = vec![near; keys.len()];
         let near = nears.iter_mut().zip(&keys);
         let near = near.map(|(near, key)| near.find(&self.local, key.as_bytes(), options.at_least));
         let mut outcomes: Vec<_> = near.map(|found| found.map(|entry| Ok(entry.into()))).collect();

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use zerocache_core::client::ReadOptions;
 use zerocache_net::clock;
 
-use super::{engine::Engine, valid};
+use super::{engine::Engine, near_read::NearRead, valid};
 
 /// Keys of one batch.
 const BATCH_KEYS: usize = 64;
@@ -25,11 +25,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Renewal(Option<JoinHandle<()>>);
 
 impl Renewal {
-    /// Begins to read again what is set aside, once.
+    /// Begins to read again what is set aside, unless that is under way.
     pub(super) fn begin(&mut self, engine: &Arc<Engine>) {
-        let is_needed =
-            engine.local.near.as_ref().is_some_and(|near| !near.near.stranded().is_empty());
-        if is_needed && self.0.is_none() {
+        let is_needed = engine.local.near.as_ref().is_some_and(|near| near.near.has_stranded());
+        if is_needed && self.0.as_ref().is_none_or(JoinHandle::is_finished) {
             self.0 = Some(tokio::spawn(renew(Arc::downgrade(engine))));
         }
     }
@@ -59,7 +58,8 @@ async fn renew(engine: Weak<Engine>) {
             let options = ReadOptions { stale: true, at_least: None };
             let total_ms = engine.config.bounds.total_ms;
             // An entry that is read is kept near, and replaces the one that is set aside. Without an answer that stays.
-            let answers = engine.get_many(keys.collect(), options, Some(None), total_ms).await;
+            let answers =
+                engine.get_many(keys.collect(), options, NearRead::renewal(), total_ms).await;
             is_complete &= answers.iter().all(Result::is_ok);
             if clock::elapsed() >= until {
                 break;

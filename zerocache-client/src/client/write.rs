@@ -18,7 +18,7 @@ use super::{
     Live, Running, ZerocacheClient,
     conditional::ConditionalWrite,
     drive::{Beginning, FirstAttempt, Unsent},
-    near_read::{NearKeep, NearWrite},
+    near_read::NearWrite,
     prepared::{Prepared, WriteOption, WriteVersion},
     timings::End,
     writes::WriteRequest,
@@ -76,7 +76,7 @@ impl Write {
     }
 
     /// Keeps the value in the near cache once it is stored, if this is wanted.
-    pub(crate) fn near(mut self, wanted: Option<NearKeep>) -> Self {
+    pub(crate) fn near(mut self, wanted: bool) -> Self {
         self.near = NearWrite::new(wanted);
         self
     }
@@ -220,8 +220,8 @@ impl Write {
     fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<Result<Written, Error>> {
         loop {
             match std::mem::replace(&mut self.state, WriteState::Over) {
-                WriteState::New(prepared) => {
-                    if let Ok(prepared) = &prepared {
+                WriteState::New(mut prepared) => {
+                    if let Ok(prepared) = &mut prepared {
                         self.near.begin(self.client.local_state(), prepared);
                     }
                     let compress_above = self.client.compress_above();

@@ -42,8 +42,8 @@ macro_rules! common_options {
 
         /// The time without a use after which a value ends, at least 4 s; its lifetime is the most that uses give it.
         ///
-        /// A use is a call for the key in any process. Nodes are told of it a quarter of the time after the last one
-        /// that they know of, in the background; other options of the call, such as
+        /// A use is a call for the key in any process. It is reported to a node a quarter of the time after the last
+        /// reported one, in the background; other options of the call, such as
         /// [`near`](Self::near), count as uses all the same.
         pub fn tti(self, time: impl $crate::lifetime::Lifetime) -> Self {
             self.with(|options| options.tti(time))

@@ -169,7 +169,7 @@ impl<T> Steps<'_, T> {
             self.ready_write(run, storable, computation);
         let key = put.key.clone();
         let ack = self.options.ack.unwrap_or_default();
-        let mut put = run.client.computed_put(put).ack(ack).near(self.near_keep());
+        let mut put = run.client.computed_put(put).ack(ack).near(self.options.near.is_some());
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);
         }
@@ -209,9 +209,9 @@ impl<T> Steps<'_, T> {
         // A leader that began later and was done earlier has the newer value.
         let is_superseded = computation.leader.as_ref().is_some_and(Leader::is_superseded);
         let is_shape_entry = computation.base.is_some();
-        let Computation { leader, unshared, grant, known, .. } = computation;
+        let Computation { leader, unshared, grant, known, unstored, .. } = computation;
         let from = begun.zip(known).map(|(at, known)| ReadPoint { at, known });
-        let put = ComputedPut { key, bytes: payload.bytes, fresh, metadata, from };
+        let put = ComputedPut { key, bytes: payload.bytes, fresh, metadata, from, unstored };
         let context = WriteContext { invalidation, leader, grant, is_shape_entry };
         ReadyWrite { put, context, unshared, is_superseded }
     }

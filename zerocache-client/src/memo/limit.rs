@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::{self, Future};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use super::site::SourcePlace;
 use super::stage::{Computation, Stage, Step};
 use crate::client::function_runtime;
 use crate::counters::{FLIGHT_WAIT_DEFAULT, count};
+use crate::wait::or_forever;
 
 /// A run of a function with a limit, until it is dropped.
 pub(crate) struct RunPermit {
@@ -106,15 +107,9 @@ async fn turn(
         let _entered = runtime.enter();
         tokio::time::sleep(wait)
     };
-    let superseded = async {
-        match superseded {
-            Some(superseded) => superseded.await,
-            None => future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
-        () = superseded => TurnEnd::Superseded,
+        () = or_forever(superseded) => TurnEnd::Superseded,
         place = Arc::clone(&limit).acquire_owned() => match place {
             Ok(place) => TurnEnd::Place(RunPermit { limit, place: Some(place) }),
             Err(_) => TurnEnd::Over,

@@ -2,8 +2,7 @@
 //!
 //! Everything here is `Send + 'static` whatever the function is: it needs the key, not the call.
 
-use std::future::{self, Future};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use super::rule::SharedError;
 use super::stored::{BaseEntry, Payload, StoredEntry};
 use crate::client::{ExplainedGet, ReadAnswer, ReadReport};
 use crate::counters::count;
+use crate::wait::or_forever;
 use crate::{Error, ErrorKind, ZerocacheClient};
 
 /// The bound of a caller's wait in all, whoever leads meanwhile, as a multiple of the bound of one wait: five
@@ -129,11 +129,11 @@ pub(super) async fn follow(
             tokio::select! {
                 biased;
                 progress = follower.wait(is_overdue) => break progress,
-                () = expiry(soft_timer.as_mut().map(Pin::new)), if !is_overdue => {
+                () = or_forever(soft_timer.as_mut().map(Pin::new)), if !is_overdue => {
                     is_overdue = true;
                     continue;
                 }
-                () = expiry(timer.as_mut().as_pin_mut()) => {}
+                () = or_forever(timer.as_mut().as_pin_mut()) => {}
             }
             timer.set(None);
             let waited = clock::elapsed().saturating_sub(waiting_since);
@@ -193,14 +193,6 @@ fn published(client: &ZerocacheClient, progress: Progress) -> Option<LookupOutco
         Progress::Nothing => LookupOutcome::Miss(None),
         Progress::LookingUp => return None,
     })
-}
-
-/// Waits until a timer is over; for ever without one.
-async fn expiry(timer: Option<Pin<&mut impl Future<Output = ()>>>) {
-    match timer {
-        Some(timer) => timer.await,
-        None => future::pending().await,
-    }
 }
 
 /// Reads the key, whether other callers read it or not.

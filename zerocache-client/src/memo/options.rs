@@ -21,7 +21,7 @@ pub(crate) const LEASE_LIFE_DEFAULT: Duration = Duration::from_secs(10);
 /// leader's followers get what the leader found.
 pub(crate) const LEASE_WAIT_DEFAULT: Duration = Duration::from_secs(3);
 
-/// The shortest time to idle in milliseconds: nodes are told of uses each quarter of it.
+/// The shortest time to idle in milliseconds: uses are reported once per quarter of it.
 const TTI_MS_MIN: u64 = 4_000;
 
 /// A lease: one process of a scope at a time computes a key.
@@ -54,7 +54,7 @@ pub struct Options<T> {
     pub(crate) stale_while_ms: u64,
     pub(crate) stale_if_error_ms: u64,
     pub(crate) refresh_ahead_ms: u64,
-    /// The lifetime that each use begins anew; 0 for none.
+    /// The lifetime after each use; 0 if uses do not matter.
     tti_ms: u64,
     /// The wait for a computation while there is a previous value; 0 for no bound.
     soft_timeout_ms: u32,

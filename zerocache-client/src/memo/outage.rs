@@ -1,6 +1,7 @@
 //! Values from the near cache while no node can be reached.
 
 use bytes::Bytes;
+use zerocache_net::clock;
 
 use super::flight::{Leader, Progress};
 use super::report::{CallOutcome, LeaseOutcome};
@@ -9,8 +10,8 @@ use super::run::{Run, Steps};
 use super::stage::Step;
 use super::stored::Payload;
 use crate::ZerocacheClient;
-use crate::client::NearKeep;
 use crate::counters::count;
+use crate::near::UnstoredPermit;
 
 /// Returns for how long a call of `client` is served values while no node can be reached, in milliseconds: its own
 /// time, or the client's; 0 for not at all.
@@ -23,6 +24,16 @@ pub(super) fn payload(client: &ZerocacheClient, key: &[u8], outage_ms: u64) -> O
     let near = client.local_state().near.as_ref().filter(|_| outage_ms > 0)?;
     let bytes = near.in_outage(key, outage_ms, |entry| Bytes::copy_from_slice(entry.value()))?;
     Some(Payload::value(bytes))
+}
+
+/// Returns the permission to keep a value near that is computed from now on, if it cannot be stored.
+pub(super) fn begin_unstored(
+    client: &ZerocacheClient,
+    key: &[u8],
+    outage_ms: u64,
+) -> Option<UnstoredPermit> {
+    let near = client.local_state().near.as_ref().filter(|_| outage_ms > 0)?;
+    Some(near.near.begin_unstored(key, clock::mono()))
 }
 
 /// As [`payload`], decoded and counted.
@@ -44,12 +55,6 @@ impl<T> Steps<'_, T> {
     pub(super) fn outage_ms(&self) -> u64 {
         let run = self.run.filter(|_| self.options.near.is_some());
         run.map_or(0, |run| outage_ms(&run.client, self.options.near_outage_ms))
-    }
-
-    /// Returns how the near cache keeps the value of this call.
-    pub(super) fn near_keep(&self) -> Option<NearKeep> {
-        let in_outage = self.outage_ms() > 0;
-        self.options.near.map(|_| NearKeep { in_outage })
     }
 
     /// Returns the value of a call if it is known that no node can be reached, before one is asked.

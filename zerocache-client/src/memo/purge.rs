@@ -123,14 +123,15 @@ impl Purge {
             Ok(valid) => valid,
             Err(error) => return Box::pin(ready(Err(error))),
         };
-        let writes = flight::invalidate_all(&target);
+        let group = client.memo_counters().flight_group();
+        let writes = flight::invalidate_all(group, &target);
         let owned = client.clone();
         Box::pin(client.continue_in_background(async move {
             writing::wait_for_writes(&owned, writes).await;
             let request = PurgeRequest { target, mode, hold_ms, ack, replayed };
             let target = request.target.clone();
             let purged = owned.raw_purge(request, deadline).await;
-            flight::close_all_after_purge(&target);
+            flight::close_all_after_purge(group, &target);
             purged
         }))
     }

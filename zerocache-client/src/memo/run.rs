@@ -17,6 +17,7 @@ use super::lookup::{
     Lookup, LookupOptions, LookupOutcome, lookup, lookup_shape_entry, lookup_unshared,
 };
 use super::options::Options;
+use super::outage;
 use super::recursion;
 use super::report::{CallOutcome, CallReport, Mismatch, ShapeEntryOutcome};
 use super::rule::Policy;
@@ -387,6 +388,9 @@ impl<T> Steps<'_, T> {
     pub(super) fn run_function(&self, mut computation: Box<Computation>) -> Stage<T> {
         if let Some(run) = self.run {
             begin(run, &mut computation);
+            // Nobody could say whether a shape entry belongs to the base entry.
+            let outage_ms = if computation.base.is_none() { self.outage_ms() } else { 0 };
+            computation.unstored = outage::begin_unstored(&run.client, &run.key, outage_ms);
         }
         Stage::Computing(computation)
     }

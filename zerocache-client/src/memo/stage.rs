@@ -18,6 +18,7 @@ use super::lookup::Lookup;
 use super::report::CallReport;
 use super::stored::{BaseEntry, StoredEntry};
 use super::writing::WriteOutcome;
+use crate::near::UnstoredPermit;
 
 /// The stage of a call. Large state is boxed: a call is moved about, and most calls end before they need it.
 pub(super) enum Stage<T> {
@@ -126,6 +127,8 @@ pub(super) struct Computation {
     pub(super) permit: Option<RunPermit>,
     /// The end of the wait for such a place, on the process's clock; `None` before the wait begins.
     pub(super) queue_until: Option<Duration>,
+    /// The permission to keep the value near if it cannot be stored.
+    pub(super) unstored: Option<UnstoredPermit>,
     /// Set at the first poll of the function.
     pub(super) function_run: Option<FunctionRun>,
 }

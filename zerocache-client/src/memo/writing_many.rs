@@ -17,7 +17,7 @@ use super::writing::{
     OnClientRuntime, ReadyWrite, SharedWrite, WriteContext, WriteOutcome, count_outcome,
     wait_for_writes,
 };
-use crate::client::{ComputedPut, NearKeep};
+use crate::client::ComputedPut;
 use crate::{Ack, ZerocacheClient};
 
 /// Options of one write of many values.
@@ -25,8 +25,8 @@ use crate::{Ack, ZerocacheClient};
 pub(super) struct ManyOptions {
     pub(super) ack: Ack,
     pub(super) deadline: Option<Duration>,
-    /// How the near cache keeps the values.
-    pub(super) near_keep: Option<NearKeep>,
+    /// The near cache keeps the values.
+    pub(super) is_near: bool,
 }
 
 /// One of the values of a batch.
@@ -131,7 +131,7 @@ async fn run_batch(
         places.push((at, is_shape_entry));
         puts.push(put);
     }
-    let written = client.write_computed(puts, options.ack, options.deadline, options.near_keep);
+    let written = client.write_computed(puts, options.ack, options.deadline, options.is_near);
     for ((at, is_shape_entry), written) in places.into_iter().zip(written.await) {
         outcomes[at] = Some(count_outcome(&client, written, is_shape_entry));
     }
@@ -161,6 +161,7 @@ mod tests {
             fresh: Duration::from_secs(60),
             metadata: Metadata::default(),
             from: None,
+            unstored: None,
         };
         let context = WriteContext {
             invalidation: leader.invalidation().clone(),
@@ -196,7 +197,7 @@ mod tests {
             OnClientRuntime { runtime: runtime.clone(), work }.shared()
         });
         assert_eq!(flight::invalidate(group, &held).len(), 1);
-        let options = ManyOptions { ack: Ack::default(), deadline: None, near_keep: None };
+        let options = ManyOptions { ack: Ack::default(), deadline: None, is_near: false };
         let writes = vec![ready(group, &held), ready(group, &free)];
         let stored = store_many(&client, writes, options);
         let until = clock::elapsed() + MOST;

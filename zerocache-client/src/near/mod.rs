@@ -3,6 +3,7 @@
 //! There is one [`Near`] per process and cluster, shared by all clients and functions, and bounded in bytes. Its
 //! rules are those of [`NearRules`]; here are the entries, and what threads have of them.
 
+mod computing;
 mod entry;
 mod outage;
 mod registry;

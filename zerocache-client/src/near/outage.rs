@@ -1,17 +1,17 @@
 //! Entries that are served while no node answers. The rules are those of the core; they are about what calls allow.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use zerocache_core::{
-    client::{NearStorage, NearTimes, Stranded, near_hash},
+    client::{NearStorage, NearTimes, StrandedEpochs, near_hash},
     metadata::{EntryKind, Metadata},
     route::Tier,
     time::Instant,
     version::{Incarnation, Version},
 };
 
-use super::{FeedClaim, Fill, Near, NearEntry};
+use super::{FeedClaim, Fill, Near, NearEntry, computing::ChangeCount};
 
 /// Most keys that are read again after an outage.
 const KEYS_MAX: usize = 4_096;
@@ -22,9 +22,35 @@ const BYTES_MAX: usize = 16 << 20;
 /// Own changes of a key that are part of a write which fails: its begin and its end.
 const CHANGES_OF_WRITE: u32 = 2;
 
-/// The permission to keep a computed value that cannot be stored, unless something else becomes of its key.
-#[derive(Clone, Copy)]
-pub(crate) struct UnstoredPermit(u32);
+/// The permission to keep a computed value that cannot be stored, unless something else becomes of its key from the
+/// begin of the computation on.
+pub(crate) struct UnstoredPermit {
+    near: Arc<Near>,
+    hash: u64,
+    begun: Instant,
+    before: ChangeCount,
+}
+
+impl UnstoredPermit {
+    /// Whether nothing has become of the key but a write that failed, which is of the value itself.
+    fn is_valid(&self) -> bool {
+        let now = self.near.rules.storage().computing().count(self.hash);
+        now.purges == self.before.purges
+            && now.of_key.wrapping_sub(self.before.of_key) <= CHANGES_OF_WRITE
+    }
+}
+
+impl Drop for UnstoredPermit {
+    fn drop(&mut self) {
+        self.near.rules.storage().computing().end(self.hash);
+    }
+}
+
+impl fmt::Debug for UnstoredPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnstoredPermit").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
 
 impl FeedClaim {
     /// Ends the following for another reason than that the node failed.
@@ -57,26 +83,27 @@ impl Near {
         self.rules.storage().find(near_hash(key), serves, use_entry)
     }
 
-    /// Begins the write of a computed value.
-    pub(crate) fn begin_unstored(&self, key: &[u8]) -> UnstoredPermit {
-        UnstoredPermit(self.rules.storage().mark(near_hash(key)))
+    /// A value of `key` is being computed from `now` on.
+    pub(crate) fn begin_unstored(self: &Arc<Self>, key: &[u8], now: Instant) -> UnstoredPermit {
+        let (near, hash) = (Arc::clone(self), near_hash(key));
+        let before = near.rules.storage().computing().begin(hash);
+        UnstoredPermit { near, hash, begun: now, before }
     }
 
-    /// Keeps a computed value that could not be stored, because no node can be reached. Values with the same mark may
-    /// keep it out.
+    /// Keeps a computed value that could not be stored, because no node can be reached.
     pub(crate) fn keep_unstored(
-        &self,
-        UnstoredPermit(mark): UnstoredPermit,
+        permit: &UnstoredPermit,
         key: &[u8],
         value: &[u8],
         (metadata, remaining_ms): (&Metadata, u64),
         now: Instant,
     ) {
-        let (storage, hash) = (self.rules.storage(), near_hash(key));
+        let UnstoredPermit { near, hash, begun, .. } = permit;
+        let storage = near.rules.storage();
         if metadata.kind != EntryKind::Value {
             return;
         }
-        let Some(epoch) = self.rules.epoch_unstored(now) else { return };
+        let Some(epoch) = near.rules.epoch_unstored(now) else { return };
         // No node has it: any version that one has is another value.
         let (version, node) = (Version::new(0, Incarnation(0)), Incarnation(0));
         let fill = Fill { value, version, remaining_ms, metadata, node, tier: Tier::Local };
@@ -84,9 +111,11 @@ impl Near {
         if !storage.has_room_for(&entry) {
             return;
         }
-        storage.with_recent_writes(hash, |_| {
-            if storage.mark(hash).wrapping_sub(mark) <= CHANGES_OF_WRITE {
-                storage.insert(hash, Arc::new(entry));
+        storage.with_recent_writes(*hash, |_| {
+            let is_newer =
+                |held: &Arc<NearEntry>| held.key() == key && held.times.started() >= *begun;
+            if permit.is_valid() && storage.with_item(*hash, is_newer) != Some(true) {
+                storage.insert(*hash, Arc::new(entry));
             }
         });
     }
@@ -96,8 +125,13 @@ impl Near {
         self.rules.node_answered(key, version);
     }
 
+    /// Whether entries are set aside.
+    pub(crate) fn has_stranded(&self) -> bool {
+        self.rules.storage().has_stranded()
+    }
+
     /// Returns the epochs whose entries are set aside.
-    pub(crate) fn stranded(&self) -> Stranded {
+    pub(crate) fn stranded(&self) -> StrandedEpochs {
         self.rules.storage().stranded()
     }
 
@@ -121,7 +155,7 @@ impl Near {
     }
 
     /// Drops what is set aside, once it has been read again.
-    pub(crate) fn drop_stranded(&self, stranded: &Stranded) {
+    pub(crate) fn drop_stranded(&self, stranded: &StrandedEpochs) {
         self.rules.drop_stranded(stranded);
     }
 
@@ -133,6 +167,8 @@ impl Near {
 
 #[cfg(test)]
 mod tests {
+    use zerocache_core::client::FEED_VALID_MS;
+
     use super::super::{FillPermit, tests::*};
     use super::*;
 
@@ -169,7 +205,7 @@ mod tests {
         assert!(near.in_outage(&keys[0], 10_000, at(11_000), |_| ()).is_none());
         near.expire_stranded(at(50_000));
         assert_eq!(near.stats().entries, 100);
-        near.expire_stranded(at(1_000 + OUTAGE_MS));
+        near.expire_stranded(at(1_000 + OUTAGE_MS + FEED_VALID_MS));
         assert_eq!(near.stats().entries, 0);
     }
 
@@ -187,7 +223,7 @@ mod tests {
         near.node_answered(&[1], None);
         near.begin_write(&[2]);
         assert_eq!([0, 1, 2, 3].map(|n| is_served(&near, &[n], 100)), [false, false, false, true]);
-        near.drop_stranded(&Stranded::default());
+        near.drop_stranded(&StrandedEpochs::default());
         assert!(is_served(&near, &[3], 100), "others than were read again");
         claim.rules().apply_changes(at(60), true, (&[], &[]), at(60));
         assert!(!is_served(&near, &[3], 100));
@@ -218,16 +254,16 @@ mod tests {
         near.begin_write(b"k");
         near.end_write(b"k", None, at(1));
         near.insert(permit, b"k", &fill(b"v", 1, LIFE_MS, &Metadata::default()), at(1));
-        let unstored = near.begin_unstored(b"k");
+        let unstored = near.begin_unstored(b"k", at(1));
         drop(claim);
         assert!(!is_served(&near, b"k", 2));
         // The write of a computed value fails, and nothing else happens to the key.
         near.begin_write(b"k");
         near.end_write(b"k", None, at(2));
-        near.keep_unstored(unstored, b"k", b"v", (&Metadata::default(), LIFE_MS), at(2));
+        Near::keep_unstored(&unstored, b"k", b"v", (&Metadata::default(), LIFE_MS), at(2));
         assert!(is_served(&near, b"k", 3));
         near.begin_write(b"k");
-        near.keep_unstored(unstored, b"k", b"v", (&Metadata::default(), LIFE_MS), at(2));
+        Near::keep_unstored(&unstored, b"k", b"v", (&Metadata::default(), LIFE_MS), at(2));
         assert!(!is_served(&near, b"k", 3), "it was deleted meanwhile");
     }
 }

@@ -17,12 +17,13 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 use zerocache_core::{
-    client::{NearItem, NearStorage, RecentWrites, Stranded},
+    client::{NearItem, NearStorage, RecentWrites, StrandedEpochs},
     time::Instant,
 };
 
 use super::{
     NearStats,
+    computing::Computing,
     entry::NearEntry,
     stats::Counts,
     sync::{AtomicU64, Mutex, RwLock},
@@ -81,7 +82,10 @@ pub(crate) struct Shelves {
     latest_purge: RwLock<u64>,
     /// For how long calls want entries while no node answers, in milliseconds.
     outage_ms: AtomicU64,
-    stranded: RwLock<Stranded>,
+    stranded: RwLock<StrandedEpochs>,
+    /// Whether there are any: 1 or 0.
+    has_stranded: AtomicU64,
+    computing: Computing,
     counts: Counts,
 }
 
@@ -114,7 +118,9 @@ impl Shelves {
             valid_until_ms: AtomicU64::new(0),
             latest_purge: RwLock::new(0),
             outage_ms: AtomicU64::new(0),
-            stranded: RwLock::new(Stranded::default()),
+            stranded: RwLock::new(StrandedEpochs::default()),
+            has_stranded: AtomicU64::new(0),
+            computing: Computing::default(),
             counts: Counts::default(),
         }
     }
@@ -169,9 +175,9 @@ impl Shelves {
         }
     }
 
-    /// Returns a number that changes with the entry of this hash.
-    pub(super) fn mark(&self, hash: u64) -> u32 {
-        self.marks.of(hash)
+    /// The changes of keys whose values are being computed.
+    pub(super) fn computing(&self) -> &Computing {
+        &self.computing
     }
 
     /// Runs `act` with all entries.
@@ -196,7 +202,7 @@ impl NearStorage for Shelves {
 
     fn begin_epoch(&self) {
         self.epoch.store(next_epoch(), Release);
-        *self.stranded.write() = Stranded::default();
+        self.update_stranded(|stranded| *stranded = StrandedEpochs::default());
         if !self.storage.is_empty() {
             self.storage.clear();
             self.counts.cleared.fetch_add(1, Relaxed);
@@ -268,23 +274,40 @@ impl NearStorage for Shelves {
         }
     }
 
-    fn stranded(&self) -> Stranded {
+    fn stranded(&self) -> StrandedEpochs {
         *self.stranded.read()
     }
 
-    fn update_stranded(&self, act: impl FnOnce(&mut Stranded)) {
-        act(&mut self.stranded.write());
+    fn update_stranded(&self, act: impl FnOnce(&mut StrandedEpochs)) {
+        let mut stranded = self.stranded.write();
+        act(&mut stranded);
+        self.has_stranded.store(u64::from(!stranded.is_empty()), Release);
     }
 
-    fn drop_stranded(&self, known: &Stranded) {
-        let mut stranded = self.stranded.write();
-        if *stranded != *known {
-            return;
+    #[inline]
+    fn has_stranded(&self) -> bool {
+        self.has_stranded.load(Acquire) > 0
+    }
+
+    fn note_change(&self, hash: u64) {
+        self.computing.note(hash);
+    }
+
+    fn note_purge(&self) {
+        self.computing.note_purge();
+    }
+
+    fn drop_stranded(&self, known: &StrandedEpochs) {
+        let mut present = None;
+        self.update_stranded(|stranded| {
+            if stranded.is_same_as(known) {
+                *stranded = StrandedEpochs::default();
+                // An epoch that ends later is added first.
+                present = Some(self.epoch());
+            }
+        });
+        if let Some(epoch) = present {
+            self.storage.retain(|_, entry| entry.times().epoch() == epoch);
         }
-        *stranded = Stranded::default();
-        // An epoch that ends later is added first.
-        let epoch = self.epoch();
-        drop(stranded);
-        self.storage.retain(|_, entry| entry.times().epoch() == epoch);
     }
 }

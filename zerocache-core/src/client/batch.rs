@@ -6,8 +6,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
 use super::{
-    AttemptId, AttemptReport, ClientState, ClientVariant, Event, KeyRules, Outgoing,
-    PendingAttempt, hedge::Hedging,
+    AttemptId, AttemptReport, ClientState, ClientVariant, Event, KeyRules, Outgoing, PendingAttempt,
 };
 use crate::{
     call::CallResult,
@@ -29,7 +28,7 @@ pub struct Batch<K: KeyRules> {
     /// The keys of the next round.
     unsettled: Vec<KeyWalk<K>>,
     /// The keys of this round, and how many of them are not complete yet.
-    asked: Vec<Option<Asked<K>>>,
+    asked: Vec<Option<RoundKey<K>>>,
     incomplete: usize,
     groups: Vec<Group>,
     outcomes: Vec<(usize, K::Output)>,
@@ -88,7 +87,7 @@ struct KeyWalk<K> {
 
 /// A key of the present round.
 #[derive(Debug)]
-struct Asked<K> {
+struct RoundKey<K> {
     key: KeyWalk<K>,
     /// The attempts whose answers have not come: two if it is hedged.
     attempts: u8,
@@ -108,9 +107,9 @@ struct Group {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// The first node for its keys; `hedged` if that is late when the timer ends.
+    /// The first node for its keys, which may be hedged when the timer ends.
     First {
-        hedged: bool,
+        may_be_late: bool,
     },
     Hedge,
     Later,
@@ -204,14 +203,15 @@ impl<K: KeyRules> Batch<K> {
         if !is_pending {
             self.groups.swap_remove(at);
             if matches!(role, Role::First { .. } | Role::Hedge) {
-                record_latency::<K>(&attempt, count, Duration::from_micros(elapsed_us), state);
+                let time = Duration::from_micros(elapsed_us);
+                state.record_latency::<K>(attempt.step.node, count, time);
             }
         }
         if self.is_over || role == Role::Abandoned {
             return (None, BatchAction::Wait);
         }
         // It may be complete by the other answer.
-        let Some(Asked { mut key, attempts }) = self.asked[slot].take() else {
+        let Some(RoundKey { mut key, attempts }) = self.asked[slot].take() else {
             return (None, BatchAction::Wait);
         };
         let step = attempt.step;
@@ -221,7 +221,7 @@ impl<K: KeyRules> Batch<K> {
         match output {
             Some(output) => self.outcomes.push((key.index, output)),
             None if attempts > 1 => {
-                self.asked[slot] = Some(Asked { key, attempts: attempts - 1 });
+                self.asked[slot] = Some(RoundKey { key, attempts: attempts - 1 });
                 return (Some(report), BatchAction::Wait);
             }
             None if state.is_broken(ClientVariant::BatchKeysDropped) => {}
@@ -239,12 +239,11 @@ impl<K: KeyRules> Batch<K> {
     fn hedge(&mut self, now: Instant, state: &mut ClientState) -> BatchAction<K::Output> {
         let mut by_node = ByNode::new();
         for group in &mut self.groups {
-            if group.role != (Role::First { hedged: true }) || group.is_heard {
+            if group.role != (Role::First { may_be_late: true }) || group.is_heard {
                 continue;
             }
-            group.role = Role::First { hedged: false };
-            let may = |hedging: &mut Hedging| hedging.take_tokens(group.keys.len());
-            if !state.hedging.as_mut().is_some_and(may) {
+            group.role = Role::First { may_be_late: false };
+            if !state.may_hedge(group.keys.len()) {
                 continue;
             }
             for slot in group.keys.iter().flatten() {
@@ -273,7 +272,7 @@ impl<K: KeyRules> Batch<K> {
             if matches!(group.role, Role::First { .. }) {
                 // It takes longer than this.
                 let passed = Duration::from_millis(now.since_ms(group.sent));
-                record_latency::<K>(&group.attempt, group.keys.len(), passed, state);
+                state.record_latency::<K>(group.attempt.step.node, group.keys.len(), passed);
             }
             group.role = Role::Abandoned;
             state.abandon(&mut group.attempt);
@@ -333,19 +332,17 @@ impl<K: KeyRules> Batch<K> {
                 continue;
             }
             by_node.add(attempt, self.asked.len());
-            self.asked.push(Some(Asked { key, attempts: 1 }));
+            self.asked.push(Some(RoundKey { key, attempts: 1 }));
         }
         self.incomplete = self.asked.len();
         let (mut requests, mut timer_us) = (Vec::new(), None);
         for (attempt, slots) in by_node.into_groups() {
-            let hedging = state.hedging.as_mut().filter(|_| is_first && !K::IS_WRITE);
-            let late = hedging.and_then(|hedging| hedging.begin(attempt.step.node, slots.len()));
-            let late_us = late.map(|late| u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
-            timer_us = timer_us.max(late_us);
-            let role = match is_first {
-                true => Role::First { hedged: late.is_some() },
-                false => Role::Later,
-            };
+            let mut role = Role::Later;
+            if is_first {
+                let late_us = state.late_us::<K>(attempt.step.node, slots.len());
+                timer_us = timer_us.max(late_us);
+                role = Role::First { may_be_late: late_us.is_some() };
+            }
             requests.push(self.ask((attempt, slots), role, now, state));
         }
         (requests, timer_us)
@@ -390,18 +387,5 @@ impl ByNode {
 
     fn into_groups(self) -> impl Iterator<Item = (Attempt, Vec<usize>)> {
         self.0.into_values()
-    }
-}
-
-fn record_latency<K: KeyRules>(
-    attempt: &PendingAttempt,
-    keys: usize,
-    time: Duration,
-    state: &mut ClientState,
-) {
-    if !K::IS_WRITE
-        && let Some(hedging) = &mut state.hedging
-    {
-        hedging.record(attempt.step.node, keys, time);
     }
 }

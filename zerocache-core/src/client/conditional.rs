@@ -229,7 +229,8 @@ impl ConditionalOperation {
                         let pause_ms = pause_ms.min(PAUSE_MS_MAX);
                         self.pause = Some((now.plus_ms(pause_ms), pause_ms));
                         self.is_refused = true;
-                        let is_over = self.budget.remaining_ms(now) <= pause_ms;
+                        // A use can be left to the next reader.
+                        let is_over = self.is_use || self.budget.remaining_ms(now) <= pause_ms;
                         is_over.then_some(ConditionalResult::Refused)
                     }
                     code if is_invalid(code) => Some(ConditionalResult::Invalid(text)),

@@ -4,13 +4,13 @@
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-use super::quantile::Quantile;
+use super::{ClientState, ClientVariant, KeyRules, quantile::Quantile};
 use crate::version::Incarnation;
 
 /// The hedge of one key, in the unit of [`HedgeShare`].
 const HEDGE: u64 = 1_000_000;
 
-/// Most hedges of a size that may be sent in a row after a while without any; beyond that only as many as their
+/// Most hedges of as many keys that may be sent in a row after a while without any; beyond that only as many as their
 /// share of the reads permits.
 const BURST_MAX: u64 = 10;
 
@@ -52,9 +52,9 @@ impl Hedging {
     }
 
     /// A read of so many keys begins at a node. Returns the time after which the node is late, if that is known.
-    pub(super) fn begin(&mut self, node: Incarnation, keys: usize) -> Option<Duration> {
+    fn begin(&mut self, node: Incarnation, keys: usize) -> Option<Duration> {
         let size = size(keys);
-        let most = BURST_MAX * HEDGE * SIZES[size] as u64;
+        let most = BURST_MAX * HEDGE * keys as u64;
         let gained = u64::from(self.share.0) * keys as u64;
         self.tokens[size] = (self.tokens[size] + gained).min(most);
         let p95 = self.latencies.get(&(node, size))?.p95()?;
@@ -62,7 +62,7 @@ impl Hedging {
     }
 
     /// Takes the tokens for a hedge of so many keys; false when there are too few.
-    pub(super) fn take_tokens(&mut self, keys: usize) -> bool {
+    fn take_tokens(&mut self, keys: usize) -> bool {
         let tokens = &mut self.tokens[size(keys)];
         let Some(left) = tokens.checked_sub(HEDGE * keys as u64) else { return false };
         *tokens = left;
@@ -70,12 +70,41 @@ impl Hedging {
     }
 
     /// Records that a node took this long, or longer, for so many keys.
-    pub(super) fn record(&mut self, node: Incarnation, keys: usize, time: Duration) {
+    fn record(&mut self, node: Incarnation, keys: usize, time: Duration) {
         let of = (node, size(keys));
         if self.latencies.len() >= LATENCIES_MAX && !self.latencies.contains_key(&of) {
             self.latencies.clear();
         }
         self.latencies.entry(of).or_default().record(time);
+    }
+}
+
+impl ClientState {
+    /// An operation on so many keys begins at a node. Returns after how many microseconds the node is late, if it may be
+    /// hedged then.
+    pub(super) fn late_us<K: KeyRules>(&mut self, node: Incarnation, keys: usize) -> Option<u64> {
+        let may_hedge = !K::IS_WRITE || self.is_broken(ClientVariant::WritesHedged);
+        let late = self.hedging.as_mut().filter(|_| may_hedge)?.begin(node, keys)?;
+        Some(u64::try_from(late.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Takes what the hedge of so many keys costs; false if the share does not permit it now.
+    pub(super) fn may_hedge(&mut self, keys: usize) -> bool {
+        self.hedging.as_mut().is_some_and(|hedging| hedging.take_tokens(keys))
+    }
+
+    /// Records that a node took this long, or longer, for so many keys.
+    pub(super) fn record_latency<K: KeyRules>(
+        &mut self,
+        node: Incarnation,
+        keys: usize,
+        time: Duration,
+    ) {
+        if !K::IS_WRITE
+            && let Some(hedging) = &mut self.hedging
+        {
+            hedging.record(node, keys, time);
+        }
     }
 }
 

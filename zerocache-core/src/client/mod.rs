@@ -55,7 +55,7 @@ pub use self::{
         near_hash,
     },
     operation::Operation,
-    outage::Stranded,
+    outage::StrandedEpochs,
     own_writes::{OWN_WRITE_MS, OwnWrite},
     read::{FoundItem, ReadOptions, ReadResult, ReadRules},
     recent_writes::{RECENT_WRITE_MS, RecentWrites},

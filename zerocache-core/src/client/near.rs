@@ -12,7 +12,7 @@ use core::{
 
 use super::{
     ClientVariant,
-    outage::Stranded,
+    outage::StrandedEpochs,
     recent_writes::{RECENT_WRITE_MS, RecentWrites},
 };
 use crate::{
@@ -166,15 +166,26 @@ pub trait NearStorage {
     }
 
     /// The epochs whose entries are set aside. [`begin_epoch`](Self::begin_epoch) forgets them.
-    fn stranded(&self) -> Stranded {
-        Stranded::default()
+    fn stranded(&self) -> StrandedEpochs {
+        StrandedEpochs::default()
+    }
+
+    /// Whether there are any.
+    fn has_stranded(&self) -> bool {
+        false
     }
 
     /// Changes the epochs whose entries are set aside, for one thread at a time.
-    fn update_stranded(&self, _: impl FnOnce(&mut Stranded)) {}
+    fn update_stranded(&self, _: impl FnOnce(&mut StrandedEpochs)) {}
+
+    /// Notes a change of the key with this hash, whether there is an entry or not.
+    fn note_change(&self, _: u64) {}
+
+    /// Notes a purge.
+    fn note_purge(&self) {}
 
     /// Forgets these epochs if there are no others, and drops all entries but those of the present epoch.
-    fn drop_stranded(&self, _: &Stranded) {}
+    fn drop_stranded(&self, _: &StrandedEpochs) {}
 }
 
 /// What became of an entry that was to be kept.
@@ -273,7 +284,7 @@ impl<S: NearStorage> NearRules<S> {
         let is_unmarked = self.is_broken(ClientVariant::FillsUnmarked);
         let epoch = if is_unmarked { self.storage.epoch() } else { epoch };
         let near_ms = metadata.fresh_ms(remaining_ms).saturating_sub(metadata.refresh_ahead_ms);
-        // A use that nodes are to know of is told by a read of theirs.
+        // A call whose use is to be reported reads from a node.
         let near_ms = near_ms.min(metadata.use_due_ms(remaining_ms).unwrap_or(u64::MAX));
         let is_served = near_ms > 0 && metadata.kind == EntryKind::Value;
         is_served.then(|| NearTimes { epoch, started, until: started.plus_ms(near_ms) })
@@ -345,6 +356,7 @@ impl<S: NearStorage> NearRules<S> {
     }
 
     fn remove_purged(&self, purges: &[KeyChange]) {
+        self.storage.note_purge();
         self.storage.remove_all(|item| {
             let (mut is_purged, stamp) = (false, item.version().stamp());
             TargetId::each(item.key(), item.metadata(), |target| {
@@ -404,6 +416,7 @@ impl<S: NearStorage> NearRules<S> {
     }
 
     fn remove(&self, hash: u64) {
+        self.storage.note_change(hash);
         if !self.is_broken(ClientVariant::OwnNearWritesIgnored) {
             self.storage.remove_if(hash, |_| true);
         }
@@ -413,6 +426,7 @@ impl<S: NearStorage> NearRules<S> {
     fn remove_older(&self, hash: u64, version: Version, now: Instant) {
         self.storage.with_recent_writes(hash, |recent_writes| {
             recent_writes.record(hash, version, now);
+            self.storage.note_change(hash);
             self.storage.remove_if(hash, |item| item.version() < version);
         });
     }
@@ -428,7 +442,7 @@ impl<S: NearStorage> NearRules<S> {
     ) {
         if lost && !self.is_broken(ClientVariant::FeedGapsIgnored) {
             // What was set aside when another node failed is read again after this.
-            if self.storage.valid_until() == Instant::default() && self.has_stranded() {
+            if self.storage.valid_until() == Instant::default() && self.storage.has_stranded() {
                 self.storage.renew_epoch();
             } else {
                 self.storage.begin_epoch();

@@ -5,8 +5,8 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::{
-    Action, AttemptId, ClientState, ClientVariant, Event, KeyRules, Outgoing, PendingAttempt,
-    Reaction, rules::Verdict,
+    Action, AttemptId, ClientState, Event, KeyRules, Outgoing, PendingAttempt, Reaction,
+    rules::Verdict,
 };
 use crate::{
     call::CallResult,
@@ -104,10 +104,7 @@ impl<K: KeyRules> Operation<K> {
         };
         let mut action = self.attempt(now, Attempt { step, timeout_ms }, state);
         if let Action::Send { timer_us, .. } = &mut action {
-            let may_hedge = !K::IS_WRITE || state.is_broken(ClientVariant::WritesHedged);
-            let hedging = state.hedging.as_mut().filter(|_| may_hedge);
-            let late = hedging.and_then(|hedging| hedging.begin(step.node, 1));
-            let late_us = late.map(|late| u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+            let late_us = state.late_us::<K>(step.node, 1);
             *timer_us = late_us;
             if let Some(late_us) = late_us {
                 self.phase = Phase::First { late_us };
@@ -130,7 +127,8 @@ impl<K: KeyRules> Operation<K> {
             return Reaction::of(Action::Wait);
         }
         if is_hedge || id == AttemptId(0) {
-            self.record_latency(&attempt, elapsed_us, state);
+            let time = Duration::from_micros(elapsed_us);
+            state.record_latency::<K>(attempt.step.node, 1, time);
         }
         let step = attempt.step;
         let (verdict, result) = self.rules.judge(state, &step, result, now);
@@ -156,7 +154,7 @@ impl<K: KeyRules> Operation<K> {
         late_us: u64,
         state: &mut ClientState,
     ) -> Reaction<K::Output> {
-        let may = state.hedging.as_mut().is_some_and(|hedging| hedging.take_tokens(1));
+        let may = state.may_hedge(1);
         let Some(first) = self.pending.filter(|_| may) else { return Reaction::of(Action::Wait) };
         let Some(attempt) = self.rest(now, Some(&first.step), state).walk.next_attempt(now) else {
             return Reaction::of(Action::Wait);
@@ -172,14 +170,6 @@ impl<K: KeyRules> Operation<K> {
         Reaction::of(action)
     }
 
-    fn record_latency(&self, attempt: &PendingAttempt, elapsed_us: u64, state: &mut ClientState) {
-        if !K::IS_WRITE
-            && let Some(hedging) = &mut state.hedging
-        {
-            hedging.record(attempt.step.node, 1, Duration::from_micros(elapsed_us));
-        }
-    }
-
     fn complete(
         &mut self,
         output: K::Output,
@@ -188,7 +178,8 @@ impl<K: KeyRules> Operation<K> {
     ) -> Action<K::Output> {
         if is_hedge && let (Some(first), Some(rest)) = (self.pending, &self.rest) {
             // It takes longer than this.
-            self.record_latency(&first, rest.hedged_after_us + elapsed_us, state);
+            let time = Duration::from_micros(rest.hedged_after_us + elapsed_us);
+            state.record_latency::<K>(first.step.node, 1, time);
         }
         self.end(state);
         Action::Done(output)

@@ -17,18 +17,24 @@ const SPREAD: u64 = 10;
 
 /// Epochs whose entries are set aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stranded {
+pub struct StrandedEpochs {
     /// Each with the time until which its changes are known. The latest is the first.
     epochs: [Option<(u64, Instant)>; EPOCHS_MAX],
     /// Until when an entry is known to have been valid.
     last: Instant,
 }
 
-impl Stranded {
+impl StrandedEpochs {
     /// Whether nothing is set aside.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.epochs[0].is_none()
+    }
+
+    /// Whether the epochs are those of `other`.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.epochs == other.epochs
     }
 
     fn add(&mut self, epoch: u64, known: Instant) {
@@ -61,12 +67,6 @@ impl<S: NearStorage> NearRules<S> {
     fn known(&self) -> Option<Instant> {
         let until = self.storage().valid_until().as_millis();
         (until > 0).then(|| Instant::from_millis(until.saturating_sub(FEED_VALID_MS)))
-    }
-
-    /// Whether entries are set aside.
-    #[must_use]
-    pub fn has_stranded(&self) -> bool {
-        !self.storage().stranded().is_empty()
     }
 
     /// Whether an entry with these times is set aside.
@@ -106,7 +106,8 @@ impl<S: NearStorage> NearRules<S> {
         let mut epoch = None;
         storage.update_stranded(|stranded| {
             if stranded.is_empty() {
-                stranded.add(storage.epoch(), now);
+                // What is there already was valid when the node answered last.
+                stranded.add(storage.epoch(), self.known().unwrap_or_default());
                 storage.renew_epoch();
             }
             stranded.last = stranded.last.max(now);
@@ -118,7 +119,7 @@ impl<S: NearStorage> NearRules<S> {
     /// A node has said what it knows of a key at `now`: its version, or nothing. An older entry that is set aside is
     /// removed.
     pub fn node_answered(&self, key: &[u8], version: Option<Version>) {
-        if self.has_stranded() {
+        if self.storage().has_stranded() {
             self.storage().remove_if(near_hash(key), |item| {
                 let is_older = version.is_none_or(|version| item.version() < version);
                 is_older && item.key() == key && self.is_set_aside(item.times())
@@ -127,7 +128,7 @@ impl<S: NearStorage> NearRules<S> {
     }
 
     /// Drops the entries of these epochs, once they have been read again, unless another node has failed meanwhile.
-    pub fn drop_stranded(&self, stranded: &Stranded) {
+    pub fn drop_stranded(&self, stranded: &StrandedEpochs) {
         if !stranded.is_empty() {
             self.storage().drop_stranded(stranded);
         }
@@ -136,7 +137,8 @@ impl<S: NearStorage> NearRules<S> {
     /// Drops what is set aside once no reader wants it any more.
     pub fn expire_stranded(&self, now: Instant) {
         let stranded = self.storage().stranded();
-        if now.since_ms(stranded.last) >= self.storage().outage_ms() {
+        // An entry may have been read for as long after that.
+        if now.since_ms(stranded.last) >= self.storage().outage_ms() + FEED_VALID_MS {
             self.drop_stranded(&stranded);
         }
     }

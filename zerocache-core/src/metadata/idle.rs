@@ -1,4 +1,4 @@
-//! The time to idle: each use begins the fresh time anew, up to the most that the entry may live.
+//! The time to idle: each use restarts the fresh time, within the lifetime of the entry.
 
 use super::Metadata;
 use crate::ttl::Ttl;
@@ -13,7 +13,7 @@ impl Metadata {
         idle
     }
 
-    /// Returns after how long a use of an entry with a remaining lifetime of `remaining_ms` is to be told, in
+    /// Returns after how long a use of an entry with a remaining lifetime of `remaining_ms` is to be reported, in
     /// milliseconds: a quarter of the idle time after the last one. `None` if a use does not lengthen its life.
     #[must_use]
     pub fn use_due_ms(&self, remaining_ms: u64) -> Option<u64> {

@@ -38,7 +38,7 @@ impl<B: Backend> Replica<B> {
 
     /// Merges a record.
     pub(super) fn apply(&mut self, now: Now, record: &Record) -> ApplyOutcome {
-        let before = self.targets(record.key.hash());
+        let before = self.targets(|| record.key.hash());
         let outcome = self.store.apply(record, now);
         let is_delete = record.change == Change::Delete;
         match outcome {
@@ -74,10 +74,10 @@ impl<B: Backend> Replica<B> {
         if self.clock.observe(version, now.wall_ms).is_err() {
             return false;
         }
-        let before = self.targets(key);
+        let before = self.targets(|| key);
         let outcome = self.store.apply_tombstone(key, version, now);
         if outcome == ApplyOutcome::Applied && self.is_observed() {
-            self.notify_tombstone((key, version), &before);
+            self.notify_change((key, version), (false, false), before);
         }
         outcome != ApplyOutcome::TooOld
     }
@@ -92,7 +92,7 @@ impl<B: Backend> Replica<B> {
         if self.clock.observe(version, now.wall_ms).is_err() {
             return false;
         }
-        let before = self.targets(key);
+        let before = self.targets(|| key);
         let outcome = match &item {
             StoredItem::Value(record) => self.store.import(record, now),
             StoredItem::Tombstone(key, version) => self.store.apply_tombstone(*key, *version, now),
@@ -100,7 +100,9 @@ impl<B: Backend> Replica<B> {
         if matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) && self.is_observed() {
             match &item {
                 StoredItem::Value(record) => self.notify(record, false, (outcome, before)),
-                StoredItem::Tombstone(..) => self.notify_tombstone((key, version), &before),
+                StoredItem::Tombstone(..) => {
+                    self.notify_change((key, version), (false, false), before)
+                }
             }
         }
         true
@@ -137,10 +139,10 @@ impl<B: Backend> Replica<B> {
     }
 
     /// The targets to which the present entry of a key belongs, if somebody wants to know.
-    fn targets(&self, key: KeyHash) -> Vec<TargetId> {
+    fn targets(&self, key: impl FnOnce() -> KeyHash) -> Vec<TargetId> {
         let mut targets = Vec::new();
         if self.feed.is_detailed() {
-            self.store.each_target(key, |target| targets.push(target));
+            self.store.each_target(key(), |target| targets.push(target));
         }
         targets
     }
@@ -165,27 +167,31 @@ impl<B: Backend> Replica<B> {
                 }
             }
             None => {
-                let (hash, version) = (record.key.hash(), record.version);
-                let has_value = !is_delete && outcome == ApplyOutcome::Applied;
-                self.feed.note(hash, version, has_value);
                 if self.feed.is_detailed() {
                     let metadata = match &record.change {
                         Change::Put { metadata, .. } => &metadata[..],
                         Change::Delete => &[],
                     };
                     TargetId::each(key, metadata, |target| targets.push(target));
-                    self.note_targets(targets);
                 }
-                self.leases.note(hash, version, is_delete);
+                let has_value = !is_delete && outcome == ApplyOutcome::Applied;
+                let change = (record.key.hash(), record.version);
+                self.notify_change(change, (has_value, is_delete), targets);
             }
         }
     }
 
-    #[cold]
-    fn notify_tombstone(&mut self, (key, version): (KeyHash, Version), targets: &[TargetId]) {
-        self.feed.note(key, version, false);
-        self.note_targets(targets.to_vec());
-        self.leases.note(key, version, false);
+    /// Tells observers that a key has another version, of a value or not, and of a delete or not, in an entry that
+    /// belongs or belonged to these targets.
+    fn notify_change(
+        &mut self,
+        (key, version): (KeyHash, Version),
+        (has_value, is_delete): (bool, bool),
+        targets: Vec<TargetId>,
+    ) {
+        self.feed.note(key, version, has_value);
+        self.note_targets(targets);
+        self.leases.note(key, version, is_delete);
     }
 
     /// Says to what the entry of the last change belongs or belonged; to everything without saying so.

@@ -225,6 +225,12 @@ impl Directory {
         self.nodes().any(|node| node.is_reachable(now))
     }
 
+    /// Whether every known node failed or is shutting down. One that is silent for a moment did not fail.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        !self.nodes().any(|node| !node.out && node.serves())
+    }
+
     /// Whether a reachable node of the client's own region is in sync.
     #[must_use]
     pub fn is_ready_locally(&self, now: Instant) -> bool {

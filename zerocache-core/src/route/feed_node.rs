@@ -21,7 +21,7 @@ impl Directory {
         self.next_node_with(features::FEED | features::LISTEN, now)
     }
 
-    /// Whether a node tells those who listen more of changes.
+    /// Whether a node reports versions, deletes and tags of changes.
     #[must_use]
     pub fn can_listen(&self, node: Incarnation) -> bool {
         self.nodes.get(&node).is_some_and(|entry| entry.features & features::LISTEN != 0)

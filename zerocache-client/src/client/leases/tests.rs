@@ -97,7 +97,7 @@ async fn token(client: &ZerocacheClient, name: &str) -> LeaseToken {
 
 async fn fill(client: &ZerocacheClient, name: &str, token: LeaseToken) -> Status {
     let (key, bytes, metadata) = (key(name), Bytes::from_static(b"v"), Metadata::default());
-    let put = ComputedPut { key, bytes, fresh: TTL, metadata, from: None };
+    let put = ComputedPut { key, bytes, fresh: TTL, metadata, from: None, unstored: None };
     let write = client.computed_put(put);
     let written =
         write.token(token.version().expect("of this process")).await.expect("the node answers");

@@ -1,4 +1,4 @@
-//! Listening: the changes of keys, tags and namespaces, as a stream.
+//! Subscriptions: the changes of keys, tags and namespaces, as a stream.
 
 mod queue;
 mod table;
@@ -27,8 +27,8 @@ use zerocache_core::{
 };
 use zerocache_net::{clock, process::ProcessOwned};
 
-use self::table::Listening;
-pub(super) use self::table::{FollowedNode, Listeners, Mode};
+use self::table::Subscription;
+pub(super) use self::table::{FollowGuard, Listeners, Mode};
 use super::{Running, ZerocacheClient, engine::Engine, valid};
 use crate::{Error, wait};
 
@@ -103,13 +103,13 @@ pub enum Change {
 /// Begins to listen; from [`ZerocacheClient::changes`].
 ///
 /// # Cancellation
-/// Dropping it gives up listening.
+/// Dropping it gives up the subscription.
 #[must_use = "operations do nothing unless they are awaited"]
 pub struct Listen {
     client: ZerocacheClient,
     subjects: Result<BTreeSet<Subject>, Error>,
     deadline: Option<Duration>,
-    running: Option<Running<Listening>>,
+    running: Option<Running<Subscription>>,
 }
 
 impl Listen {
@@ -186,8 +186,8 @@ impl Future for Listen {
             let total_ms = client.total_ms(*deadline);
             client.run(move |engine| async move { engine.listen(subjects?, total_ms).await })
         });
-        Pin::new(running).poll(context).map_ok(|listening| Changes {
-            listening: ProcessOwned::new(listening),
+        Pin::new(running).poll(context).map_ok(|subscription| Changes {
+            subscription: ProcessOwned::new(subscription),
             client: client.clone(),
         })
     }
@@ -200,7 +200,7 @@ impl Future for Listen {
 /// In a process that was forked off it is over; listen again there.
 #[must_use = "changes are kept for it, up to a bound"]
 pub struct Changes {
-    listening: ProcessOwned<Listening>,
+    subscription: ProcessOwned<Subscription>,
     client: ZerocacheClient,
 }
 
@@ -226,8 +226,8 @@ impl Changes {
     }
 
     fn poll_change(&self, context: &Context<'_>) -> Poll<Option<Change>> {
-        match self.listening.value() {
-            Some(listening) => listening.queue.poll_next(context).map(Some),
+        match self.subscription.value() {
+            Some(subscription) => subscription.queue.poll_next(context).map(Some),
             None => Poll::Ready(None),
         }
     }
@@ -275,10 +275,10 @@ impl Engine {
         self: Arc<Self>,
         subjects: BTreeSet<Subject>,
         total_ms: u64,
-    ) -> Result<Listening, Error> {
+    ) -> Result<Subscription, Error> {
         let budget = Budget::new(clock::mono(), total_ms);
         self.ready(total_ms).await?;
-        let listening = self.listeners.join(subjects.into_iter().collect());
+        let subscription = self.listeners.join(subjects.into_iter().collect());
         let left = Duration::from_millis(budget.remaining_ms(clock::mono()));
         let timeout = {
             // The caller's runtime, if it has one, need not keep time.
@@ -286,7 +286,7 @@ impl Engine {
             tokio::time::sleep(left)
         };
         let begun =
-            match select(poll_fn(|context| listening.queue.poll_begun(context)), pin!(timeout))
+            match select(poll_fn(|context| subscription.queue.poll_begun(context)), pin!(timeout))
                 .await
             {
                 Either::Left((begun, _)) => begun,
@@ -295,6 +295,6 @@ impl Engine {
         if begun.is_err() {
             self.counters.denied();
         }
-        begun.map(|()| listening)
+        begun.map(|()| subscription)
     }
 }

@@ -56,23 +56,23 @@ struct Listener {
 
 /// The place of a listener; without it nothing is reported.
 #[derive(Debug)]
-pub(super) struct Listening {
+pub(super) struct Subscription {
     number: u64,
     listeners: Arc<Listeners>,
     pub(super) queue: Arc<Queue>,
     subjects: Vec<Subject>,
 }
 
-impl Drop for Listening {
+impl Drop for Subscription {
     fn drop(&mut self) {
         self.listeners.table.lock().remove(self.number, &self.subjects);
     }
 }
 
 /// The following of a node. When it ends, listeners hear of it.
-pub(in crate::client) struct FollowedNode(Arc<Listeners>);
+pub(in crate::client) struct FollowGuard(Arc<Listeners>);
 
-impl Drop for FollowedNode {
+impl Drop for FollowGuard {
     fn drop(&mut self) {
         self.0.interrupt();
     }
@@ -80,17 +80,13 @@ impl Drop for FollowedNode {
 
 impl Listeners {
     /// Adds a listener.
-    pub(super) fn join(self: &Arc<Self>, subjects: Vec<Subject>) -> Listening {
+    pub(super) fn join(self: &Arc<Self>, subjects: Vec<Subject>) -> Subscription {
         let queue = Arc::new(Queue::default());
         let number = {
             let mut table = self.table.lock();
             table.last += 1;
             let number = table.last;
-            table.add(&Listener {
-                number,
-                queue: Arc::clone(&queue),
-                subject: Subject::Everything,
-            });
+            table.queues.insert(number, Arc::clone(&queue));
             for subject in &subjects {
                 let (queue, subject) = (Arc::clone(&queue), subject.clone());
                 table.add(&Listener { number, queue, subject });
@@ -103,7 +99,7 @@ impl Listeners {
             number
         };
         self.joined.notify_one();
-        Listening { number, listeners: Arc::clone(self), queue, subjects }
+        Subscription { number, listeners: Arc::clone(self), queue, subjects }
     }
 
     /// Whether somebody listens, as far as that is allowed.
@@ -127,8 +123,8 @@ impl Listeners {
     }
 
     /// A node is followed until the result is dropped.
-    pub(in crate::client) fn followed(self: &Arc<Self>) -> FollowedNode {
-        FollowedNode(Arc::clone(self))
+    pub(in crate::client) fn followed(self: &Arc<Self>) -> FollowGuard {
+        FollowGuard(Arc::clone(self))
     }
 
     /// Reports changes. With `lost` some before them are missing.
@@ -142,7 +138,7 @@ impl Listeners {
             }
             rows.iter().for_each(|row| table.report(*row, &mut wakers));
             // Who comes new hears what comes after these.
-            if table.queues.len() as u64 > 0 && !mem::replace(&mut table.is_on, true) {
+            if !table.queues.is_empty() && !mem::replace(&mut table.is_on, true) {
                 wakers.extend(table.queues.values().filter_map(|queue| queue.begin()));
             }
         }
@@ -162,7 +158,7 @@ impl Listeners {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// No node tells this client of changes, with its present credentials.
+    /// No node reports changes to this client, with its present credentials.
     pub(in crate::client) fn forbid(&self, text: &str) {
         let wakers: Vec<_> = {
             let mut table = self.table.lock();
@@ -173,7 +169,7 @@ impl Listeners {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Nodes may tell this client of changes again, as far as it knows: it has other credentials.
+    /// Nodes may report changes to this client again, as far as it knows: it has other credentials.
     pub(in crate::client) fn permit(&self) {
         self.table.lock().forbidden = None;
     }
@@ -196,9 +192,6 @@ impl Table {
                 for owner in owners(key) {
                     place(self.owners.entry(owner).or_default());
                 }
-            }
-            Subject::Everything => {
-                self.queues.insert(listener.number, Arc::clone(&listener.queue));
             }
             subject => place(self.targets.entry(subject.target()).or_default()),
         }

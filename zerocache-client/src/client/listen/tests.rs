@@ -31,19 +31,19 @@ fn written(subject: Subject, n: u64) -> Change {
 }
 
 /// A listener, once a node is followed.
-fn begun(listeners: &Arc<Listeners>, subjects: &[Subject]) -> Listening {
+fn begun(listeners: &Arc<Listeners>, subjects: &[Subject]) -> Subscription {
     let listening = listeners.join(subjects.to_vec());
     assert!(has_begun(&listening));
     listening
 }
 
-fn has_begun(listening: &Listening) -> bool {
+fn has_begun(listening: &Subscription) -> bool {
     let context = Context::from_waker(Waker::noop());
     matches!(listening.queue.poll_begun(&context), Poll::Ready(Ok(())))
 }
 
 /// What waits for it.
-fn taken(listening: &Listening) -> Vec<Change> {
+fn taken(listening: &Subscription) -> Vec<Change> {
     let context = Context::from_waker(Waker::noop());
     let next = || match listening.queue.poll_next(&context) {
         Poll::Ready(change) => Some(change),
@@ -53,7 +53,7 @@ fn taken(listening: &Listening) -> Vec<Change> {
 }
 
 /// Listeners of a client that follows a node; the first one stays.
-fn followed() -> (Arc<Listeners>, Listening) {
+fn followed() -> (Arc<Listeners>, Subscription) {
     let listeners = Arc::new(Listeners::default());
     assert_eq!(listeners.mode(), Mode::Follow);
     let first = listeners.join(vec![key("first")]);

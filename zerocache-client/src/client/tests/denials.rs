@@ -10,6 +10,7 @@ use super::{
     Bytes, Config, Error, KEY_BYTES_WIRE_MAX, Key, Players, Plays, address, clock, engine,
     engine_over, read,
 };
+use crate::client::near_read::NearRead;
 use crate::{ErrorKind, error::DenialReason};
 
 #[tokio::test]
@@ -22,7 +23,9 @@ async fn denied_read_is_an_error_of_its_own_and_is_asked_of_one_node() {
     assert!(matches!(error, Error::Denied { reason: DenialReason::Forbidden, .. }));
     assert_eq!((1..=3).map(|n| players.asked(n)).sum::<u64>(), 1);
     let key = |n: u8| Key::within(Bytes::from(vec![n]), KEY_BYTES_WIRE_MAX).expect("a key");
-    let many = engine.get_many(vec![key(1), key(2)], ReadOptions::default(), None, 2_750).await;
+    let many = engine
+        .get_many(vec![key(1), key(2)], ReadOptions::default(), NearRead::default(), 2_750)
+        .await;
     assert!(many.iter().all(|read| matches!(read, Err(Error::Denied { .. }))), "{many:?}");
     let stats = engine.counters.snapshot();
     assert_eq!((stats.denied, stats.unreachable, stats.errors.total()), (3, 0, 0));

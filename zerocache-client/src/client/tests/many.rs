@@ -3,6 +3,7 @@
 use super::{
     Bytes, Config, Incarnation, KEY_BYTES_WIRE_MAX, Key, Plays, ReadOptions, clock, engine, put_at,
 };
+use crate::client::near_read::NearRead;
 
 /// What the slow node takes, in milliseconds.
 const SLOW_MS: u64 = 400;
@@ -18,7 +19,7 @@ async fn a_slow_node_makes_no_other_one_look_slow() {
     engine.state.lock().record_own_write(key(b"fast").hash(), put_at(2), clock::mono());
     players.play(1, Plays::Has(SLOW_MS));
     let keys = vec![key(b"slow"), key(b"fast")];
-    for outcome in engine.get_many(keys, ReadOptions::default(), None, 2_750).await {
+    for outcome in engine.get_many(keys, ReadOptions::default(), NearRead::default(), 2_750).await {
         assert!(outcome.expect("an answer").entry.is_some());
     }
     assert_eq!((players.asked(1), players.asked(2)), (1, 1));

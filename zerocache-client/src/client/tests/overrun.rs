@@ -29,6 +29,7 @@ use zerocache_net::{
 use zerocache_server::storage::Mutexes;
 
 use super::{Config, ReadOptions, SocketAddr, address, engine_over, info};
+use crate::client::near_read::NearRead;
 use crate::{
     client::{engine::Engine, feed::Feed},
     near::{NearSettings, NearStats},
@@ -163,8 +164,9 @@ fn parsed(key: &str) -> Key {
 }
 
 async fn read(engine: &Engine, key: &str) -> Bytes {
-    let mut read =
-        engine.get_many(vec![parsed(key)], ReadOptions::default(), Some(None), 60_000).await;
+    let mut read = engine
+        .get_many(vec![parsed(key)], ReadOptions::default(), NearRead::new(Some(None)), 60_000)
+        .await;
     read.remove(0).expect("an answer").entry.expect("is stored").value
 }
 

@@ -5,6 +5,7 @@ use super::{
     clock, engine, read,
 };
 use crate::client::ReadAnswer;
+use crate::client::near_read::NearRead;
 
 /// The nodes of the tests give values with the stamp `1 << 16`.
 fn own_write(stamp: u64, is_delete: bool) -> OwnWrite {
@@ -25,7 +26,8 @@ async fn an_older_value_is_not_taken_where_the_node_of_an_own_write_is_silent() 
         players.play(1, Plays::Silent);
         assert!(matches!(read(&engine).await, Ok(None)));
         assert_eq!([1, 2, 3].map(|n| players.asked(n)), [1, 1, 1]);
-        let many = engine.get_many(vec![key], ReadOptions::default(), None, 2_750).await;
+        let many =
+            engine.get_many(vec![key], ReadOptions::default(), NearRead::default(), 2_750).await;
         assert!(matches!(many[..], [Ok(ReadAnswer { entry: None, .. })]), "{many:?}");
     }
     let (engine, _players) = engine(Config::new("oslo"), 2);

@@ -13,7 +13,6 @@ use futures_util::{FutureExt, StreamExt};
 use zerocache_net::clock;
 
 use crate::ZerocacheClient;
-use crate::client::NearKeep;
 use crate::memo::BoxFuture;
 use crate::memo::call_target::CallTarget;
 use crate::memo::completion::complete_unstored;
@@ -235,7 +234,9 @@ where
             function = "get_or_compute_many",
             keys = asked.len()
         );
-        for (_, computation) in &mut missing {
+        let outage_ms = self.shared.outage_ms();
+        for (key, computation) in &mut missing {
+            computation.unstored = outage::begin_unstored(&self.shared.client, key, outage_ms);
             let (span, started) = (tracing::Span::none(), clock::elapsed());
             computation.function_run = Some(FunctionRun { span, started });
         }
@@ -277,9 +278,7 @@ where
         if !writes.is_empty() {
             let Options { ack, deadline, near, .. } = &self.shared.options;
             let ack = ack.unwrap_or_default();
-            let in_outage = self.shared.outage_ms() > 0;
-            let near_keep = near.map(|_| NearKeep { in_outage });
-            let options = ManyOptions { ack, deadline: *deadline, near_keep };
+            let options = ManyOptions { ack, deadline: *deadline, is_near: near.is_some() };
             self.writes.push(store_many(&self.shared.client, writes, options));
         }
     }

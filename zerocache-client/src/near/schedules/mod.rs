@@ -3,6 +3,9 @@
 //! table of entries below them is as it is: it switches to no other thread.
 
 #[expect(dead_code, clippy::duplicate_mod, reason = "the models use a part of the same source")]
+#[path = "../computing.rs"]
+mod computing;
+#[expect(dead_code, clippy::duplicate_mod, reason = "the models use a part of the same source")]
 #[path = "../entry.rs"]
 mod entry;
 #[expect(dead_code, clippy::duplicate_mod, reason = "the models use a part of the same source")]
