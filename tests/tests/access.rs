@@ -61,6 +61,8 @@ fn messages() -> Vec<(Request, &'static [&'static str])> {
         addresses: vec![([127, 0, 0, 77], 9).into()],
         state: NodeState::InSync,
         bytes_max: 1,
+        name: None,
+        replicas: zerocache_core::cluster::Replicas::All,
     };
     let RequestMessage { request: client, .. } = client_hello(CLUSTER);
     let Request::Hello(mut member) = client.clone() else { unreachable!("a Hello") };

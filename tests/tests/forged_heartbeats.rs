@@ -52,6 +52,8 @@ fn forge(cluster: &Cluster, keys: Option<&Keys>) {
         addresses: vec![cluster[0].address()],
         state: NodeState::InSync,
         bytes_max: 1,
+        name: None,
+        replicas: zerocache_core::cluster::Replicas::All,
     };
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     for transport in transport_kinds() {

@@ -74,6 +74,8 @@ fn answer(mut tcp: TcpStream, address: SocketAddr) -> io::Result<()> {
         addresses: vec![address],
         state: NodeState::Warming,
         bytes_max: 1 << 20,
+        name: None,
+        replicas: zerocache_core::cluster::Replicas::All,
     };
     let response = match read(&mut tcp)?.map(|message| message.request) {
         Some(Request::Hello(hello)) => Response::Hello(Box::new(Hello {

@@ -186,6 +186,8 @@ fn info(n: usize) -> NodeInfo {
         addresses: vec![format!("10.0.{}.{}:6789", n >> 8, n & 255).parse().expect("an address")],
         state: NodeState::InSync,
         bytes_max: 1 << 30,
+        name: None,
+        replicas: zerocache_core::cluster::Replicas::All,
     }
 }
 

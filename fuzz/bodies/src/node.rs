@@ -87,6 +87,8 @@ impl Driver {
                 addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1))],
                 state: NodeState::Warming,
                 bytes_max: CAPACITY.bytes_max,
+                name: None,
+                replicas: zerocache_core::cluster::Replicas::All,
             },
             limits: Limits { key_bytes_max: KEY_BYTES_MAX, value_bytes_max: VALUE_BYTES_MAX },
             warm_max_ms: 5_000,

@@ -147,6 +147,8 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         addresses: Vec::new(),
         state: crate::wire::NodeState::InSync,
         bytes_max: 0,
+        name: None,
+        replicas: crate::cluster::Replicas::All,
     };
     let (value, metadata) = (Bytes::new(), Bytes::new());
     let ttl = Ttl::from_millis(1_000).expect("a lifetime");
@@ -187,7 +189,7 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::BucketVersions(Vec::new()), INSPECTORS),
         (Request::KeyVersions(Vec::new()), INSPECTORS),
         (Request::Fetch(Vec::new()), NODES),
-        (Request::Copy { first_shard: 0, last_shard: 1, range: CopyRange::default() }, NODES),
+        (Request::Copy { first_shard: 0, last_shard: 1, range: CopyRange::default(), owned: false }, NODES),
     ]
 }
 

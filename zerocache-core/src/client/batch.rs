@@ -308,7 +308,7 @@ impl<K: KeyRules> Batch<K> {
         let ticket = state.directory_mut().take_ticket(K::IS_WRITE);
         for (index, mut rules) in self.waiting.drain(first..).rev() {
             let preferred = rules.preferred(state, now);
-            let plan = state.directory().plan(ticket, preferred, now);
+            let plan = state.directory().plan((ticket, rules.key()), preferred, now);
             let walk = state.walk(&rules, plan, self.budget);
             self.unsettled.push(KeyWalk { index, rules, walk });
         }

@@ -62,7 +62,7 @@ impl ClientState {
                     directory.propose(*address, AddressSource::Node(node), now);
                 }
                 directory.handshake_completed(info, address, now, elapsed_us);
-                directory.set_features(node, hello.features);
+                directory.set_features(node, hello.features, now);
                 HandshakeOutcome::Introduced
             }
             Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::WrongCluster => {

@@ -91,6 +91,10 @@ impl KeyRules for ReadRules {
     type Output = ReadResult;
     const IS_WRITE: bool = false;
 
+    fn key(&self) -> KeyHash {
+        self.key
+    }
+
     /// The node that gave the version which is asked for, or the one that accepted the client's last write.
     fn preferred(&mut self, state: &ClientState, now: Instant) -> Option<Incarnation> {
         self.own = state.own_write(self.key, now);

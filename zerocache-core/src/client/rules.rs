@@ -3,6 +3,7 @@
 use super::{AttemptReport, AttemptResult, ClientState};
 use crate::{
     call::CallResult,
+    key::KeyHash,
     route::{Step, Walk},
     time::Instant,
     version::Incarnation,
@@ -14,6 +15,9 @@ pub trait KeyRules {
     type Output;
     /// Whether it writes.
     const IS_WRITE: bool;
+
+    /// The hash of the key.
+    fn key(&self) -> KeyHash;
 
     /// The node to ask before all others. Called once, when the key is planned.
     fn preferred(&mut self, state: &ClientState, now: Instant) -> Option<Incarnation>;

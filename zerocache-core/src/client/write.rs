@@ -59,6 +59,10 @@ impl KeyRules for WriteRules {
     type Output = WriteResult;
     const IS_WRITE: bool = true;
 
+    fn key(&self) -> KeyHash {
+        self.key
+    }
+
     fn preferred(&mut self, _: &ClientState, _: Instant) -> Option<Incarnation> {
         None
     }

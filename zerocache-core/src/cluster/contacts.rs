@@ -76,6 +76,8 @@ mod tests {
             addresses: Vec::new(),
             state: NodeState::InSync,
             bytes_max: 0,
+            name: None,
+            replicas: crate::cluster::Replicas::All,
         }
     }
 

@@ -7,6 +7,7 @@ mod gossip;
 mod latency;
 mod placement;
 mod ranking;
+mod residents;
 mod view;
 
 pub use self::{
@@ -15,7 +16,8 @@ pub use self::{
     failure_detector::{FailureDetector, HeartbeatCounts, ReplayWindow},
     gossip::{FORGET_MS, Gossip, GossipChanges, RENEW_EVERY_MS, ROWS_MAX},
     latency::Latency,
-    placement::{Everyone, PLACEMENT, Placement},
+    placement::{Owners, Placement, PlacementNode, REPLICAS_MAX, Replicas},
     ranking::Ranking,
+    residents::{Residents, resident_name},
     view::{Member, Reachability, View},
 };

@@ -15,9 +15,12 @@ use super::{
     candidates::{AddressSource, Candidates, DialRefusal},
     failure_detector::FailureDetector,
     latency::Latency,
+    placement::Placement,
     ranking::Ranking,
 };
 use crate::{
+    key::Key,
+    purge::is_reserved,
     time::Instant,
     version::Incarnation,
     wire::{NodeInfo, NodeState},
@@ -113,11 +116,13 @@ pub struct View {
     regions: Arc<[Arc<str>]>,
     /// The sum of the hashes of the members to which writes go, since the last change.
     reached: u64,
+    /// Who owns which key in the observer's region.
+    placement: Placement,
 }
 
 impl View {
     /// Returns all members by incarnation.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
+    pub fn members(&self) -> impl Iterator<Item = &Member> + Clone {
         self.members.values()
     }
 
@@ -143,8 +148,33 @@ impl View {
     }
 
     /// Returns the members in `region` to which writes go.
-    pub fn writable_in<'a>(&'a self, region: &'a str) -> impl Iterator<Item = &'a Member> {
+    pub fn writable_in<'a>(
+        &'a self,
+        region: &'a str,
+    ) -> impl Iterator<Item = &'a Member> + Clone {
         self.members().filter(move |m| m.takes_writes() && m.info.region == region)
+    }
+
+    /// Returns who owns which key in the observer's region.
+    #[must_use]
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Returns whether a node of the observer's region keeps the value of a key. What nodes alone write, every
+    /// node keeps.
+    #[must_use]
+    pub fn keeps(&self, node: Incarnation, key: &Key) -> bool {
+        self.placement.is_everyone()
+            || is_reserved(key.as_bytes())
+            || self.placement.keeps(node, key.hash())
+    }
+
+    /// Replaces the placement. Returns whether it differs from the one before.
+    pub fn set_placement(&mut self, placement: Placement) -> bool {
+        let differs = self.placement != placement;
+        self.placement = placement;
+        differs
     }
 
     /// Returns every other region with a member to which writes go, as of the last

@@ -92,6 +92,7 @@ impl Cost {
             Request::KeyVersions(keys) => (KEY_VERSION_BYTES * keys.len(), BASE * keys.len()),
             Request::Fetch(keys) => (ITEMS_BYTES_MAX, BASE * keys.len()),
             Request::Copy { .. } => (ITEMS_BYTES_MAX, 0),
+            Request::Offer(versions) => (KEY_VERSION_BYTES * versions.len(), BASE * versions.len()),
             Request::Locate { keys, digest, spread } => {
                 let response = if *spread == Spread::Node { BASE * keys.len() } else { LOCATED };
                 (response, keys.len() * if *digest { DIGESTED } else { BASE })
@@ -119,7 +120,7 @@ mod tests {
         assert_eq!(Cost::of(&Request::Ping).total(), BASE);
         let window = Window { from: 0, to: u64::MAX };
         let large = [
-            Request::Copy { first_shard: 0, last_shard: 63, range: CopyRange::default() },
+            Request::Copy { first_shard: 0, last_shard: 63, range: CopyRange::default(), owned: false },
             Request::Fetch(vec![KeyHash(1)]),
             Request::BucketVersions(vec![]),
             Request::Digests { window, resolution: Resolution::Blocks, last_sync_ms: None },

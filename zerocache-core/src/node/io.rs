@@ -235,6 +235,11 @@ pub enum Event {
         /// The message of the other node; may be empty.
         text: String,
     },
+    /// This node has offered what it holds to the owners of the keys, as a placement with this number says.
+    Placed {
+        /// The number; 0 if every node keeps everything.
+        placement: u64,
+    },
     /// Two live nodes claim this address.
     AddressConflict {
         /// The address.

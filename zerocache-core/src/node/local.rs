@@ -47,6 +47,10 @@ pub(super) enum CallPurpose {
         request: RequestId,
         member: Incarnation,
     },
+    /// A request about a key that the member owns.
+    Forward {
+        request: RequestId,
+    },
     Goodbye,
 }
 

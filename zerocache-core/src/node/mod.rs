@@ -12,6 +12,7 @@ mod clocks;
 mod conditions;
 mod cost;
 mod feed;
+mod forward;
 mod io;
 mod leases;
 mod local;
@@ -40,12 +41,13 @@ pub use self::{
     membership::DatagramCounts,
     quota::RefusalCounts,
     reads::{Identity, ReadPolicy, read},
-    repair::{PersistedState, RepairCounts},
+    repair::{HandoverCounts, PersistedState, RepairCounts},
     replication::{DELAY_REGIONS_MAX, DELAYS_MS, DelayCounts},
     status::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
     writes::{Write, WriteOp, WriteScope},
 };
 use self::{
+    forward::Forwards,
     local::{CallPurpose, Context, Local},
     locate::Searches,
     membership::{MemberChange, Membership},
@@ -91,6 +93,7 @@ pub struct Node<B: Backend> {
     replication: Replication,
     repair: Repair,
     searches: Searches,
+    forwards: Forwards,
     next_sweep: Instant,
     next_purge_sweep: Instant,
 }
@@ -103,6 +106,7 @@ struct Parts<'a, B: Backend> {
     replication: &'a mut Replication,
     repair: &'a mut Repair,
     searches: &'a mut Searches,
+    forwards: &'a mut Forwards,
 }
 
 impl<B: Backend> Node<B> {
@@ -117,6 +121,7 @@ impl<B: Backend> Node<B> {
             replication: Replication::default(),
             repair: Repair::new(local.id(), now.mono),
             searches: Searches::default(),
+            forwards: Forwards::default(),
             next_sweep: now.mono,
             next_purge_sweep: now.mono,
             local,
@@ -273,6 +278,10 @@ impl<B: Backend> Node<B> {
                 let Parts { mut cx, membership, searches, .. } = self.parts(now, out);
                 searches.call_completed(&mut cx, membership, (request, member), result);
             }
+            CallPurpose::Forward { request } => {
+                let Parts { mut cx, membership, forwards, .. } = self.parts(now, out);
+                forwards.call_completed(&mut cx, &membership.view, request, result);
+            }
             CallPurpose::Goodbye => {}
         }
     }
@@ -338,6 +347,7 @@ impl<B: Backend> Node<B> {
                     repair.peer_down(cx.local, view, now, id);
                     replication.close(&mut cx, view, id);
                 }
+                MemberChange::Placement => repair.placement_changed(&mut cx),
                 MemberChange::Removed(id) => {
                     replication.close(&mut cx, view, id);
                     replication.forget(id);
@@ -349,7 +359,8 @@ impl<B: Backend> Node<B> {
     }
 
     fn parts<'a>(&'a mut self, now: Now, out: &'a mut Vec<Effect>) -> Parts<'a, B> {
-        let Self { local, replica, membership, watchers, replication, repair, searches, .. } = self;
+        let Self { local, replica, membership, watchers, .. } = self;
+        let Self { replication, repair, searches, forwards, .. } = self;
         Parts {
             cx: Context { now, local, replica, out },
             membership,
@@ -357,6 +368,7 @@ impl<B: Backend> Node<B> {
             replication,
             repair,
             searches,
+            forwards,
         }
     }
 }

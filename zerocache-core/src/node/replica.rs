@@ -68,6 +68,37 @@ impl<B: Backend> Replica<B> {
         }
     }
 
+    /// Merges the version of a peer's write whose value others keep; `record` has all of it but the value.
+    pub(super) fn receive_version(&mut self, now: Now, record: &Record) -> Receipt {
+        if self.clock.observe(record.version, now.wall_ms).is_err() {
+            return Receipt::Refused;
+        }
+        let before = self.targets(|| record.key.hash());
+        match self.store.apply_version(record.key.hash(), record.version, now) {
+            outcome @ ApplyOutcome::Applied => {
+                if self.is_observed() {
+                    self.notify(record, false, (outcome, before));
+                }
+                Receipt::Holds(record.version)
+            }
+            ApplyOutcome::Duplicate | ApplyOutcome::Purged => Receipt::Holds(record.version),
+            ApplyOutcome::Superseded(version) => Receipt::Holds(version),
+            ApplyOutcome::TooOld => Receipt::Refused,
+        }
+    }
+
+    /// Merges a value that another node hands over to this one, which owns its key.
+    pub(super) fn adopt(&mut self, now: Now, record: &Record) {
+        if self.clock.observe(record.version, now.wall_ms).is_err() {
+            return;
+        }
+        let before = self.targets(|| record.key.hash());
+        let outcome = self.store.adopt(record, now);
+        if matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) && self.is_observed() {
+            self.notify(record, false, (outcome, before));
+        }
+    }
+
     /// Merges a tombstone of a peer. Returns false if it was refused: its version is too far ahead, or too
     /// old to be judged.
     pub(super) fn receive_tombstone(&mut self, now: Now, key: KeyHash, version: Version) -> bool {

@@ -10,7 +10,6 @@ use super::{
     Write, WriteOp, clock_unset,
     feed::{FollowTerms, Interest},
     leases::LeaseRequest,
-    read,
     repair::{Repair, serve_fetch, serve_versions},
     watchers::pong,
 };
@@ -85,12 +84,14 @@ impl<B: Backend> Node<B> {
             request
             @ (Request::Delete { .. } | Request::Conditional(_) | Request::Purge { .. }) => {
                 if let Some(write) = write_of(request) {
-                    let write = Write { seen, timeout_ms, delay_ms, ..write };
+                    let is_forwarded = from.is_some();
+                    let write = Write { seen, timeout_ms, delay_ms, is_forwarded, ..write };
                     self.write(now, id, write, out);
                 }
             }
             Request::Get { key } => {
-                return Some(read(&self.replica.store, &key, now, self.read_policy()));
+                let terms = (key, timeout_ms, from.is_some());
+                return self.read_or_forward(now, id, terms, out);
             }
             Request::Lease { key, lease_ms, wait_ms, newer_than } => {
                 let wait_ms = wait_ms.saturating_sub(delay_ms);
@@ -159,8 +160,8 @@ impl<B: Backend> Node<B> {
                 let (id, connection, _) = caller;
                 repair.serve_bucket_versions((id, connection), buckets, cx.out);
             }
-            Request::Copy { first_shard, last_shard, range } => {
-                let section = (first_shard, last_shard, range);
+            Request::Copy { first_shard, last_shard, range, owned } => {
+                let section = (first_shard, last_shard, range, owned);
                 repair.serve_copy(&mut cx, &membership.view, caller, section);
             }
             _ => {}
@@ -193,9 +194,12 @@ impl<B: Backend> Node<B> {
             }),
             Request::Replicate(_) if !self.local.clocks.is_set() => clock_unset(),
             Request::Replicate(batch) => {
-                let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
-                let gossip = membership.gossip();
-                replication.receive(&mut cx, &membership.view, batch, |node| gossip.region(node))
+                let Parts { mut cx, membership, replication, repair, .. } = self.parts(now, out);
+                let (view, gossip) = (&membership.view, membership.gossip());
+                if !view.placement().is_everyone() {
+                    repair.note_guests(&cx, view, &batch);
+                }
+                replication.receive(&mut cx, view, batch, |node| gossip.region(node))
             }
             Request::Digests { window, resolution, last_sync_ms } => {
                 let (local, store) = (&self.local, &self.replica.store);
@@ -209,6 +213,10 @@ impl<B: Backend> Node<B> {
             }
             Request::KeyVersions(keys) => serve_versions(&self.replica.store, &keys),
             Request::Fetch(keys) => serve_fetch(&self.replica.store, now, &keys),
+            Request::Offer(offered) => {
+                let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
+                repair.serve_offer(&mut cx, &membership.view, from, &offered)
+            }
             _ => return None,
         })
     }

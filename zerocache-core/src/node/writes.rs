@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Effect, Node, Parts, RequestId,
-    replication::{PENDING_MAX, PendingWrite, Replication, Waiters},
+    replication::{Awaited, PENDING_MAX, PendingWrite, Replication, Waiters},
 };
 use crate::{
     condition::{Condition, ConditionalOp, ConditionalWrite},
@@ -104,6 +104,8 @@ pub struct Write {
     pub version: VersionSource,
     /// What must hold of the key so that the write is made.
     pub condition: Option<Box<Condition>>,
+    /// Another node passed it on, because this one owns the key.
+    pub is_forwarded: bool,
 }
 
 impl Write {
@@ -120,6 +122,7 @@ impl Write {
             delay_ms: 0,
             version: VersionSource::Accepted,
             condition: None,
+            is_forwarded: false,
         }
     }
 
@@ -150,6 +153,7 @@ impl<B: Backend> Node<B> {
     pub(super) fn write(&mut self, now: Now, id: RequestId, write: Write, out: &mut Vec<Effect>) {
         match write.condition {
             None => self.write_plain(now, id, write, out),
+            Some(_) if self.is_witness(&write.key) => self.forward_write(now, id, write, out),
             Some(_) => self.write_if(now, id, write, out),
         }
     }
@@ -194,13 +198,14 @@ impl<B: Backend> Node<B> {
             };
             return out.push(Effect::Respond { id, response });
         }
-        let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
+        let Parts { mut cx, membership, replication, repair, .. } = self.parts(now, out);
         let view = &membership.view;
-        let (peers, relays) = match scope {
-            WriteScope::Cluster => {
-                Replication::replicas_awaited((view, cx.local.region()), &record.key, ack)
-            }
-            WriteScope::NodeOnly => (0, 0),
+        if record.change != Change::Delete && !view.keeps(cx.local.id(), &record.key) {
+            repair.note_guest(record.key.hash(), now.mono);
+        }
+        let Awaited { peers, witnesses, relays } = match scope {
+            WriteScope::Cluster => Replication::replicas_awaited(&cx, view, &record, ack),
+            WriteScope::NodeOnly => Awaited::default(),
         };
         let outstanding = peers + relays;
         let deadline = now.mono.plus_ms(wait_ms(timeout_ms));
@@ -209,7 +214,7 @@ impl<B: Backend> Node<B> {
             version: record.version,
             deadline,
             replicas: 1,
-            replicas_wanted: 1 + outstanding,
+            replicas_wanted: 1 + outstanding - witnesses,
             outstanding,
         };
         if outstanding == 0 {

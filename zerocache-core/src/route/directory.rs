@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 
 use super::tiers::{Step, Tier};
 use crate::{
-    cluster::{AddressSource, Candidates, Latency, PLACEMENT, Placement, Ranking},
+    cluster::{AddressSource, Candidates, Latency, Placement, Ranking, Residents},
     time::Instant,
     version::Incarnation,
     wire::{NodeInfo, NodeState, features},
@@ -129,6 +129,9 @@ pub struct Directory {
     pub(super) nodes: BTreeMap<Incarnation, NodeEntry>,
     candidates: Candidates,
     ranking: Ranking,
+    /// Who owns which key in the client's region, and the nodes from which that follows.
+    pub(super) placement: Placement,
+    residents: Residents,
     /// The nodes are in the client's process: they answer at once, or are gone.
     are_in_process: bool,
     pub(super) next_read: usize,
@@ -146,6 +149,8 @@ impl Directory {
             nodes: BTreeMap::new(),
             candidates: Candidates::default(),
             ranking: Ranking::default(),
+            placement: Placement::everyone(),
+            residents: Residents::default(),
             are_in_process: false,
             next_read: 0,
             next_write: 0,
@@ -182,11 +187,6 @@ impl Directory {
     /// All known nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeEntry> {
         self.nodes.values()
-    }
-
-    /// The known nodes that may be asked for a key.
-    pub(super) fn readers(&self) -> impl Iterator<Item = &NodeEntry> {
-        PLACEMENT.readers(self.nodes())
     }
 
     /// The entry of a node, if it is known.
@@ -285,10 +285,25 @@ impl Directory {
     }
 
     /// Records the optional features that a node supports.
-    pub fn set_features(&mut self, node: Incarnation, features: u64) {
+    pub fn set_features(&mut self, node: Incarnation, features: u64, now: Instant) {
         if let Some(entry) = self.nodes.get_mut(&node) {
             entry.features = features;
         }
+        self.place(now);
+    }
+
+    /// Chooses the owners of keys among the local nodes that are there.
+    fn place(&mut self, now: Instant) {
+        let present = |node: &&NodeEntry| node.is_local && !node.out && node.serves();
+        let present = self.nodes.values().filter(present);
+        let present = present.map(|node| (&node.info, node.features));
+        self.placement = self.residents.update(now, present);
+    }
+
+    /// Who owns which key in the client's region.
+    #[must_use]
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// The next node to watch for changes of the membership: a node of the client's own region that is in
@@ -444,6 +459,7 @@ impl Directory {
         if !self.are_in_process {
             self.nodes.retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
         }
+        self.place(now);
         for node in self.nodes.values_mut() {
             node.value_bytes_max.take_if(|(_, until)| *until <= now);
         }

@@ -1,7 +1,7 @@
 //! The node at which callers meet for a key: it grants leases, and judges conditions.
 
 use super::{
-    directory::Directory,
+    directory::{Directory, NodeEntry},
     tiers::{Step, Tier},
 };
 use crate::{key::KeyHash, rendezvous, version::Incarnation, wire::features};
@@ -41,15 +41,24 @@ impl Directory {
         feature: u64,
         except: &[Incarnation],
     ) -> Option<Step> {
-        let candidates = self.readers().filter(|node| {
+        let is_able = |node: &&NodeEntry| {
             (range == LeaseRange::All || node.is_local)
                 && node.features & feature != 0
                 && !node.out
                 && node.serves()
                 && !except.contains(&node.info.incarnation)
-        });
-        let chosen =
-            candidates.max_by_key(|node| rendezvous::weight(key, node.info.incarnation))?;
+        };
+        let able = self.nodes().filter(is_able);
+        let best = || able.max_by_key(|node| rendezvous::weight(key, node.info.incarnation));
+        let chosen = match range {
+            // An owner has the value, once it is there.
+            LeaseRange::Region => {
+                let ranked = self.placement.owners_and_next(key);
+                let mut ranked = ranked.iter().filter_map(|id| self.nodes.get(id));
+                ranked.find(is_able).or_else(best)?
+            }
+            LeaseRange::All => best()?,
+        };
         let tier = match &chosen.info.region {
             _ if chosen.is_local => Tier::Local,
             region if self.regions().first() == Some(region) => Tier::Nearest,

@@ -1,5 +1,6 @@
 //! Rotation: the nodes to ask for an operation, in their order. Those of the client's own zone take turns before
-//! the others of its region, if the client states a zone.
+//! the others of its region, if the client states a zone. Where not every node keeps everything, the owners of the key
+//! take turns, and others are asked after them.
 //!
 //! When more than half of the local nodes are out, the client doubts its own judgement: nodes that gave
 //! no answer in time rejoin the rotation, until a probe or one more request confirms that they are gone.
@@ -12,17 +13,17 @@ use super::{
     directory::{Directory, NodeEntry},
     tiers::{Plan, Step, Tier},
 };
-use crate::{time::Instant, version::Incarnation};
+use crate::{key::KeyHash, time::Instant, version::Incarnation};
 
 /// The place of an operation in the rotation. Every plan made from a ticket begins at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationTicket(usize);
 
 /// The nodes in their order, beginning with that of a ticket.
-fn from<'a>(
-    nodes: &'a [&'a NodeEntry],
+fn from<'e, 'n: 'e>(
+    nodes: &'e [&'n NodeEntry],
     ticket: usize,
-) -> impl Iterator<Item = &'a NodeEntry> + use<'a> {
+) -> impl Iterator<Item = &'n NodeEntry> + use<'e, 'n> {
     let first = ticket.checked_rem(nodes.len()).unwrap_or(0);
     nodes[first..].iter().chain(&nodes[..first]).copied()
 }
@@ -47,7 +48,7 @@ impl Directory {
     #[must_use]
     pub fn first_step(
         &self,
-        RotationTicket(ticket): RotationTicket,
+        (RotationTicket(ticket), key): (RotationTicket, KeyHash),
         preferred: Option<Incarnation>,
         now: Instant,
     ) -> Option<Step> {
@@ -55,7 +56,11 @@ impl Directory {
         if let Some(node) = preferred.filter(|node| node.is_reachable(now)) {
             return Some(node.step(if node.is_local { Tier::Local } else { Tier::Nearest }));
         }
-        let locals = || self.readers().filter(|node| node.is_local);
+        if !self.placement.is_everyone() {
+            let owners = self.owners(key, ticket, |node| node.in_rotation(now));
+            return Some(owners.first()?.step(Tier::Local));
+        }
+        let locals = || self.nodes().filter(|node| node.is_local);
         let (mut serving, mut rotating, mut in_zone) = (0, 0, 0);
         for node in locals() {
             let in_rotation = node.in_rotation(now);
@@ -79,11 +84,11 @@ impl Directory {
     #[must_use]
     pub fn plan(
         &self,
-        RotationTicket(ticket): RotationTicket,
+        (RotationTicket(ticket), key): (RotationTicket, KeyHash),
         preferred: Option<Incarnation>,
         now: Instant,
     ) -> Plan {
-        let locals = || self.readers().filter(|node| node.is_local);
+        let locals = || self.nodes().filter(|node| node.is_local);
         let serving = locals().filter(|node| node.serves()).count();
         let rotating = locals().filter(|node| node.in_rotation(now)).count();
         let is_open = fails_open(serving, rotating);
@@ -93,20 +98,40 @@ impl Directory {
         // The preferred node has what others may not have received yet, however busy it is.
         let preferred = preferred.and_then(|id| self.nodes.get(&id));
         let first = preferred.filter(|node| usable(node) || node.is_reachable(now));
-        let plan = self.plan_of(ticket, first, usable);
+        let plan = self.plan_of((ticket, key), first, usable);
         if !plan.steps.is_empty() {
             return plan;
         }
-        self.plan_of(ticket, preferred.filter(|node| node.serves()), NodeEntry::serves)
+        self.plan_of((ticket, key), preferred.filter(|node| node.serves()), NodeEntry::serves)
+    }
+
+    /// The usable nodes for a key where not every node keeps everything: its owners in turns, those of the client's
+    /// zone first, then those that would be the next owners.
+    fn owners(
+        &self,
+        key: KeyHash,
+        ticket: usize,
+        usable: impl Fn(&NodeEntry) -> bool,
+    ) -> Vec<&NodeEntry> {
+        let Some(replicas) = self.placement.replicas() else { return Vec::new() };
+        let ranked = self.placement.owners_and_next(key);
+        let (owners, next) = ranked.split_at(replicas.min(ranked.len()));
+        let usable = |ids: &[Incarnation]| -> Vec<&NodeEntry> {
+            ids.iter().filter_map(|id| self.nodes.get(id)).filter(|node| usable(node)).collect()
+        };
+        let (in_zone, others): (Vec<&NodeEntry>, Vec<_>) =
+            usable(owners).into_iter().partition(|node| node.is_in_zone);
+        let owners = from(&in_zone, ticket).chain(from(&others, ticket));
+        owners.chain(usable(next)).collect()
     }
 
     fn plan_of(
         &self,
-        ticket: usize,
+        (ticket, key): (usize, KeyHash),
         preferred: Option<&NodeEntry>,
         usable: impl Fn(&NodeEntry) -> bool,
     ) -> Plan {
-        let locals: Vec<_> = self.readers().filter(|node| node.is_local && usable(node)).collect();
+        let locals: Vec<_> = self.nodes().filter(|node| node.is_local && usable(node)).collect();
         let mut steps: Vec<Step> = Vec::with_capacity(Tier::ALL.len() + 1);
         steps.extend(
             preferred
@@ -114,7 +139,9 @@ impl Directory {
         );
         let (in_zone, others): (Vec<&NodeEntry>, Vec<_>) =
             locals.iter().copied().partition(|node| node.is_in_zone);
-        for node in from(&in_zone, ticket).chain(from(&others, ticket)) {
+        let owners = self.owners(key, ticket, &usable);
+        let others = from(&in_zone, ticket).chain(from(&others, ticket));
+        for node in owners.into_iter().chain(others) {
             let tier = match steps.iter().filter(|step| step.tier <= Tier::NextLocal).count() {
                 0 => Tier::Local,
                 1 => Tier::NextLocal,
@@ -124,7 +151,9 @@ impl Directory {
                 steps.push(node.step(tier));
             }
         }
-        let largest = locals.iter().max_by_key(|node| node.info.bytes_max);
+        // The owners of a key have budgets that match their shares.
+        let largest = locals.iter().filter(|_| self.placement.is_everyone());
+        let largest = largest.max_by_key(|node| node.info.bytes_max);
         let largest_local = largest.map(|node| node.step(Tier::NextLocal));
         let mut tiers = [Tier::Nearest, Tier::SecondNearest].into_iter();
         for region in self.regions() {
@@ -133,7 +162,7 @@ impl Directory {
                     && usable(node)
                     && steps.iter().all(|step| step.node != node.info.incarnation)
             };
-            let nodes: Vec<_> = self.readers().filter(in_region).collect();
+            let nodes: Vec<_> = self.nodes().filter(in_region).collect();
             if nodes.is_empty() {
                 continue;
             }

@@ -18,6 +18,9 @@ pub(crate) fn address(n: u64) -> SocketAddr {
     format!("127.0.0.{n}:6789").parse().unwrap()
 }
 
+/// Any key: where every node keeps everything, it makes no difference.
+const KEY: crate::key::KeyHash = crate::key::KeyHash(7);
+
 pub(crate) fn info(n: u64, region: &str) -> NodeInfo {
     NodeInfo {
         incarnation: Incarnation(n),
@@ -26,6 +29,8 @@ pub(crate) fn info(n: u64, region: &str) -> NodeInfo {
         addresses: [address(n)].into(),
         state: NodeState::InSync,
         bytes_max: 1_000,
+        name: None,
+        replicas: crate::cluster::Replicas::All,
     }
 }
 
@@ -39,17 +44,17 @@ trait Operations {
 impl Operations for Directory {
     fn next_plan(&mut self, now: Instant, preferred: Option<Incarnation>) -> Plan {
         let ticket = self.take_ticket(false);
-        self.plan(ticket, preferred, now)
+        self.plan((ticket, KEY), preferred, now)
     }
 
     fn next_write_plan(&mut self, now: Instant) -> Plan {
         let ticket = self.take_ticket(true);
-        self.plan(ticket, None, now)
+        self.plan((ticket, KEY), None, now)
     }
 
     fn next_step(&mut self, now: Instant, preferred: Option<Incarnation>) -> Option<Step> {
         let ticket = self.take_ticket(false);
-        let step = self.first_step(ticket, preferred, now)?;
+        let step = self.first_step((ticket, KEY), preferred, now)?;
         self.request_sent(step.node, now);
         Some(step)
     }
@@ -91,13 +96,13 @@ fn nodes_of_the_own_zone_take_turns_before_the_others_of_the_region() {
     {
         let info = NodeInfo { zone: Some(zone.into()), ..info(n, region) };
         directory.handshake_completed(info, address(n), at(0), 100);
-        directory.set_features(Incarnation(n), features::FEED);
+        directory.set_features(Incarnation(n), features::FEED, at(0));
     }
     let (mut first, mut plans) = (Vec::new(), Vec::new());
     for _ in 0..4 {
         let ticket = directory.take_ticket(false);
-        first.push(directory.first_step(ticket, None, at(1)).unwrap().node.0);
-        plans.push(ids(&directory.plan(ticket, None, at(1))));
+        first.push(directory.first_step((ticket, KEY), None, at(1)).unwrap().node.0);
+        plans.push(ids(&directory.plan((ticket, KEY), None, at(1))));
     }
     assert_eq!(first, [2, 3, 2, 3]);
     assert_eq!(plans, [[2, 3, 4], [3, 2, 4], [2, 3, 4], [3, 2, 4]]);
@@ -109,7 +114,7 @@ fn nodes_of_the_own_zone_take_turns_before_the_others_of_the_region() {
     assert_eq!(plans, [[3, 1, 4], [3, 5, 4]]);
     directory.request_failed(Incarnation(3), at(1));
     let ticket = directory.take_ticket(false);
-    let step = directory.first_step(ticket, None, at(1)).unwrap();
+    let step = directory.first_step((ticket, KEY), None, at(1)).unwrap();
     assert!([1, 5].contains(&step.node.0));
     // Nothing changes for a client without a zone.
     directory.set_zone(None);
@@ -124,7 +129,7 @@ fn nodes_of_the_own_zone_take_turns_before_the_others_of_the_region() {
 #[test]
 fn a_node_in_sync_is_followed_until_it_fails() {
     let mut directory = directory();
-    directory.set_features(Incarnation(2), features::FEED);
+    directory.set_features(Incarnation(2), features::FEED, at(0));
     let (node, _) = directory.next_feed_node(at(1)).unwrap();
     assert_eq!(node, Incarnation(2));
     // It owes an answer for a while: others are asked meanwhile, and it is followed as before.
@@ -139,7 +144,7 @@ fn a_node_in_sync_is_followed_until_it_fails() {
     assert!(!directory.can_follow(Incarnation(7)), "nobody knows it");
     // Who listens needs a node that tells more.
     assert!(!directory.has_listen_node(at(500)) && directory.next_listen_node(at(500)).is_none());
-    directory.set_features(Incarnation(3), features::FEED | features::LISTEN);
+    directory.set_features(Incarnation(3), features::FEED | features::LISTEN, at(0));
     assert!(directory.has_listen_node(at(500)) && directory.can_listen(Incarnation(3)));
     assert_eq!(directory.next_listen_node(at(500)).unwrap().0, Incarnation(3));
 }
@@ -263,9 +268,9 @@ fn a_miss_is_authoritative_unless_the_node_is_warming_or_a_larger_one_is_local()
 fn a_first_step_is_that_of_the_plan_of_its_ticket() {
     let mut directory = directory();
     let ticket = directory.take_ticket(false);
-    let step = directory.first_step(ticket, None, at(1)).unwrap();
+    let step = directory.first_step((ticket, KEY), None, at(1)).unwrap();
     assert_eq!(step.node, Incarnation(1));
-    assert_eq!(ids(&directory.plan(ticket, None, at(1))), [1, 2, 4, 5]);
+    assert_eq!(ids(&directory.plan((ticket, KEY), None, at(1))), [1, 2, 4, 5]);
     let step = directory.next_step(at(1), Some(Incarnation(4))).unwrap();
     assert_eq!((step.node, step.tier), (Incarnation(4), Tier::Nearest));
 }
@@ -276,10 +281,10 @@ fn clients_that_know_the_same_nodes_choose_the_same_lease_node() {
     let mut directory = directory();
     for n in [1, 2, 4, 5] {
         assert_eq!(directory.lease_node(keys[0], LeaseRange::Region), None);
-        directory.set_features(Incarnation(n), features::ALL & !features::LEASES);
+        directory.set_features(Incarnation(n), features::ALL & !features::LEASES, at(0));
     }
     for n in [1, 2, 4, 5] {
-        directory.set_features(Incarnation(n), features::LEASES);
+        directory.set_features(Incarnation(n), features::LEASES, at(0));
     }
     let chosen = |directory: &Directory, range| -> Vec<_> {
         let step = |key: &crate::key::KeyHash| directory.lease_node(*key, range).unwrap();
@@ -312,7 +317,7 @@ fn a_silent_node_keeps_its_leases_until_it_has_failed() {
     let key = crate::key::KeyHash::of(b"k");
     let mut directory = directory();
     for n in [1, 2] {
-        directory.set_features(Incarnation(n), features::LEASES);
+        directory.set_features(Incarnation(n), features::LEASES, at(0));
     }
     let chosen = directory.lease_node(key, LeaseRange::Region).unwrap();
     directory.request_sent(chosen.node, at(0));
@@ -330,8 +335,8 @@ fn a_silent_node_keeps_its_leases_until_it_has_failed() {
 fn all_keys_of_a_batch_share_a_ticket_and_writes_rotate_apart() {
     let mut directory = directory();
     let ticket = directory.take_ticket(false);
-    assert_eq!(ids(&directory.plan(ticket, None, at(1))), [1, 2, 4, 5]);
-    assert_eq!(ids(&directory.plan(ticket, Some(Incarnation(3)), at(1))), [3, 1, 4, 5]);
+    assert_eq!(ids(&directory.plan((ticket, KEY), None, at(1))), [1, 2, 4, 5]);
+    assert_eq!(ids(&directory.plan((ticket, KEY), Some(Incarnation(3)), at(1))), [3, 1, 4, 5]);
     assert_eq!(ids(&directory.next_plan(at(1), None))[0], 2);
     assert_eq!(ids(&directory.next_write_plan(at(1)))[0], 1);
     assert_eq!(ids(&directory.next_write_plan(at(1)))[0], 2);

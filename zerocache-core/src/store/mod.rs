@@ -50,6 +50,7 @@ mod tests;
 mod tombstones;
 mod totals;
 mod variant;
+mod witness;
 
 use alloc::boxed::Box;
 
@@ -67,6 +68,7 @@ pub use self::{
     stats::{Counts, Stats},
     sync::{KeyVersion, ScanCursor, StoredItem},
     tombstones::TOMBSTONE_BYTES,
+    witness::HeldValue,
 };
 use self::{
     eviction::QueueTime,

@@ -6,6 +6,7 @@ mod copies;
 mod eviction;
 mod prefetch;
 mod purges;
+mod witness;
 
 use super::{
     backend::Pages,

@@ -14,6 +14,7 @@ use super::{
     session::{Session, SessionKey},
 };
 use crate::{
+    cluster::Replicas,
     name::{self, NAME_BYTES_MAX},
     version::Incarnation,
 };
@@ -51,12 +52,24 @@ pub mod features {
     /// Says more of changes to who listens: which are deletes, their whole versions, and the tags of entries.
     pub const LISTEN: u64 = 1 << 10;
 
+    /// Keeps the values that it owns, and the versions of all, where nodes are so configured.
+    pub const PLACEMENT: u64 = 1 << 11;
+
     /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
-    pub const ALL: u64 =
-        REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES | LOCATE | CONDITIONS | LISTEN;
+    pub const ALL: u64 = REPAIR
+        | DATAGRAMS
+        | GOSSIP
+        | WATCH
+        | FEED
+        | LEASES
+        | PURGES
+        | LOCATE
+        | CONDITIONS
+        | LISTEN
+        | PLACEMENT;
 
     /// Each feature with its name.
-    pub const NAMES: [(u64, &str); 11] = [
+    pub const NAMES: [(u64, &str); 12] = [
         (REPAIR, "repair"),
         (DATAGRAMS, "datagrams"),
         (GOSSIP, "gossip"),
@@ -68,6 +81,7 @@ pub mod features {
         (LOCATE, "locate"),
         (CONDITIONS, "conditions"),
         (LISTEN, "listen"),
+        (PLACEMENT, "placement"),
     ];
 }
 
@@ -135,6 +149,10 @@ pub struct NodeInfo {
     pub state: NodeState,
     /// The byte budget. A client asks the node with the largest one before it accepts a miss.
     pub bytes_max: u64,
+    /// The name under which the node comes back after a restart, if it has one.
+    pub name: Option<String>,
+    /// How many nodes of its region are to keep a value, as the node is configured.
+    pub replicas: Replicas,
 }
 
 /// The message of either side in a handshake.
@@ -181,6 +199,8 @@ mod tag {
     pub(super) const ADDRESS: u32 = 4;
     pub(super) const STATE: u32 = 5;
     pub(super) const BYTES_MAX: u32 = 6;
+    pub(super) const NAME: u32 = 7;
+    pub(super) const REPLICAS: u32 = 8;
 }
 
 impl NodeInfo {
@@ -195,6 +215,12 @@ impl NodeInfo {
         }
         out.number(tag::STATE, self.state.to_number());
         out.number(tag::BYTES_MAX, self.bytes_max);
+        if let Some(name) = &self.name {
+            out.bytes(tag::NAME, name.as_bytes());
+        }
+        if self.replicas != Replicas::All {
+            out.number(tag::REPLICAS, self.replicas.to_number());
+        }
     }
 
     pub(crate) fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
@@ -206,6 +232,8 @@ impl NodeInfo {
             addresses: Vec::new(),
             state: NodeState::Warming,
             bytes_max: 0,
+            name: None,
+            replicas: Replicas::All,
         };
         reader.each(|field| {
             match field.tag {
@@ -218,6 +246,8 @@ impl NodeInfo {
                 tag::ADDRESS => return Err(DecodeError::TooMany(field.tag)),
                 tag::STATE => info.state = NodeState::from_number(field.number()?),
                 tag::BYTES_MAX => info.bytes_max = field.number()?,
+                tag::NAME => info.name = Some(name(&field)?),
+                tag::REPLICAS => info.replicas = Replicas::from_number(field.number()?),
                 _ => {}
             }
             Ok(())

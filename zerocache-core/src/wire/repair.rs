@@ -102,6 +102,9 @@ pub struct Digests {
     pub lived_ms: u64,
     /// The origin of this node's data. Sent only with digests of blocks.
     pub lineage: Option<Lineage>,
+    /// The placement for which this node has handed over what others own, as
+    /// [`Placement::id`](crate::cluster::Placement::id). Sent only with digests of blocks.
+    pub placed: u64,
 }
 
 /// The time since a node last had everything that another node knew.
@@ -276,7 +279,16 @@ pub(super) fn write_versions(out: &mut Writer<'_>, tag: u32, versions: &[KeyVers
 }
 
 pub(super) fn read_versions(field: &Field<'_>) -> Result<Vec<KeyVersion>, DecodeError> {
-    let versions = chunks::<KEY_VERSION_BYTES>(field, VERSIONS_MAX)?;
+    read_at_most(field, VERSIONS_MAX)
+}
+
+/// Reads the versions that a node offers.
+pub(super) fn read_offered(field: &Field<'_>) -> Result<Vec<KeyVersion>, DecodeError> {
+    read_at_most(field, KEYS_MAX)
+}
+
+fn read_at_most(field: &Field<'_>, most: usize) -> Result<Vec<KeyVersion>, DecodeError> {
+    let versions = chunks::<KEY_VERSION_BYTES>(field, most)?;
     let key_version = |bytes: [u8; KEY_VERSION_BYTES]| {
         let (mut hash, mut version) = ([0; 16], [0; 16]);
         hash.copy_from_slice(&bytes[..16]);

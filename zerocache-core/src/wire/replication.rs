@@ -19,7 +19,12 @@ pub struct ReplicatedRecord {
     pub record: Record,
     /// The receiver is the relay of its region and forwards the record to its local peers.
     pub relay: bool,
+    /// The receiver is a witness of the key: it takes the version, and gets no value.
+    pub witness: bool,
 }
+
+/// What a witness gets in place of a value.
+static NO_VALUE: Bytes = Bytes::new();
 
 mod tag {
     pub(super) const KEY: u32 = 1;
@@ -28,6 +33,7 @@ mod tag {
     pub(super) const METADATA: u32 = 4;
     pub(super) const REMAINING_MS: u32 = 5;
     pub(super) const RELAY: u32 = 6;
+    pub(super) const WITNESS: u32 = 8;
 }
 
 impl ReplicatedRecord {
@@ -35,7 +41,7 @@ impl ReplicatedRecord {
         out.bytes(tag::KEY, self.record.key.as_bytes());
         out.bytes(tag::VERSION, &self.record.version.to_bytes());
         if let Change::Put { value, metadata, expires } = &self.record.change {
-            out.shared(tag::VALUE, value);
+            out.shared(tag::VALUE, if self.witness { &NO_VALUE } else { value });
             if !metadata.is_empty() {
                 out.bytes(tag::METADATA, metadata);
             }
@@ -44,11 +50,15 @@ impl ReplicatedRecord {
         if self.relay {
             out.number(tag::RELAY, 1);
         }
+        if self.witness {
+            out.number(tag::WITNESS, 1);
+        }
     }
 
     pub(super) fn read(reader: Reader<'_>, now: Instant) -> Result<Self, DecodeError> {
         let (mut key, mut version, mut value) = (None, None, None);
-        let (mut metadata, mut remaining_ms, mut relay) = (Bytes::new(), None, false);
+        let (mut metadata, mut remaining_ms) = (Bytes::new(), None);
+        let (mut relay, mut witness) = (false, false);
         reader.each(|field| {
             match field.tag {
                 tag::KEY => key = Some(read_key(&field)?),
@@ -57,6 +67,7 @@ impl ReplicatedRecord {
                 tag::METADATA => metadata = field.bounded(METADATA_BYTES_MAX)?,
                 tag::REMAINING_MS => remaining_ms = Some(field.number()?),
                 tag::RELAY => relay = field.number()? != 0,
+                tag::WITNESS => witness = field.number()? != 0,
                 _ => {}
             }
             Ok(())
@@ -76,7 +87,7 @@ impl ReplicatedRecord {
             version: version.ok_or(DecodeError::Missing(tag::VERSION))?,
             change,
         };
-        Ok(Self { record, relay })
+        Ok(Self { record, relay, witness })
     }
 }
 

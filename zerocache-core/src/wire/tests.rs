@@ -47,6 +47,8 @@ fn info(incarnation: u64) -> NodeInfo {
         addresses: vec!["127.0.0.2:6789".parse().unwrap(), "[::1]:6789".parse().unwrap()],
         state: NodeState::InSync,
         bytes_max: 1 << 30,
+        name: None,
+        replicas: crate::cluster::Replicas::All,
     }
 }
 
@@ -75,6 +77,7 @@ fn requests() -> Vec<Request> {
     let replicated = |change, relay| ReplicatedRecord {
         record: Record { key: key("k"), version, change },
         relay,
+        witness: false,
     };
     vec![
         Request::Hello(Box::new(hello())),
@@ -380,7 +383,7 @@ fn delay_is_subtracted_from_lifetimes() {
     let version = Version::new(42 << 16, Incarnation(9));
     let record = Record { key: key("k"), version, change };
     let batch =
-        message(Request::Replicate(vec![ReplicatedRecord { record, relay: false }])).encode(NOW);
+        message(Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }])).encode(NOW);
     let known = Envelope { delay_ms: 400, ..Envelope::default() };
     let receiver = Instant::from_millis(1_000_000);
     let decoded = RequestMessage::decode_with_defaults(batch, known, receiver).unwrap();

@@ -102,6 +102,8 @@ fn said(node: Option<SocketAddr>) -> Hello {
         addresses: vec![address],
         state: NodeState::Warming,
         bytes_max: 1,
+        name: None,
+        replicas: zerocache_core::cluster::Replicas::All,
     });
     Hello {
         cluster: "c".into(),

@@ -168,6 +168,8 @@ impl World {
             addresses: vec![self.hosts[host as usize].address],
             state: NodeState::Warming,
             bytes_max: plan.bytes_max,
+            name: None,
+            replicas: zerocache_core::cluster::Replicas::All,
         };
         let value_bytes_max =
             Limits::value_bytes_within(Limits::VALUE_BYTES_DEFAULT, plan.bytes_max);

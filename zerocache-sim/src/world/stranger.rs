@@ -88,6 +88,8 @@ impl World {
             addresses: vec![address],
             state: NodeState::InSync,
             bytes_max: 1 << 20,
+            name: None,
+            replicas: zerocache_core::cluster::Replicas::All,
         };
         let address = self.hosts[name as usize].address;
         let of = |host: u32| self.nodes[host as usize].as_ref().map(|at| at.incarnation);

@@ -298,6 +298,8 @@ fn node_config(cluster: &str, region: &str, at: SocketAddr, warm_max_ms: u64) ->
             addresses: vec![at],
             state: NodeState::Warming,
             bytes_max: BYTES_MAX,
+            name: None,
+            replicas: zerocache_core::cluster::Replicas::All,
         },
         limits: Limits::default(),
         warm_max_ms,

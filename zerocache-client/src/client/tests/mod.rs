@@ -138,6 +138,8 @@ pub(super) fn info(n: u64, region: &str) -> NodeInfo {
         addresses: [address(n)].into(),
         state: NodeState::InSync,
         bytes_max: 1_000,
+        name: None,
+        replicas: zerocache_core::cluster::Replicas::All,
     }
 }
 

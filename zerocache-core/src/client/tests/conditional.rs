@@ -136,11 +136,11 @@ fn version_on_its_way_is_awaited_at_the_same_node() {
 fn node_without_conditions_is_never_asked() {
     let mut state = state();
     let old = Incarnation(by_weight()[0]);
-    state.directory_mut().set_features(old, features::ALL & !features::CONDITIONS);
+    state.directory_mut().set_features(old, features::ALL & !features::CONDITIONS, at(0));
     let mut put = put_if();
     assert_eq!(put.on(at(0), Event::Start, &mut state).sent().step.node.0, by_weight()[1]);
     for n in 1..=3 {
-        state.directory_mut().set_features(Incarnation(n), 0);
+        state.directory_mut().set_features(Incarnation(n), 0, at(0));
     }
     let mut put = put_if();
     let done = put.on(at(0), Event::Start, &mut state).done();

@@ -34,7 +34,7 @@ fn state_with(hedge: Option<HedgeShare>) -> ClientState {
     for (n, region) in [(1, "oslo"), (2, "oslo"), (3, "rome")] {
         let directory = state.directory_mut();
         directory.handshake_completed(info(n, region), address(n), at(0), 100);
-        directory.set_features(Incarnation(n), features::ALL);
+        directory.set_features(Incarnation(n), features::ALL, at(0));
     }
     for n in 1..=3 {
         state.directory_mut().candidates_mut().answered(address(n));

@@ -195,6 +195,8 @@ mod tests {
             addresses: vec!["10.0.0.1:6789".parse().unwrap()],
             state: NodeState::InSync,
             bytes_max: 1 << 30,
+            name: None,
+            replicas: crate::cluster::Replicas::All,
         };
         let row =
             GossipRow { id: Incarnation(7), info: Some(info), renewal: 3, age_ms: 0, gone: false };

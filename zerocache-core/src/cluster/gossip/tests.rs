@@ -13,6 +13,8 @@ fn info(n: u64) -> NodeInfo {
         addresses: vec![format!("10.0.{}.{}:6789", n / 250, n % 250).parse().unwrap()],
         state: NodeState::InSync,
         bytes_max: 1 << 30,
+        name: None,
+        replicas: crate::cluster::Replicas::All,
     }
 }
 

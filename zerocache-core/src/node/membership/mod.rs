@@ -18,7 +18,7 @@ use self::{
 };
 use super::local::{CallPurpose, Context, Local};
 use crate::{
-    cluster::{Gossip, View},
+    cluster::{Gossip, Residents, View},
     store::Backend,
     time::{Instant, Now},
     version::Incarnation,
@@ -39,6 +39,8 @@ pub(super) enum MemberChange {
     Down(Incarnation),
     /// The member is no member any more.
     Removed(Incarnation),
+    /// The owners of keys in this region are chosen among other nodes, or by another rule.
+    Placement,
 }
 
 /// The state of membership.
@@ -50,6 +52,7 @@ pub(super) struct Membership {
     heartbeats: Heartbeats,
     paces: Paces,
     reports: Reports,
+    residents: Residents,
     /// Changes that other parts of the node have not acted on yet.
     changes: Vec<MemberChange>,
 }
@@ -63,6 +66,7 @@ impl Membership {
             heartbeats: Heartbeats::new(local.config.secret, now),
             paces: Paces::default(),
             reports: Reports::default(),
+            residents: Residents::default(),
             changes: Vec::new(),
         }
     }
@@ -94,6 +98,23 @@ impl Membership {
         self.tick_heartbeats(cx);
         self.tick_gossip(cx);
         self.tick_liveness(cx);
+        self.place(cx);
+    }
+
+    /// Chooses the owners of keys among those who are there now.
+    fn place<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        let own = (&cx.local.config.info, cx.local.config.features);
+        let own = Some(own).filter(|_| !cx.local.is_leaving());
+        let peers = self.view.writable_in(cx.local.region()).map(|m| (&m.info, m.features));
+        let placement = self.residents.update(cx.now.mono, own.into_iter().chain(peers));
+        if self.view.set_placement(placement) {
+            self.changes.push(MemberChange::Placement);
+        }
+    }
+
+    /// The nodes of this region among which owners are chosen.
+    pub(super) fn residents(&self) -> &Residents {
+        &self.residents
     }
 
     /// Says goodbye to all reachable members.

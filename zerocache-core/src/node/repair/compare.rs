@@ -69,6 +69,8 @@ pub(super) struct Round {
     /// The first second that is far ahead.
     pub(super) ahead_from: u64,
     pub(super) partner: Partner,
+    /// The placement for which the partner has offered everything.
+    pub(super) placed: u64,
     pub(super) step: Step,
     pub(super) call: Option<CallId>,
     /// Nothing is requested before.

@@ -19,7 +19,7 @@ use alloc::{
 use super::{CopySource, Repair, RepairCall, is_partner, persisted::Restored, repairs};
 use crate::{
     call::CallResult,
-    cluster::{Member, PLACEMENT, Placement, View},
+    cluster::{Member, View},
     key::SHARDS,
     node::{
         CallId, Effect, Event,
@@ -254,7 +254,7 @@ impl Repair {
             Start::NoSource { since, interrupted } => (since, interrupted),
             _ => (now, None),
         };
-        let (own, own_region) = (cx.local.id(), cx.local.region());
+        let own_region = cx.local.region();
         let failed = interrupted.as_ref().map_or(&[][..], |copying| &copying.failed);
         let distance = |member: &&Member| {
             let regions = view.regions();
@@ -266,7 +266,6 @@ impl Repair {
         let is_ready = |member: &&Member| {
             is_partner(cx.local, member)
                 && member.info.state == NodeState::InSync
-                && PLACEMENT.covers(member.info.incarnation, own)
         };
         if let Some(source) = view.members().filter(is_ready).min_by_key(distance) {
             if self.restored == Restored::Everything {
@@ -349,7 +348,9 @@ impl Repair {
             let Some(section) = copying.due.pop_front() else { break };
             let Section { first, last, range } = section;
             let purpose = CallPurpose::Repair { member: copying.source, call: RepairCall::Copy };
-            let request = Request::Copy { first_shard: first, last_shard: last, range };
+            let (first_shard, last_shard) = (first, last);
+            let owned = !view.placement().is_everyone();
+            let request = Request::Copy { first_shard, last_shard, range, owned };
             let call = cx.local.call(purpose, to, request, PAGE_TIMEOUT_MS, cx.out);
             copying.calls.insert(call, section);
         }

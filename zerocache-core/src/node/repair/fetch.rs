@@ -82,7 +82,7 @@ impl Repair {
             return self.abort(cx.local, view, cx.now, round);
         };
         let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(versions.len());
-        let (bytes, are_all_taken) = self.take_items(cx, items);
+        let (bytes, are_all_taken) = self.take_items(cx, view, items);
         round.is_complete &= are_all_taken;
         self.charge_bandwidth(cx.now.mono, round.is_remote, bytes);
         self.fetch_ended(versions[..covered].iter().map(|version| version.0));
@@ -96,10 +96,12 @@ impl Repair {
         self.rounds.insert(id, round);
     }
 
-    /// Merges fetched items. Returns their bytes, and whether none was refused.
+    /// Merges fetched items. Returns their bytes, and whether none was refused. The value of a key that others own is
+    /// a guest; that of an own key, of which the partner knows the version alone, other owners may have.
     fn take_items<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
+        view: &View,
         items: Vec<FetchedItem>,
     ) -> (u64, bool) {
         let (mut bytes, mut are_all_taken) = (0, true);
@@ -110,10 +112,14 @@ impl Repair {
                     self.counts.values_fetched += 1;
                     self.counts.bytes_fetched += record.payload_bytes() as u64;
                     are_all_taken &= cx.replica.receive(cx.now, &record) != Receipt::Refused;
+                    if !view.keeps(cx.local.id(), &record.key) {
+                        self.note_guest(record.key.hash(), cx.now.mono);
+                    }
                 }
                 StoredItem::Tombstone(key, version) => {
                     self.counts.tombstones_fetched += 1;
                     are_all_taken &= cx.replica.receive_tombstone(cx.now, key, version);
+                    self.adopt_from_owners(view, cx.local.id(), (key, version));
                 }
             }
         }

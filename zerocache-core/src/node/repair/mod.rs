@@ -17,6 +17,7 @@
 mod compare;
 mod copy;
 mod fetch;
+mod handover;
 mod persisted;
 mod round;
 mod scan;
@@ -26,9 +27,10 @@ mod sync_ages;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-pub use self::persisted::PersistedState;
+pub use self::{handover::HandoverCounts, persisted::PersistedState};
 use self::{
     compare::Round,
+    handover::Handover,
     persisted::Restored,
     scan::Scans,
     schedule::RegionRound,
@@ -45,7 +47,7 @@ use super::{
 };
 use crate::{
     call::CallResult,
-    cluster::{Member, PLACEMENT, Placement, View},
+    cluster::{Member, View},
     key::KeyHash,
     store::Backend,
     time::{Instant, Now},
@@ -88,6 +90,10 @@ pub(super) enum RepairCall {
     Fetch,
     /// A page of a copy.
     Copy,
+    /// Values that are offered to an owner.
+    Offer,
+    /// Values that were offered to this node.
+    Adopt,
 }
 
 /// The rounds with one partner.
@@ -100,11 +106,13 @@ struct Peer {
     next: Instant,
     /// When the last round began that left nothing out.
     completed: Option<Instant>,
+    /// The placement for which it had offered everything then.
+    placed: u64,
 }
 
 impl Peer {
     fn new(now: Instant) -> Self {
-        Self { since: now, next: now, completed: None }
+        Self { since: now, next: now, completed: None, placed: 0 }
     }
 }
 
@@ -142,6 +150,7 @@ pub(super) struct Repair {
     /// what it had of others.
     copy_source: Option<CopySource>,
     restored: Restored,
+    handover: Handover,
     wake: Instant,
 }
 
@@ -163,6 +172,7 @@ impl Repair {
             missing_sources: Vec::new(),
             copy_source: None,
             restored: Restored::default(),
+            handover: Handover::new(now),
             wake: now,
         }
     }
@@ -234,6 +244,8 @@ impl Repair {
                 self.continue_round(cx, view, partner);
             }
             self.continue_copy(cx, view);
+            let agrees = self.agrees(cx.local, view, cx.now);
+            self.continue_handover(cx, view, agrees);
         }
         cx.local.wake_by(Some(self.wake));
     }
@@ -274,6 +286,8 @@ impl Repair {
             RepairCall::Compare => self.compare_completed(cx, view, call, id, result),
             RepairCall::Fetch => self.fetch_completed(cx, view, call, id, result),
             RepairCall::Copy => return self.page_received(cx, view, call, id, result),
+            RepairCall::Offer => return self.offer_completed(cx, call, result),
+            RepairCall::Adopt => return self.adopted(cx, call, id, result),
         }
         self.continue_round(cx, view, id);
     }
@@ -308,7 +322,6 @@ fn repairs(local: &Local, member: &Member) -> bool {
     let (own, other) = (local.id(), member.info.incarnation);
     local.shares_features(member.features, features::REPAIR)
         && other != own
-        && PLACEMENT.overlaps(own, other)
 }
 
 /// Whether a member is in sync and responds: this node is to agree with it, as soon as their clocks do.

@@ -84,6 +84,7 @@ impl Repair {
             last_second,
             ahead_from: now.wall_ms.saturating_add(CLOCKS_DIFFER_MS) / 1_000 + 1,
             partner: Partner { id, lived_ms: 0, lineage, ages: Vec::new() },
+            placed: 0,
             step: Step::Blocks,
             call: None,
             waits_until: now.mono,
@@ -208,6 +209,7 @@ impl Repair {
                 let (id, ages) = (round.partner.id, sync_ages.clone());
                 let lineage = lineage.unwrap_or(round.partner.lineage);
                 round.partner = Partner { id, lived_ms, lineage, ages };
+                round.placed = theirs.placed;
                 self.judge(cx, view, round);
                 round.compare_blocks(&cx.replica.store, &theirs)?
             }
@@ -325,7 +327,8 @@ impl Repair {
         let (partner, began) = (&round.partner, round.began);
         self.counts.rounds_completed += 1;
         let peer = Peer { next: cx.now.mono.plus_ms(1_000), ..Peer::new(began) };
-        self.peers.entry(partner.id).or_insert(peer).completed = Some(began);
+        let peer = self.peers.entry(partner.id).or_insert(peer);
+        (peer.completed, peer.placed) = (Some(began), round.placed);
         let Some(verdict) = &round.verdict else { return };
         self.ages.merge(cx.local.id(), (partner, verdict), began);
         let theirs = (partner.lineage.origin, began.minus_ms(partner.lineage.age_ms));

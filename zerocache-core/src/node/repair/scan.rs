@@ -9,8 +9,10 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use super::{Repair, serve::overloaded};
 use crate::{
-    cluster::View,
+    cluster::{Placement, View},
+    entry::Record,
     key::SHARDS,
+    purge::is_reserved,
     node::{ConnectionId, Effect, RequestId, local::Context},
     store::{Backend, CopyCursor, CopyRange, KeyVersion, PageScan, ScanCursor, Store, StoredItem},
     time::Now,
@@ -150,6 +152,8 @@ struct CopyScan {
     shard: usize,
     last: usize,
     range: CopyRange,
+    /// The caller, if it wants only values that it owns.
+    owner: Option<(Placement, Incarnation)>,
     page: PageScan,
     items: Vec<FetchedItem>,
     bytes: usize,
@@ -160,13 +164,18 @@ struct CopyScan {
 }
 
 impl CopyScan {
-    fn new<B: Backend>(store: &Store<B>, (first, last): (u8, u8), range: CopyRange) -> Self {
+    fn new<B: Backend>(
+        store: &Store<B>,
+        (first, last, range): (u8, u8, CopyRange),
+        owner: Option<(Placement, Incarnation)>,
+    ) -> Self {
         let page = store.begin_page(range, PAGE_BYTES_MAX);
         Self {
             shard: usize::from(first),
             last: usize::from(last).min(SHARDS - 1),
             // The cursor belongs to the first shard.
             range: CopyRange { colder_than: None, ..range },
+            owner,
             tick: page.tick(),
             page,
             items: Vec::new(),
@@ -193,8 +202,9 @@ impl CopyScan {
         self.bytes += self.page.bytes();
         let next = store.begin_page(self.range, PAGE_BYTES_MAX.saturating_sub(self.bytes));
         let page = core::mem::replace(&mut self.page, next).into_page();
-        let item = |record| FetchedItem::of(StoredItem::Value(record), now.mono);
-        self.items.extend(page.records.into_iter().map(item));
+        let item = |record| FetchedItem::of(self.item(record), now.mono);
+        let items: Vec<_> = page.records.into_iter().map(item).collect();
+        self.items.extend(items);
         if page.more.is_some() {
             return (seen, Some(self.response(store, page.more, now)));
         }
@@ -205,6 +215,18 @@ impl CopyScan {
             return (seen, Some(self.response(store, None, now)));
         }
         (seen, None)
+    }
+
+    /// A value, or its version alone if that is all that the caller wants.
+    fn item(&self, record: Record) -> StoredItem {
+        let hash = record.key.hash();
+        let is_wanted = |(placement, caller): &(Placement, Incarnation)| {
+            placement.keeps(*caller, hash) || is_reserved(record.key.as_bytes())
+        };
+        match self.owner.as_ref().is_none_or(is_wanted) {
+            true => StoredItem::Value(record),
+            false => StoredItem::Tombstone(hash, record.version),
+        }
     }
 
     fn response<B: Backend>(
@@ -277,7 +299,7 @@ impl Repair {
         cx: &mut Context<'_, B>,
         view: &View,
         (id, connection, caller): (RequestId, ConnectionId, Option<Incarnation>),
-        (first, last, range): (u8, u8, CopyRange),
+        (first, last, range, owned): (u8, u8, CopyRange, bool),
     ) {
         let is_page = |work: &Work| matches!(work, Work::Copy(_));
         let full = self.scans.refusal(connection, is_page, (PAGES_MAX, PAGES_EACH_MAX));
@@ -285,7 +307,11 @@ impl Repair {
         if let Some(response) = refusal {
             return cx.out.push(Effect::Respond { id, response });
         }
-        let work = Work::Copy(CopyScan::new(&cx.replica.store, (first, last), range));
+        let is_local = |id| view.member(id).is_some_and(|m| m.info.region == cx.local.region());
+        let owner = caller.filter(|caller| owned && is_local(*caller));
+        let owner = owner.map(|caller| (view.placement().clone(), caller));
+        let section = (first, last, range);
+        let work = Work::Copy(CopyScan::new(&cx.replica.store, section, owner));
         self.scans.waiting.push_back(Scan { id, connection, work });
     }
 

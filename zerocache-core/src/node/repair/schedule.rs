@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use super::{CopySource, Peer, Repair, is_colleague, is_partner};
 use crate::{
-    cluster::{Member, PLACEMENT, Placement, View},
+    cluster::{Member, View},
     node::local::{Context, Local},
     store::Backend,
     time::{Instant, Now},
@@ -135,7 +135,6 @@ impl Repair {
         let is_candidate = |member: &&Member| {
             let id = member.info.incarnation;
             is_partner(cx.local, member)
-                && PLACEMENT.covers(id, own)
                 && member.info.region == region
                 && !round.tried.contains(&id)
                 && !self.rounds.contains_key(&id)
@@ -184,17 +183,30 @@ impl Repair {
         if peers.peek().is_some() {
             return peers.all(has_caught_up);
         }
-        let covers = |member: &&Member| PLACEMENT.covers(member.info.incarnation, local.id());
         let mut remote = members()
             .filter(|member| member.info.region != local.region())
-            .filter(covers)
             .peekable();
         remote.peek().is_none() || remote.any(has_caught_up)
     }
 
-    /// Judges whether this node's misses are authoritative: it is in sync, and agreed with every local
-    /// peer a moment ago; no node is known that has more, or could have; and all agree on the time.
+    /// Judges whether this node's misses are authoritative: it agrees with its peers, and so do all on who owns
+    /// which key, and each of them has offered to the owners what it holds.
     pub(in crate::node) fn judge_misses(&self, local: &mut Local, view: &View, now: Now) {
+        let placement = view.placement().id();
+        let has_placed = |member: &Member| {
+            let peer = self.peers.get(&member.info.incarnation);
+            let is_local = member.info.region == local.region();
+            !is_local || peer.is_some_and(|peer| peer.placed == placement)
+        };
+        let mut colleagues = view.members().filter(|member| is_colleague(local, member));
+        let is_placed = self.handover.placed() == placement && colleagues.all(has_placed);
+        let agrees = self.agrees(local, view, now);
+        local.readiness.misses_are_authoritative = agrees && is_placed;
+    }
+
+    /// Whether this node knows the versions of its peers: it is in sync, and agreed with every local peer a moment
+    /// ago; no node is known that has more, or could have; and all agree on the time.
+    pub(super) fn agrees(&self, local: &Local, view: &View, now: Now) -> bool {
         let is_fresh = |member: &Member| {
             let peer = self.peers.get(&member.info.incarnation);
             let completed = peer.and_then(|peer| peer.completed);
@@ -208,8 +220,7 @@ impl Repair {
         };
         let mut colleagues = view.members().filter(|member| is_colleague(local, member));
         let is_in_sync = local.readiness.state() == NodeState::InSync && self.start.is_done();
-        let is_authoritative = is_in_sync && !self.misses_source(view) && colleagues.all(agrees);
-        local.readiness.misses_are_authoritative = is_authoritative;
+        is_in_sync && !self.misses_source(view) && colleagues.all(agrees)
     }
 }
 

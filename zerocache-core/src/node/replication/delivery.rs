@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     call::CallResult,
-    cluster::{Member, PLACEMENT, Placement, View},
+    cluster::{Member, View},
     entry::Change,
     node::{Effect, RequestId, judges_purges, local::Context},
     purge::is_reserved,
@@ -103,7 +103,9 @@ impl Replication {
                 false
             }
         };
-        self.complete(cx, &item.waiters, has_write);
+        // Replicas are counted, and a witness is none.
+        let is_replica = has_write && !item.replicated.witness;
+        self.complete(cx, &item.waiters, is_replica);
     }
 
     /// Sends what was too large for a peer in smaller batches, and a record that is too large even alone to
@@ -277,8 +279,7 @@ impl Replication {
 /// Whether the item's region has a relay that has not been tried.
 fn has_untried_relay(view: &View, item: &OutboxItem) -> bool {
     item.relay.as_ref().is_some_and(|route| {
-        let key = &item.replicated.record.key;
-        let mut relays = PLACEMENT.receivers(key, view, &route.region);
+        let mut relays = view.writable_in(&route.region);
         relays.any(|member| !route.tried.contains(&member.info.incarnation))
     })
 }

@@ -27,9 +27,9 @@ use super::{
     local::{CallPurpose, Context},
 };
 use crate::{
-    cluster::{Member, PLACEMENT, Placement, View},
-    entry::Record,
-    key::{Key, KeyHash},
+    cluster::{Member, View},
+    entry::{Change, Record},
+    key::KeyHash,
     rendezvous,
     store::{Backend, Broken},
     time::{Instant, Now},
@@ -55,6 +55,17 @@ const BATCH_TIMEOUT_MS_MAX: u64 = 30_000;
 pub(super) struct Waiters {
     pub(super) peers: Option<RequestId>,
     pub(super) relays: Option<RequestId>,
+}
+
+/// Whom a write waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Awaited {
+    /// Local peers.
+    pub(super) peers: u32,
+    /// Those of them that take the version and no value: they are no replicas.
+    pub(super) witnesses: u32,
+    /// Relays of other regions.
+    pub(super) relays: u32,
 }
 
 /// The state of replication.
@@ -121,18 +132,25 @@ impl Replication {
         self.missed.forget(peer);
     }
 
-    /// How many local peers and relays of other regions a write waits for.
-    pub(super) fn replicas_awaited(
-        (view, region): (&View, &str),
-        key: &Key,
+    /// Returns whom a write waits for.
+    pub(super) fn replicas_awaited<B: Backend>(
+        cx: &Context<'_, B>,
+        view: &View,
+        record: &Record,
         ack: Ack,
-    ) -> (u32, u32) {
-        let peers = match ack {
-            Ack::Local => 0,
-            Ack::Region | Ack::All => PLACEMENT.receivers(key, view, region).count(),
-        };
-        let relays = if ack == Ack::All { PLACEMENT.regions(key, view).len() } else { 0 };
-        (peers as u32, relays as u32)
+    ) -> Awaited {
+        if ack == Ack::Local {
+            return Awaited::default();
+        }
+        let peers = || view.writable_in(cx.local.region());
+        let is_witness = |member: &&Member| !view.keeps(member.info.incarnation, &record.key);
+        let keeps_value = record.change != Change::Delete;
+        let relays = if ack == Ack::All { view.other_regions().len() } else { 0 };
+        Awaited {
+            peers: peers().count() as u32,
+            witnesses: peers().filter(|member| keeps_value && is_witness(member)).count() as u32,
+            relays: relays as u32,
+        }
     }
 
     /// Sends a write to all local peers and to a relay of each other region.
@@ -143,9 +161,9 @@ impl Replication {
         record: &Record,
         waiters: Waiters,
     ) {
-        let regions = PLACEMENT.regions(&record.key, view);
+        let regions = view.other_regions();
         // Local nodes, and all nodes of a region of which none responds.
-        self.note_missing(cx.now, view, &record.key, |member| {
+        self.note_missing(cx.now, view, |member| {
             member.info.region == cx.local.config.info.region
                 || !regions.iter().any(|region| **region == *member.info.region)
         });
@@ -172,21 +190,24 @@ impl Replication {
         region_of: impl Fn(Incarnation) -> Option<&'r str>,
     ) -> Response {
         let mut delays = self.delays.batch(cx.now, region_of);
-        let receive = |ReplicatedRecord { record, .. }: &ReplicatedRecord| {
-            let receipt = cx.replica.receive(cx.now, record);
+        let receive = |ReplicatedRecord { record, witness, .. }: &ReplicatedRecord| {
+            let receipt = match witness {
+                true => cx.replica.receive_version(cx.now, record),
+                false => cx.replica.receive(cx.now, record),
+            };
             if receipt == Receipt::Holds(record.version) {
                 delays.record(record.version);
             }
             receipt
         };
         let receipts: Vec<_> = batch.iter().map(receive).collect();
-        for (ReplicatedRecord { record, relay }, receipt) in batch.iter().zip(&receipts) {
+        for (ReplicatedRecord { record, relay, .. }, receipt) in batch.iter().zip(&receipts) {
             // A record that the relay held already may not have reached its peers: the relay before
             // may have died halfway.
             if *relay && *receipt == Receipt::Holds(record.version) {
                 let region = cx.local.region();
                 let is_local = |member: &Member| member.info.region == region;
-                self.note_missing(cx.now, view, &record.key, is_local);
+                self.note_missing(cx.now, view, is_local);
                 let record = self.to_queue(record, cx.now);
                 self.send_to_peers(cx, view, &record, None);
             }
@@ -194,17 +215,15 @@ impl Replication {
         Response::Replicated(receipts)
     }
 
-    /// Notes that those holders of `key` miss a write that are unreachable or leaving and for which `is_missing`
+    /// Notes that those members miss a write that are unreachable or leaving and for which `is_missing`
     /// holds. One that is leaving may return: it was drained.
     fn note_missing(
         &mut self,
         now: Now,
         view: &View,
-        key: &Key,
         is_missing: impl Fn(&Member) -> bool,
     ) {
-        let left_out = view.members().filter(|member| !member.takes_writes());
-        for member in PLACEMENT.owners(key, left_out) {
+        for member in view.members().filter(|member| !member.takes_writes()) {
             if is_missing(member) {
                 self.missed.note(member.info.incarnation, now.mono);
             }
@@ -218,10 +237,20 @@ impl Replication {
         record: &Record,
         waiter: Option<RequestId>,
     ) {
-        let peers = PLACEMENT.receivers(&record.key, view, cx.local.region());
+        let peers = view.writable_in(cx.local.region());
         let peers: Vec<_> = peers.map(|member| member.info.incarnation).collect();
+        if view.placement().is_everyone() || record.change == Change::Delete {
+            for peer in peers {
+                self.send(cx, peer, OutboxItem::new(record, waiter, None));
+            }
+            return;
+        }
         for peer in peers {
-            self.send(cx, peer, OutboxItem::new(record, waiter, None));
+            let item = match view.keeps(peer, &record.key) {
+                true => OutboxItem::new(record, waiter, None),
+                false => OutboxItem::for_witness(record, waiter),
+            };
+            self.send(cx, peer, item);
         }
     }
 
@@ -247,7 +276,7 @@ impl Replication {
         let key = &item.replicated.record.key;
         let hash = key.hash();
         let best = |is_candidate: &dyn Fn(&Member) -> bool| {
-            let relays = PLACEMENT.receivers(key, view, &route.region);
+            let relays = view.writable_in(&route.region);
             let relays = relays.filter(|member| is_candidate(member));
             relays.max_by_key(|member| relay_rank(member, hash)).map(|m| m.info.incarnation)
         };

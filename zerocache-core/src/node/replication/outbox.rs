@@ -6,8 +6,10 @@ use alloc::{
     vec::Vec,
 };
 
+use bytes::Bytes;
+
 use crate::{
-    entry::Record,
+    entry::{Change, Record},
     key::KeyHash,
     node::{CallId, RequestId},
     time::Instant,
@@ -69,9 +71,20 @@ impl OutboxItem {
         waiter: Option<RequestId>,
         relay: Option<RelayRoute>,
     ) -> Self {
-        let replicated = ReplicatedRecord { record: record.clone(), relay: relay.is_some() };
+        let (record, relays) = (record.clone(), relay.is_some());
+        let replicated = ReplicatedRecord { record, relay: relays, witness: false };
         let waiters = waiter.into_iter().collect();
         Self { replicated, waiters, alone: false, attempts: 0, relay }
+    }
+
+    /// An item for a witness of the record's key, without the value.
+    pub(super) fn for_witness(record: &Record, waiter: Option<RequestId>) -> Self {
+        let mut item = Self::new(record, waiter, None);
+        item.replicated.witness = true;
+        if let Change::Put { value, .. } = &mut item.replicated.record.change {
+            *value = Bytes::new();
+        }
+        item
     }
 
     /// Copies the payload out of the buffers from which it was read, which it would keep alive while it

@@ -75,6 +75,8 @@ pub(super) fn info(id: u64, region: &str, addresses: Vec<SocketAddr>) -> NodeInf
         addresses,
         state,
         bytes_max: 1,
+        name: None,
+        replicas: crate::cluster::Replicas::All,
     }
 }
 
@@ -340,7 +342,7 @@ fn versions_that_callers_claim_move_no_clock_far() {
         expires: Instant::from_millis(90_000),
     };
     let record = Record { key: key("forged"), version, change };
-    let batch = vec![ReplicatedRecord { record, relay: true }];
+    let batch = vec![ReplicatedRecord { record, relay: true, witness: false }];
     let answer = network.call(9, None, Request::Replicate(batch));
     assert_eq!(answer, Some(Response::Replicated(vec![Receipt::Holds(version)])));
     let ttl = Ttl::from_secs(60).unwrap();
@@ -381,7 +383,7 @@ fn copies_by_strangers_do_not_delay_a_starting_node() {
     for n in 0..500 {
         network.put(1, &format!("{n}"), "v", Ack::Local);
     }
-    let copy = || Request::Copy { first_shard: 0, last_shard: 0, range: CopyRange::default() };
+    let copy = || Request::Copy { first_shard: 0, last_shard: 0, range: CopyRange::default(), owned: false };
     network.start(2, "a", &[1]);
     network.run(2_000);
     network.start(3, "a", &[1]);

@@ -129,7 +129,7 @@ fn record_without_the_relay_mark_is_not_passed_on() {
     let version = Version::new((WALL_MS + network.now_ms) << 16, Incarnation(77));
     let record = Record { key: key("k"), version, change };
     for (relay, sends) in [(false, 0), (true, 1)] {
-        let batch = vec![ReplicatedRecord { record: record.clone(), relay }];
+        let batch = vec![ReplicatedRecord { record: record.clone(), relay, witness: false }];
         let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
         let message = RequestMessage { envelope, request: Request::Replicate(batch) };
         let id = RequestId(u64::MAX - u64::from(relay));
@@ -154,7 +154,7 @@ fn future_version_is_refused() {
     let version = Version::new((WALL_MS + network.now_ms + 90_000) << 16, Incarnation(77));
     let record = Record { key: key("k"), version, change: Change::Delete };
     let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
-    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: true }]);
+    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: true, witness: false }]);
     let id = RequestId(u64::MAX);
     network.input(
         address(1),
@@ -375,7 +375,7 @@ fn peer_that_refuses_writes_is_reported() {
     let ahead = Version::new((WALL_MS + network.now_ms + 59_000) << 16, Incarnation(77));
     let record = Record { key: key("k"), version: ahead, change: Change::Delete };
     let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
-    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: false }]);
+    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]);
     network.input(
         address(1),
         Input::Request {

@@ -17,6 +17,8 @@ fn hello(network: &mut Network, caller: Caller, name: u64) -> Response {
         addresses: [address(name)].into(),
         state: NodeState::InSync,
         bytes_max: 1,
+        name: None,
+        replicas: crate::cluster::Replicas::All,
     };
     let (id, input) = network.request(Request::Hello(Box::new(Hello {
         cluster: "test".into(),

@@ -14,6 +14,7 @@ mod keys;
 mod leases;
 mod locate;
 mod membership;
+mod placement;
 mod network;
 mod purges;
 mod refusals;

@@ -74,6 +74,8 @@ pub(super) struct Network {
     pub(super) requires_tls: bool,
     /// Whether nodes started from now on have a snapshot.
     pub(super) has_snapshot: bool,
+    /// How many nodes keep a value, as nodes are configured that start from now on; 0 for all.
+    pub(super) replicas: u64,
     /// How often a snapshot was requested.
     pub(super) restores: usize,
     /// How far the clocks of nodes are ahead, in milliseconds.
@@ -162,6 +164,8 @@ impl Network {
             addresses: vec![address(n)],
             state: NodeState::Warming,
             bytes_max: 1 << 20,
+            name: (self.replicas > 0).then(|| format!("n{n}")),
+            replicas: crate::cluster::Replicas::from_number(self.replicas),
         };
         let config = NodeConfig {
             cluster: cluster.into(),

@@ -11,7 +11,10 @@ use crate::{
     version::{Basis, VersionSource},
     wire::{
         field::Writer,
-        repair::{Resolution, write_buckets, write_hashes, write_numbers, write_range},
+        repair::{
+            KEY_VERSION_BYTES, Resolution, write_buckets, write_hashes, write_numbers, write_range,
+            write_versions,
+        },
     },
 };
 
@@ -39,6 +42,7 @@ impl Request {
             Self::KeyVersions(_) => kind::KEY_VERSIONS,
             Self::Fetch(_) => kind::FETCH,
             Self::Copy { .. } => kind::COPY,
+            Self::Offer(_) => kind::OFFER,
         }
     }
 
@@ -70,6 +74,7 @@ impl Request {
             | Self::Lease { key, .. }
             | Self::Release { key, .. } => key.as_bytes().len(),
             Self::Locate { keys, .. } => keys.iter().map(|key| key.as_bytes().len() + 8).sum(),
+            Self::Offer(versions) => KEY_VERSION_BYTES * versions.len(),
             Self::Ping
             | Self::Goodbye
             | Self::Copy { .. }
@@ -183,13 +188,17 @@ impl Request {
             }
             Self::BucketVersions(buckets) => write_buckets(out, tag::BUCKETS, buckets),
             Self::KeyVersions(keys) | Self::Fetch(keys) => write_hashes(out, tag::HASHES, keys),
-            Self::Copy { first_shard, last_shard, range } => {
+            Self::Offer(versions) => write_versions(out, tag::OFFERED, versions),
+            Self::Copy { first_shard, last_shard, range, owned } => {
                 out.number(tag::FIRST_SHARD, u64::from(*first_shard));
                 if last_shard != first_shard {
                     out.number(tag::LAST_SHARD, u64::from(*last_shard));
                 }
                 let tags = [tag::COLDER_THAN, tag::SINCE_TICK];
                 write_range(out, tags, *range);
+                if *owned {
+                    out.number(tag::OWNED, 1);
+                }
             }
         }
     }

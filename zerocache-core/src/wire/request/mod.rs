@@ -24,7 +24,7 @@ use crate::{
     key::{Key, KeyHash},
     locate::Spread,
     purge::{PurgeMode, PurgeTarget},
-    store::CopyRange,
+    store::{CopyRange, KeyVersion},
     time::Instant,
     ttl::Ttl,
     version::{Incarnation, Version, VersionSource},
@@ -227,7 +227,12 @@ pub enum Request {
         last_shard: u8,
         /// The entries to copy of each shard.
         range: CopyRange,
+        /// Only of what the caller owns the values are wanted; of the rest the versions.
+        owned: bool,
     },
+    /// Offers values to an owner of their keys. It fetches those that it lacks, and responds with those that it
+    /// has: their keys, and the versions that it knows.
+    Offer(Vec<KeyVersion>),
 }
 
 /// A request in its envelope.

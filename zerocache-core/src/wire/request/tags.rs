@@ -22,6 +22,7 @@ pub mod kind {
     pub const LOCATE: u64 = 26;
     pub const CONDITIONAL: u64 = 27;
     pub const LISTEN: u64 = 28;
+    pub const OFFER: u64 = 29;
 }
 
 pub mod tag {
@@ -67,6 +68,8 @@ pub mod tag {
     pub const OPERATION: u32 = 52;
     pub const EXPECTED: u32 = 53;
     pub const AT_ONCE: u32 = 54;
+    pub const OWNED: u32 = 55;
+    pub const OFFERED: u32 = 56;
     pub const KEYS: u32 = 60;
     pub const DIGEST: u32 = 61;
     pub const SPREAD: u32 = 62;

@@ -103,6 +103,7 @@ impl Body {
             tag::SYNC_AGES => self.digests.sync_ages = read_sync_ages(field)?,
             tag::LIVED_MS => self.digests.lived_ms = field.number()?,
             tag::LINEAGE => self.digests.lineage = Some(read_lineage(field)?),
+            tag::PLACED => self.digests.placed = field.number()?,
             tag::VERSIONS => self.versions = read_versions(field)?,
             tag::COVERED => self.covered = field.number()?,
             tag::NEXT => self.next = field.number()?,

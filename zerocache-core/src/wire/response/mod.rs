@@ -384,6 +384,9 @@ fn write_digests(out: &mut Writer<'_>, digests: &Digests) {
     if let Some(lineage) = digests.lineage {
         write_lineage(out, tag::LINEAGE, lineage);
     }
+    if digests.placed != 0 {
+        out.number(tag::PLACED, digests.placed);
+    }
 }
 
 /// The text of the refusal of a value that is too large, for nodes and for clients that know the limit.

@@ -51,6 +51,7 @@ pub mod tag {
     pub const LINEAGE: u32 = 26;
     pub const KNOWN: u32 = 27;
     pub const DELETED: u32 = 28;
+    pub const PLACED: u32 = 29;
     pub const GOSSIP: u32 = 40;
     pub const NEXT: u32 = 41;
     pub const LOST: u32 = 42;

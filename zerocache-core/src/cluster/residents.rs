@@ -1,0 +1,120 @@
+//! The nodes of a region among which owners are chosen.
+//!
+//! Nodes and clients judge for themselves who is there, and choose owners by that. A node that is gone keeps its keys
+//! for a while: most come back, under the same name, after a restart.
+
+use alloc::{
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use super::placement::{Placement, PlacementNode, Replicas};
+use crate::{
+    time::Instant,
+    version::Incarnation,
+    wire::{NodeInfo, features},
+};
+
+/// A node that is gone for this long loses its keys to the others, in milliseconds.
+const ABSENT_MS: u64 = 30_000;
+
+/// The nodes of a region by their names.
+#[derive(Clone, Debug, Default)]
+pub struct Residents {
+    by_name: BTreeMap<String, Resident>,
+    /// Names that two nodes have which are both there: neither owns keys.
+    conflicts: Vec<String>,
+    effective: Replicas,
+}
+
+#[derive(Clone, Debug)]
+struct Resident {
+    node: Incarnation,
+    bytes_max: u64,
+    zone: Option<String>,
+    replicas: Replicas,
+    /// Since when it is gone.
+    absent: Option<Instant>,
+}
+
+/// Returns the name under which a node takes part: the one that it states, or else its first address.
+#[must_use]
+pub fn resident_name(info: &NodeInfo) -> String {
+    match (&info.name, info.addresses.first()) {
+        (Some(name), _) => name.clone(),
+        (None, Some(address)) => address.to_string(),
+        (None, None) => String::new(),
+    }
+}
+
+/// Returns how many nodes are to keep a value, as far as this one is concerned: one of an earlier release keeps all.
+fn replicas_of(info: &NodeInfo, features: u64) -> Replicas {
+    if features & features::PLACEMENT == 0 { Replicas::All } else { info.replicas }
+}
+
+impl Residents {
+    /// Returns how many nodes keep a value: the largest number that a node states.
+    #[must_use]
+    pub fn replicas(&self) -> Replicas {
+        self.effective
+    }
+
+    /// Returns the names that two nodes have at the same time.
+    #[must_use]
+    pub fn conflicts(&self) -> &[String] {
+        &self.conflicts
+    }
+
+    /// Takes in who is there at `now`, with the features of each, and returns the placement that follows.
+    pub fn update<'a>(
+        &mut self,
+        now: Instant,
+        present: impl Iterator<Item = (&'a NodeInfo, u64)> + Clone,
+    ) -> Placement {
+        let is_everyone = |(info, of): (&NodeInfo, u64)| replicas_of(info, of) == Replicas::All;
+        if self.by_name.is_empty() && present.clone().all(is_everyone) {
+            self.effective = Replicas::All;
+            return Placement::everyone();
+        }
+        let mut seen = BTreeMap::new();
+        self.conflicts.clear();
+        for (info, features) in present {
+            let name = resident_name(info);
+            let resident = Resident {
+                node: info.incarnation,
+                bytes_max: info.bytes_max,
+                zone: info.zone.clone(),
+                replicas: replicas_of(info, features),
+                absent: None,
+            };
+            if seen.insert(name.clone(), resident).is_some() {
+                self.conflicts.push(name);
+            }
+        }
+        for (name, resident) in &mut self.by_name {
+            if !seen.contains_key(name) {
+                resident.absent.get_or_insert(now);
+            }
+        }
+        self.by_name.extend(seen);
+        self.by_name.retain(|_, resident| {
+            resident.absent.is_none_or(|since| now.since_ms(since) < ABSENT_MS)
+        });
+        let replicas = self.by_name.values().map(|resident| resident.replicas).max();
+        self.effective = replicas.unwrap_or_default();
+        if self.effective == Replicas::All {
+            // Those who are gone count no more, once all who are there keep everything.
+            self.by_name.clear();
+            return Placement::everyone();
+        }
+        let owning = self.by_name.iter().filter(|(name, _)| !self.conflicts.contains(name));
+        let nodes = owning.map(|(name, resident)| PlacementNode {
+            node: resident.node,
+            name,
+            bytes_max: resident.bytes_max,
+            zone: resident.zone.as_deref(),
+        });
+        Placement::new(self.effective, nodes)
+    }
+}

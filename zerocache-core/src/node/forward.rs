@@ -1,0 +1,216 @@
+//! Requests about keys that other nodes own: this node asks an owner, and passes the answer on.
+//!
+//! Clients that know who owns a key ask an owner themselves. The others ask any node. A request that another node
+//! passed on is never passed on again.
+
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+
+use super::{
+    Effect, Node, Parts, RequestId, Write, WriteOp,
+    local::{CallPurpose, Context},
+};
+use crate::{
+    call::{CallFailure, CallResult},
+    cluster::View,
+    condition::{Condition, ConditionalOp, ConditionalWrite},
+    key::Key,
+    store::{Backend, Lookup},
+    time::{Instant, Now},
+    version::Incarnation,
+    wire::{RefusalCode, Request, Response},
+};
+
+/// The most requests that are passed on at a time.
+const FORWARDS_MAX: usize = 16_384;
+
+/// How long an owner may take for a read, in milliseconds; then the next one is asked.
+const READ_MS: u64 = 300;
+
+/// How long an owner may take for a write if the caller states no timeout, in milliseconds.
+const WRITE_MS: u64 = 2_000;
+
+/// An answer leaves this long before its caller's timeout, in milliseconds.
+const MARGIN_MS: u64 = 20;
+
+/// A request that was passed on.
+#[derive(Debug)]
+struct Forward {
+    request: Request,
+    key: Key,
+    until: Instant,
+    tried: Vec<Incarnation>,
+    /// The highest stamp of a version that an owner named.
+    known: u64,
+}
+
+/// The requests whose answers have not come.
+#[derive(Debug, Default)]
+pub(super) struct Forwards {
+    pending: BTreeMap<RequestId, Forward>,
+    /// How many requests were passed on.
+    pub(super) count: u64,
+}
+
+impl<B: Backend> Node<B> {
+    /// Whether other nodes own a key, so that this one keeps no value of it.
+    pub(super) fn is_witness(&self, key: &Key) -> bool {
+        !self.membership.view.keeps(self.local.id(), key)
+    }
+
+    /// Passes a read on to an owner, if this node has no value and others own the key. Returns the response
+    /// otherwise.
+    pub(super) fn read_or_forward(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        (key, timeout_ms, is_forwarded): (Key, u64, bool),
+        out: &mut Vec<Effect>,
+    ) -> Option<Response> {
+        let policy = self.read_policy();
+        let lookup = match policy.values_are_current {
+            true => self.replica.store.get(&key, now),
+            false => Lookup::Miss { known: 0 },
+        };
+        if let Lookup::Miss { known } = lookup
+            && self.is_witness(&key)
+        {
+            let miss = Response::NotFound { warming: true, known: policy.recent(known, now) };
+            if is_forwarded {
+                return Some(miss);
+            }
+            let timeout_ms = if timeout_ms == 0 { 2 * READ_MS } else { timeout_ms };
+            let request = Request::Get { key: key.clone() };
+            self.forward(now, id, (request, key, timeout_ms), out);
+            return None;
+        }
+        Some(policy.response(lookup, now))
+    }
+
+    /// Passes a conditional write on to an owner. One that came from another node is refused.
+    pub(super) fn forward_write(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        write: Write,
+        out: &mut Vec<Effect>,
+    ) {
+        let Write { key, op, ack, condition, timeout_ms, is_forwarded, .. } = write;
+        let op = match op {
+            WriteOp::Put { value, metadata, ttl } => {
+                Some(ConditionalOp::Put { value, metadata, ttl })
+            }
+            WriteOp::Delete => Some(ConditionalOp::Delete),
+            WriteOp::Touch { ttl } => Some(ConditionalOp::Touch { ttl }),
+            WriteOp::Take => Some(ConditionalOp::Take),
+            WriteOp::Use => Some(ConditionalOp::Use),
+            // Every node keeps purges.
+            WriteOp::Purge { .. } => None,
+        };
+        let Some(op) = op.filter(|_| !is_forwarded) else {
+            return out.push(Effect::Respond { id, response: not_an_owner() });
+        };
+        let condition = condition.map_or(Condition::Present, |condition| *condition);
+        let write = ConditionalWrite { key: key.clone(), condition, op, ack };
+        let timeout_ms = if timeout_ms == 0 { WRITE_MS } else { timeout_ms };
+        let request = Request::Conditional(Box::new(write));
+        self.forward(now, id, (request, key, timeout_ms), out);
+    }
+
+    fn forward(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        (request, key, timeout_ms): (Request, Key, u64),
+        out: &mut Vec<Effect>,
+    ) {
+        let Parts { mut cx, membership, forwards, .. } = self.parts(now, out);
+        let until = now.mono.plus_ms(timeout_ms.saturating_sub(MARGIN_MS));
+        let forward = Forward { request, key, until, tried: Vec::new(), known: 0 };
+        forwards.count += 1;
+        forwards.ask(&mut cx, &membership.view, id, forward);
+    }
+}
+
+/// The refusal of a write whose condition this node cannot judge.
+fn not_an_owner() -> Response {
+    let text = "other nodes own this key: this one judges no conditions of it";
+    Response::refused(RefusalCode::Warming, text)
+}
+
+impl Forwards {
+    /// Asks the best owner that was not asked yet, or gives up.
+    fn ask<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        id: RequestId,
+        mut forward: Forward,
+    ) {
+        let left_ms = forward.until.since_ms(cx.now.mono);
+        let owners = view.placement().owners(forward.key.hash());
+        let is_fit = |owner: &&Incarnation| {
+            let is_there = view.member(**owner).is_some_and(|member| member.takes_writes());
+            is_there && !forward.tried.contains(owner)
+        };
+        // A member that is suspected to be gone comes last.
+        let is_doubtful = |owner: &Incarnation| view.member(*owner).is_none_or(|m| m.suspect);
+        let mut fit: Vec<_> = owners.iter().filter(is_fit).copied().collect();
+        fit.sort_by_key(is_doubtful);
+        let owner = fit.first().copied().filter(|_| left_ms > 0);
+        let is_full = self.pending.len() >= FORWARDS_MAX;
+        let Some(member) = owner.filter(|_| !is_full).and_then(|owner| view.member(owner)) else {
+            let response = forward.given_up();
+            return cx.out.push(Effect::Respond { id, response });
+        };
+        let is_read = matches!(forward.request, Request::Get { .. });
+        let timeout_ms = if is_read { left_ms.min(READ_MS) } else { left_ms };
+        let (owner, address) = (member.info.incarnation, member.address);
+        forward.tried.push(owner);
+        let purpose = CallPurpose::Forward { request: id };
+        let request = forward.request.clone();
+        cx.local.call(purpose, (address, Some(owner)), request, timeout_ms, cx.out);
+        self.pending.insert(id, forward);
+    }
+
+    /// Passes the answer of an owner on, or asks the next one.
+    pub(super) fn call_completed<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        id: RequestId,
+        result: CallResult,
+    ) {
+        let Some(mut forward) = self.pending.remove(&id) else { return };
+        let is_read = matches!(forward.request, Request::Get { .. });
+        let response = match result {
+            Ok(Response::NotFound { warming: true, known }) => {
+                forward.known = forward.known.max(known);
+                None
+            }
+            Ok(Response::Refused(refusal)) => match refusal.code {
+                RefusalCode::Warming | RefusalCode::WrongNode | RefusalCode::Overloaded => None,
+                _ => Some(Response::Refused(refusal)),
+            },
+            Ok(response) => Some(response),
+            Err(CallFailure::NoAnswer) if !is_read => {
+                let text = "the owner of the key has not answered: the write may have been made";
+                Some(Response::refused(RefusalCode::Expired, text))
+            }
+            Err(_) => None,
+        };
+        match response {
+            Some(response) => cx.out.push(Effect::Respond { id, response }),
+            None => self.ask(cx, view, id, forward),
+        }
+    }
+}
+
+impl Forward {
+    /// The response when no owner has answered.
+    fn given_up(&self) -> Response {
+        match self.request {
+            Request::Get { .. } => Response::NotFound { warming: true, known: self.known },
+            _ => not_an_owner(),
+        }
+    }
+}

@@ -1,0 +1,569 @@
+//! The handover of values to the owners of their keys, where not every node keeps everything.
+//!
+//! Whoever has a value that others own offers it to them, and they fetch what they lack. A node offers all that it
+//! holds when the owners change, and from time to time; and what it keeps as a *guest*, because it took in a write
+//! whose key it does not own, a moment later. When all owners have a guest, the node drops its value. So a value is
+//! nowhere dropped before it is where it belongs, whatever nodes think of each other in the meantime.
+//!
+//! Invariants: a node offers only while it knows the versions of its peers, so that it offers nothing that was deleted;
+//! one page of offers is under way at a time; what an owner is still to fetch is bounded, and so are its bytes
+//! per second.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use super::{Repair, RepairCall, fetch::KEYS_PER_REQUEST};
+use crate::{
+    call::CallResult,
+    cluster::{Placement, View},
+    entry::Change,
+    key::{KeyHash, SHARDS},
+    node::{CallId, Effect, Event, local::Context},
+    store::{Backend, HeldValue, KeyVersion, StoredItem},
+    time::Instant,
+    version::{Incarnation, Version},
+    wire::{ReplicatedRecord, Request, Response},
+};
+
+/// The owners are the same for so long before everything is offered to them, in milliseconds: a node that starts
+/// meets its peers one after the other.
+const STABLE_MS: u64 = 1_000;
+
+/// Everything is offered again after this time, in milliseconds.
+const OFFER_AGAIN_MS: u64 = 600_000;
+
+/// The pause after a page whose owners lack something still, or before guests are offered, in milliseconds.
+const PAUSE_MS: u64 = 100;
+
+/// Guests are offered this long after they came, in milliseconds: their owners have most by then.
+const GUEST_MS: u64 = 500;
+
+/// A page that brings its owners nothing for so many offers is given up.
+const ATTEMPTS_MAX: u32 = 50;
+
+/// A page ends with so many values, or bytes: little enough that an owner that is full has had each of them before it
+/// evicts it.
+const PAGE_VALUES_MAX: usize = KEYS_PER_REQUEST;
+const PAGE_BYTES_MAX: u64 = 4 << 20;
+
+/// The most entries that are looked at for a page in one step.
+const LOOKED_AT_MAX: usize = 4_096;
+
+/// The most guests that are remembered; with more, everything is offered.
+const GUESTS_MAX: usize = 65_536;
+
+/// The most values that are still to be fetched, and that are remembered as fetched.
+const ADOPTING_MAX: usize = 16_384;
+const ADOPTED_MAX: usize = 16_384;
+
+/// The most fetches in flight.
+const FETCHES_MAX: usize = 4;
+
+/// How long an offer, and a fetch of what was offered, may take, in milliseconds.
+const OFFER_TIMEOUT_MS: u64 = 2_000;
+const FETCH_TIMEOUT_MS: u64 = 10_000;
+
+/// The counters of the handover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandoverCounts {
+    /// Values that were taken in for keys that other nodes own.
+    pub guests: u64,
+    /// Values that were dropped because all owners of their keys have them.
+    pub displaced: u64,
+    /// Values that were fetched because this node owns their keys.
+    pub adopted: u64,
+    /// Offers of everything that came to their end.
+    pub completed: u64,
+}
+
+/// The state of the handover.
+#[derive(Debug)]
+pub(super) struct Handover {
+    /// Since when the owners are the present ones.
+    since: Instant,
+    /// The placement for which everything was offered.
+    placed: u64,
+    /// When everything is offered next; none while every node keeps everything.
+    next_walk: Option<Instant>,
+    walk: Option<Walk>,
+    /// The keys of guests, and when they came, in their order.
+    guests: VecDeque<(KeyHash, Instant)>,
+    page: Page,
+    adoption: Adoption,
+    pub(super) counts: HandoverCounts,
+}
+
+/// The progress of offering everything.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    placement: u64,
+    shard: usize,
+    /// The entries of the shard that are left.
+    left: usize,
+    /// Whether every page was taken.
+    is_complete: bool,
+}
+
+/// The values that are being offered.
+#[derive(Debug, Default)]
+struct Page {
+    /// What each owner has not confirmed yet.
+    unconfirmed: BTreeMap<Incarnation, BTreeMap<KeyHash, Version>>,
+    /// The values that are dropped when all owners have them.
+    guests: Vec<KeyVersion>,
+    calls: BTreeMap<CallId, Incarnation>,
+    /// Offers in a row that brought nothing.
+    attempts: u32,
+    waits_until: Option<Instant>,
+    is_of_walk: bool,
+}
+
+/// What this node is to fetch because it owns it.
+#[derive(Debug, Default)]
+struct Adoption {
+    due: VecDeque<(Incarnation, KeyVersion)>,
+    calls: BTreeMap<CallId, Vec<KeyVersion>>,
+    /// What is due or in flight.
+    pending: BTreeMap<KeyHash, Version>,
+    /// What was fetched, also if it was evicted since.
+    done: BTreeMap<KeyHash, Version>,
+}
+
+impl Handover {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            placed: 0,
+            next_walk: None,
+            walk: None,
+            guests: VecDeque::new(),
+            page: Page::default(),
+            adoption: Adoption::default(),
+            counts: HandoverCounts::default(),
+        }
+    }
+
+    /// The placement for which this node has offered everything.
+    pub(super) fn placed(&self) -> u64 {
+        self.placed
+    }
+
+    fn note_guest(&mut self, key: KeyHash, now: Instant) {
+        self.counts.guests += 1;
+        if self.guests.len() >= GUESTS_MAX {
+            self.guests.clear();
+            self.next_walk = Some(now);
+        } else {
+            self.guests.push_back((key, now));
+        }
+    }
+}
+
+impl Page {
+    fn is_empty(&self) -> bool {
+        self.unconfirmed.is_empty() && self.guests.is_empty()
+    }
+
+    /// Adds a value. Returns whether all its owners can be asked.
+    fn add<B: Backend>(&mut self, cx: &Context<'_, B>, view: &View, value: HeldValue) -> bool {
+        let (own, placement) = (cx.local.id(), view.placement());
+        let mut is_complete = true;
+        let mut offer = |owner: Incarnation| {
+            let is_there = view.member(owner).is_some_and(|member| member.takes_writes());
+            is_complete &= is_there;
+            if is_there {
+                self.unconfirmed.entry(owner).or_default().insert(value.key, value.version);
+            }
+        };
+        if placement.is_everyone() {
+            let peers = view.writable_in(cx.local.region());
+            peers.for_each(|member| offer(member.info.incarnation));
+            return is_complete;
+        }
+        let owners = placement.owners(value.key);
+        owners.iter().filter(|owner| **owner != own).for_each(|owner| offer(*owner));
+        if is_complete && !owners.is_empty() && !owners.contains(&own) {
+            self.guests.push((value.key, value.version));
+        }
+        is_complete
+    }
+
+    /// Notes what an owner has.
+    fn confirmed(&mut self, owner: Incarnation, versions: &[KeyVersion]) {
+        let Some(unconfirmed) = self.unconfirmed.get_mut(&owner) else { return };
+        let before = unconfirmed.len();
+        for (key, known) in versions {
+            if unconfirmed.get(key).is_some_and(|offered| known >= offered) {
+                unconfirmed.remove(key);
+            }
+        }
+        if unconfirmed.len() < before {
+            self.attempts = 0;
+        }
+        if unconfirmed.is_empty() {
+            self.unconfirmed.remove(&owner);
+        }
+    }
+}
+
+impl Repair {
+    /// The counters of the handover.
+    pub(in crate::node) fn handover_counts(&self) -> HandoverCounts {
+        self.handover.counts
+    }
+
+    /// Notes that a value was taken in whose key other nodes own.
+    pub(in crate::node) fn note_guest(&mut self, key: KeyHash, now: Instant) {
+        self.handover.note_guest(key, now);
+    }
+
+    /// Notes the values that come from a peer for keys that others own.
+    pub(in crate::node) fn note_guests<B: Backend>(
+        &mut self,
+        cx: &Context<'_, B>,
+        view: &View,
+        batch: &[ReplicatedRecord],
+    ) {
+        for ReplicatedRecord { record, witness, .. } in batch {
+            let has_value = !witness && record.change != Change::Delete;
+            if has_value && !view.keeps(cx.local.id(), &record.key) {
+                self.note_guest(record.key.hash(), cx.now.mono);
+            }
+        }
+    }
+
+    /// Notes that keys have other owners.
+    pub(in crate::node) fn placement_changed<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        let handover = &mut self.handover;
+        (handover.since, handover.walk) = (cx.now.mono, None);
+        handover.page = Page::default();
+        handover.next_walk = Some(cx.now.mono.plus_ms(STABLE_MS));
+        cx.local.readiness.misses_are_authoritative = false;
+        self.wake_by(cx.local, cx.now.mono);
+    }
+
+    /// Offers and fetches what is due. `agrees` says whether this node knows the versions of its peers.
+    pub(super) fn continue_handover<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        agrees: bool,
+    ) {
+        self.fetch_adopted(cx, view);
+        if !agrees || !self.page_is_due(cx) {
+            return;
+        }
+        if self.handover.page.is_empty() {
+            self.begin_page(cx, view);
+        }
+        self.offer_page(cx, view);
+    }
+
+    /// Whether a page may be begun or offered again.
+    fn page_is_due<B: Backend>(&mut self, cx: &mut Context<'_, B>) -> bool {
+        let page = &self.handover.page;
+        let is_due = page.calls.is_empty() && page.waits_until.is_none_or(|at| at <= cx.now.mono);
+        if let Some(at) = page.waits_until {
+            self.wake_by(cx.local, at.max(cx.now.mono));
+        }
+        is_due
+    }
+
+    /// Gathers the next page: of guests that came a moment ago, or else of everything, if that is due.
+    fn begin_page<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
+        let (now, handover) = (cx.now.mono, &mut self.handover);
+        let mut page = Page::default();
+        let mut bytes = 0;
+        let is_due = |at: Instant| now.since_ms(at) >= GUEST_MS;
+        while handover.guests.front().is_some_and(|(_, at)| is_due(*at)) {
+            let Some((key, at)) = handover.guests.pop_front() else { break };
+            let Some(value) = cx.replica.store.held_value(key, cx.now) else { continue };
+            if !page.add(cx, view, value) {
+                // Until its owners are there, or others.
+                handover.guests.push_back((key, now));
+            }
+            bytes += value.bytes;
+            if page.guests.len() >= PAGE_VALUES_MAX || bytes >= PAGE_BYTES_MAX || at == now {
+                break;
+            }
+        }
+        if page.is_empty() {
+            self.begin_walk_page(cx, view, &mut page);
+        }
+        self.handover.page = page;
+        let next_guest = self.handover.guests.front().map(|(_, at)| at.plus_ms(GUEST_MS));
+        for at in next_guest.into_iter().chain(self.handover.next_walk) {
+            self.wake_by(cx.local, at.max(now.plus_ms(1)));
+        }
+    }
+
+    /// Gathers the next page of everything.
+    fn begin_walk_page<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        page: &mut Page,
+    ) {
+        let (now, id) = (cx.now.mono, view.placement().id());
+        let handover = &mut self.handover;
+        let is_due = handover.next_walk.is_some_and(|at| at <= now);
+        let start = Walk { placement: id, shard: 0, left: usize::MAX, is_complete: true };
+        let walk = match &mut handover.walk {
+            Some(walk) => walk,
+            walk if is_due && now.since_ms(handover.since) >= STABLE_MS => walk.insert(start),
+            _ => return,
+        };
+        let (mut looked_at, mut bytes, mut values) = (0, 0, Vec::new());
+        while walk.shard < SHARDS && looked_at < LOOKED_AT_MAX {
+            let most = (LOOKED_AT_MAX - looked_at).min(256);
+            let store = &cx.replica.store;
+            store.held_values(walk.shard, &mut walk.left, most, cx.now, &mut values);
+            looked_at += most;
+            for value in values.drain(..) {
+                bytes += value.bytes;
+                walk.is_complete &= page.add(cx, view, value);
+            }
+            if walk.left == 0 {
+                (walk.shard, walk.left) = (walk.shard + 1, usize::MAX);
+            }
+            if bytes >= PAGE_BYTES_MAX {
+                break;
+            }
+        }
+        page.is_of_walk = true;
+        if walk.shard < SHARDS {
+            return self.wake_by(cx.local, now);
+        }
+        if page.is_empty() {
+            self.walk_complete(cx, view.placement());
+        } else {
+            self.wake_by(cx.local, now);
+        }
+    }
+
+    /// Ends an offer of everything.
+    fn walk_complete<B: Backend>(&mut self, cx: &mut Context<'_, B>, placement: &Placement) {
+        let handover = &mut self.handover;
+        let Some(walk) = handover.walk.take() else { return };
+        let now = cx.now.mono;
+        handover.counts.completed += 1;
+        if walk.is_complete && walk.placement == placement.id() {
+            if handover.placed != walk.placement {
+                let event = Event::Placed { placement: walk.placement };
+                cx.out.push(Effect::Event(event));
+            }
+            handover.placed = walk.placement;
+            let again = (!placement.is_everyone()).then(|| now.plus_ms(OFFER_AGAIN_MS));
+            handover.next_walk = again;
+        } else {
+            handover.next_walk = Some(now.plus_ms(STABLE_MS));
+        }
+    }
+
+    /// Offers what is not confirmed to its owners, or ends the page.
+    fn offer_page<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
+        let page = &mut self.handover.page;
+        if page.is_empty() {
+            return;
+        }
+        let is_given_up = page.attempts >= ATTEMPTS_MAX;
+        if is_given_up && page.is_of_walk
+            && let Some(walk) = &mut self.handover.walk
+        {
+            walk.is_complete = false;
+        }
+        if page.unconfirmed.is_empty() || is_given_up {
+            return self.end_page(cx);
+        }
+        page.attempts += 1;
+        let mut offers = Vec::new();
+        for (owner, versions) in &page.unconfirmed {
+            offers.push((*owner, versions.iter().map(|(key, version)| (*key, *version)).collect()));
+        }
+        for (owner, versions) in offers {
+            let versions: Vec<KeyVersion> = versions;
+            for versions in versions.chunks(KEYS_PER_REQUEST) {
+                let request = Request::Offer(versions.to_vec());
+                let to = (owner, RepairCall::Offer);
+                if let Some(call) = Self::ask(cx, view, to, request, OFFER_TIMEOUT_MS) {
+                    self.handover.page.calls.insert(call, owner);
+                }
+            }
+        }
+        if self.handover.page.calls.is_empty() {
+            // None of them is a member any more.
+            self.pause_page(cx);
+        }
+    }
+
+    fn pause_page<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        let at = cx.now.mono.plus_ms(PAUSE_MS);
+        self.handover.page.waits_until = Some(at);
+        self.wake_by(cx.local, at);
+    }
+
+    /// Drops the guests of a page that all owners have.
+    fn end_page<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        let page = core::mem::take(&mut self.handover.page);
+        let is_missing = |key: &KeyHash| page.unconfirmed.values().any(|of| of.contains_key(key));
+        for (key, version) in page.guests {
+            if !is_missing(&key) && cx.replica.store.displace(key, version) {
+                self.handover.counts.displaced += 1;
+            }
+        }
+        self.wake_by(cx.local, cx.now.mono);
+    }
+
+    /// Handles the response to an offer.
+    pub(super) fn offer_completed<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        call: CallId,
+        result: CallResult,
+    ) {
+        let page = &mut self.handover.page;
+        let Some(owner) = page.calls.remove(&call) else { return };
+        if let Ok(Response::Versions { versions, .. }) = result {
+            page.confirmed(owner, &versions);
+        }
+        if !page.calls.is_empty() {
+            return;
+        }
+        match page.unconfirmed.is_empty() {
+            true => self.end_page(cx),
+            false => self.pause_page(cx),
+        }
+    }
+
+    /// Responds to an offer: with what this node has of it. It fetches what it lacks.
+    pub(in crate::node) fn serve_offer<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        from: Option<Incarnation>,
+        offered: &[KeyVersion],
+    ) -> Response {
+        let (own, placement) = (cx.local.id(), view.placement());
+        let store = &cx.replica.store;
+        let adoption = &mut self.handover.adoption;
+        let mut versions = Vec::new();
+        for (key, version) in offered {
+            let known = store.version(*key);
+            let is_newer = known.is_some_and(|known| known > *version);
+            let is_held = known == Some(*version) && store.has_value(*key);
+            if is_newer || is_held || adoption.done.get(key) >= Some(version) {
+                versions.push((*key, known.unwrap_or(*version)));
+                continue;
+            }
+            let Some(from) = from else { continue };
+            let is_pending = adoption.pending.get(key) >= Some(version);
+            let has_room = adoption.pending.len() < ADOPTING_MAX;
+            if !is_pending && has_room && placement.keeps(own, *key) {
+                adoption.pending.insert(*key, *version);
+                adoption.due.push_back((from, (*key, *version)));
+            }
+        }
+        self.wake_by(cx.local, cx.now.mono);
+        Response::Versions { versions, covered: offered.len() as u64 }
+    }
+
+    /// Has this node fetch a value whose version it has learned from a witness, from the other owners of the key.
+    pub(super) fn adopt_from_owners(&mut self, view: &View, own: Incarnation, wanted: KeyVersion) {
+        let owners = view.placement().owners(wanted.0);
+        if !owners.contains(&own) {
+            return;
+        }
+        let adoption = &mut self.handover.adoption;
+        for owner in &*owners {
+            let is_there = view.member(*owner).is_some_and(|member| member.takes_writes());
+            if *owner != own && is_there && adoption.pending.len() < ADOPTING_MAX {
+                adoption.pending.insert(wanted.0, wanted.1);
+                adoption.due.push_back((*owner, wanted));
+            }
+        }
+    }
+
+    /// Fetches what was offered.
+    fn fetch_adopted<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
+        while self.handover.adoption.calls.len() < FETCHES_MAX
+            && let Some((from, _)) = self.handover.adoption.due.front()
+        {
+            let free = self.bandwidth_used_until[0];
+            if free > cx.now.mono {
+                return self.wake_by(cx.local, free);
+            }
+            let (from, adoption) = (*from, &mut self.handover.adoption);
+            let mut versions = Vec::new();
+            while versions.len() < KEYS_PER_REQUEST
+                && let Some((_, version)) = adoption.due.pop_front_if(|(of, _)| *of == from)
+            {
+                versions.push(version);
+            }
+            let request = Request::Fetch(versions.iter().map(|version| version.0).collect());
+            let to = (from, RepairCall::Adopt);
+            match Self::ask(cx, view, to, request, FETCH_TIMEOUT_MS) {
+                Some(call) => drop(self.handover.adoption.calls.insert(call, versions)),
+                None => self.handover.adoption.forget(&versions),
+            }
+        }
+    }
+
+    /// Takes in what was fetched.
+    pub(super) fn adopted<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        call: CallId,
+        from: Incarnation,
+        result: CallResult,
+    ) {
+        let Some(versions) = self.handover.adoption.calls.remove(&call) else { return };
+        let Ok(Response::Items { items, covered, .. }) = result else {
+            // They are offered again.
+            return self.handover.adoption.forget(&versions);
+        };
+        let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(versions.len());
+        let mut bytes = 0;
+        for item in items {
+            bytes += item.payload_bytes() as u64;
+            match item.into_stored(cx.now.mono) {
+                StoredItem::Value(record) => {
+                    self.handover.counts.adopted += 1;
+                    self.counts.bytes_fetched += record.payload_bytes() as u64;
+                    cx.replica.adopt(cx.now, &record);
+                    self.handover.adoption.note_done(record.key.hash(), record.version);
+                }
+                StoredItem::Tombstone(key, version) => {
+                    cx.replica.receive_tombstone(cx.now, key, version);
+                }
+            }
+        }
+        self.charge_bandwidth(cx.now.mono, false, bytes);
+        let adoption = &mut self.handover.adoption;
+        adoption.forget(&versions[..covered]);
+        match covered {
+            0 => adoption.forget(&versions),
+            _ => versions[covered..].iter().rev().for_each(|version| {
+                adoption.due.push_front((from, *version));
+            }),
+        }
+        self.wake_by(cx.local, cx.now.mono);
+    }
+}
+
+impl Adoption {
+    /// Forgets what is not fetched any more.
+    fn forget(&mut self, versions: &[KeyVersion]) {
+        for (key, _) in versions {
+            self.pending.remove(key);
+        }
+    }
+
+    fn note_done(&mut self, key: KeyHash, version: Version) {
+        if self.done.len() >= ADOPTED_MAX {
+            self.done.clear();
+        }
+        self.done.insert(key, version);
+    }
+}

@@ -1,0 +1,335 @@
+//! Where values are when not every node keeps everything: after writes, and while owners change.
+
+use alloc::{format, string::String, vec, vec::Vec};
+
+use bytes::Bytes;
+
+use super::{
+    network::{Network, address, key},
+    prelude::*,
+};
+use crate::{cluster::Replicas, key::Key, ttl::Ttl, wire::Ack};
+
+const KEYS: usize = 200;
+
+/// A region of nodes 1 to `nodes`, of which `replicas` keep a value.
+fn region(nodes: u64, replicas: u64) -> Network {
+    let mut network = Network::default();
+    network.replicas = replicas;
+    (1..=nodes).for_each(|n| network.start(n, "a", &[1]));
+    network.run(8_000);
+    network
+}
+
+impl Network {
+    fn put_long(&mut self, n: u64, name: &str, value: &str, ack: Ack) -> RequestId {
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        let ttl = Ttl::from_secs(86_400).unwrap();
+        self.write(n, name, WriteOp::Put { value, metadata: Bytes::new(), ttl }, ack)
+    }
+
+    /// Writes keys `k0`, `k1` and so on at nodes in turn.
+    fn fill_keys(&mut self, nodes: &[u64], value: &str) {
+        for k in 0..KEYS {
+            let node = nodes[k % nodes.len()];
+            self.put_long(node, &format!("k{k}"), value, Ack::Region);
+            self.run(1);
+        }
+        self.run(1_000);
+    }
+
+    /// The nodes that hold a value of a key.
+    fn holders(&self, name: &str) -> Vec<(u64, String)> {
+        let mut holders = Vec::new();
+        for node in self.nodes.values() {
+            let now = node.local.clocks.adjust(self.now());
+            if let Some(entry) = node.replica.store.peek(&key(name), now).hit() {
+                let value = String::from_utf8(entry.value.to_vec()).unwrap();
+                holders.push((node.local.id().0, value));
+            }
+        }
+        holders.sort_unstable();
+        holders
+    }
+
+    /// The owners of a key, as a node sees it.
+    fn owners(&self, n: u64, name: &str) -> Vec<u64> {
+        let placement = self.nodes[&address(n)].membership.view.placement();
+        let mut owners: Vec<_> = placement.owners(key(name).hash()).iter().map(|id| id.0).collect();
+        owners.sort_unstable();
+        owners
+    }
+
+    /// The first key that is not held by exactly its owners, all with this value.
+    fn misplaced(&self, n: u64, value: &str) -> Option<String> {
+        (0..KEYS).map(|k| format!("k{k}")).find_map(|name| {
+            let holders = self.holders(&name);
+            let ids: Vec<_> = holders.iter().map(|(id, _)| *id).collect();
+            let owners = self.owners(n, &name);
+            let is_right = ids == owners && holders.iter().all(|(_, held)| held == value);
+            (!is_right).then(|| format!("{name}: owned by {owners:?}, held by {holders:?}"))
+        })
+    }
+
+    fn get(&mut self, n: u64, name: &str) -> Option<String> {
+        let id = self.ask(n, Request::Get { key: key(name) });
+        self.run(50);
+        match self.answers.get(&id) {
+            Some(Response::Found { value, .. }) => {
+                Some(String::from_utf8(value.to_vec()).unwrap())
+            }
+            Some(Response::NotFound { .. }) => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_authoritative(&self, n: u64) -> bool {
+        self.nodes[&address(n)].misses_are_authoritative()
+    }
+
+    fn kill(&mut self, n: u64) {
+        self.nodes.remove(&address(n));
+    }
+
+    /// Waits until every key is held by exactly its owners.
+    fn run_until_placed(&mut self, n: u64, value: &str, most_ms: u64) -> u64 {
+        let start = self.now_ms;
+        while let Some(misplaced) = self.misplaced(n, value) {
+            assert!(self.now_ms - start < most_ms, "{misplaced}");
+            self.run(100);
+        }
+        self.now_ms - start
+    }
+}
+
+#[test]
+fn owners_keep_values_and_the_others_versions() {
+    for replicas in [1, 2, 3] {
+        let mut network = region(5, replicas);
+        network.fill_keys(&[1, 2, 3, 4, 5], "v");
+        network.run(2_000);
+        assert_eq!(network.misplaced(1, "v"), None);
+        for k in 0..KEYS {
+            let hash = key(&format!("k{k}")).hash();
+            let versions = network.nodes.values().map(|node| node.replica.store.version(hash));
+            let versions: Vec<_> = versions.collect();
+            assert!(versions.iter().all(|version| version.is_some() && *version == versions[0]));
+        }
+        assert!((1..=5).all(|n| network.is_authoritative(n)));
+        let held = |n| network.nodes[&address(n)].replica.store.entry_count();
+        let counts: Vec<_> = (1..=5).map(held).collect();
+        assert_eq!(counts.iter().sum::<u64>(), KEYS as u64 * replicas);
+    }
+}
+
+#[test]
+fn every_node_answers_for_every_key() {
+    let mut network = region(5, 2);
+    network.fill_keys(&[3], "v");
+    for n in 1..=5 {
+        for k in [0, 7, 50, 199] {
+            assert_eq!(network.get(n, &format!("k{k}")).as_deref(), Some("v"));
+        }
+        let id = network.ask(n, Request::Get { key: key("absent") });
+        network.run(50);
+        let answer = network.answers.get(&id);
+        assert_eq!(answer, Some(&Response::NotFound { warming: false, known: 0 }));
+    }
+}
+
+#[test]
+fn deletes_and_new_values_reach_owners_and_witnesses() {
+    let mut network = region(5, 2);
+    network.fill_keys(&[1, 2], "old");
+    network.fill_keys(&[4, 5], "new");
+    assert_eq!(network.misplaced(1, "new"), None);
+    for k in 0..KEYS {
+        network.write(1 + k as u64 % 5, &format!("k{k}"), WriteOp::Delete, Ack::Region);
+        network.run(1);
+    }
+    network.run(100);
+    assert!((0..KEYS).all(|k| network.holders(&format!("k{k}")).is_empty()));
+}
+
+#[test]
+fn acknowledgements_count_owners() {
+    let mut network = region(5, 2);
+    for k in 0..20 {
+        let name = format!("k{k}");
+        let owners = network.owners(1, &name);
+        let id = network.put(1, &name, "v", Ack::Region);
+        network.run(20);
+        let written = network.written(id).unwrap();
+        // The accepting node keeps it until the owners have it.
+        let replicas = 1 + owners.iter().filter(|owner| **owner != 1).count() as u32;
+        assert_eq!((written.replicas, written.replicas_wanted), (replicas, replicas));
+    }
+}
+
+#[test]
+fn lost_node_is_replaced_by_the_next_owner() {
+    let mut network = region(5, 2);
+    network.fill_keys(&[1, 2, 3, 4, 5], "v");
+    network.kill(3);
+    // Both copies of no key were there.
+    network.run(4_000);
+    for k in 0..KEYS {
+        assert_eq!(network.get(1 + k as u64 % 2, &format!("k{k}")).as_deref(), Some("v"), "k{k}");
+    }
+    let ms = network.run_until_placed(1, "v", 60_000);
+    assert!(ms < 45_000, "{ms}");
+    network.run(3_000);
+    assert!([1, 2, 4, 5].iter().all(|n| network.is_authoritative(*n)));
+}
+
+#[test]
+fn new_node_takes_its_share_and_no_miss_is_authoritative_before() {
+    let mut network = region(4, 2);
+    network.fill_keys(&[1, 2, 3, 4], "v");
+    network.start(5, "a", &[1]);
+    // No node takes a value for absent that another one has.
+    for _ in 0..100 {
+        network.run(100);
+        for n in 1..=5 {
+            let node = &network.nodes[&address(n)];
+            if !node.misses_are_authoritative() {
+                continue;
+            }
+            for k in 0..KEYS {
+                let name = key(&format!("k{k}"));
+                let keeps = node.membership.view.keeps(node.local.id(), &name);
+                let has = node.replica.store.peek(&name, network.now()).hit().is_some();
+                assert!(has || !keeps, "node {n} takes k{k} for absent");
+            }
+        }
+    }
+    assert_eq!(network.misplaced(1, "v"), None);
+    assert!((1..=5).all(|n| network.is_authoritative(n)));
+    let counts = network.nodes[&address(5)].repair.handover_counts();
+    assert!(counts.adopted > 0, "{counts:?}");
+}
+
+#[test]
+fn node_that_returns_under_its_name_gets_its_keys_back() {
+    let mut network = region(4, 2);
+    network.fill_keys(&[1, 2, 3, 4], "v");
+    let before: Vec<_> = (0..KEYS).map(|k| network.owners(1, &format!("k{k}"))).collect();
+    network.kill(2);
+    network.run(5_000);
+    // Another process at the same address and with the same name.
+    network.start_in("test", 2, 20, "a", &[1]);
+    network.run_until_placed(1, "v", 10_000);
+    for (k, owners) in before.into_iter().enumerate() {
+        let mut after = network.owners(1, &format!("k{k}"));
+        after.iter_mut().for_each(|owner| *owner = if *owner == 20 { 2 } else { *owner });
+        after.sort_unstable();
+        assert_eq!(after, owners, "k{k}");
+    }
+}
+
+#[test]
+fn halves_that_were_apart_agree_again() {
+    for replicas in [1, 2] {
+        let mut network = region(4, replicas);
+        network.fill_keys(&[1, 2, 3, 4], "v");
+        let set = |network: &mut Network, is_up| {
+            for (a, b) in [(1, 3), (1, 4), (2, 3), (2, 4)] {
+                network.set_link(a, b, is_up);
+            }
+        };
+        set(&mut network, false);
+        // Each half takes all keys over.
+        network.run(40_000);
+        network.fill_keys(&[1, 2], "left");
+        network.run(500);
+        network.fill_keys(&[3, 4], "right");
+        network.run(40_000);
+        set(&mut network, true);
+        network.run_until_placed(1, "right", 60_000);
+    }
+}
+
+#[test]
+fn two_changes_within_one_handover_lose_nothing() {
+    let mut network = region(4, 2);
+    network.fill_keys(&[1, 2, 3, 4], "v");
+    network.start(5, "a", &[1]);
+    network.run(2_500);
+    network.start(6, "a", &[1]);
+    network.run(1_200);
+    network.kill(5);
+    network.run_until_placed(1, "v", 60_000);
+}
+
+#[test]
+fn deletes_during_a_handover_stay_deleted() {
+    let mut network = region(4, 2);
+    network.fill_keys(&[1, 2, 3, 4], "v");
+    network.start(5, "a", &[1]);
+    for k in 0..KEYS {
+        network.write(1 + k as u64 % 4, &format!("k{k}"), WriteOp::Delete, Ack::Local);
+        network.run(25);
+    }
+    network.run(40_000);
+    assert!((0..KEYS).all(|k| network.holders(&format!("k{k}")).is_empty()));
+}
+
+#[test]
+fn one_node_for_all_makes_all_keep_everything() {
+    let mut network = region(3, 2);
+    network.fill_keys(&[1, 2, 3], "v");
+    network.replicas = 0;
+    network.start(4, "a", &[1]);
+    let all: Vec<_> = (1..=4).map(|n| (n, String::from("v"))).collect();
+    let is_everywhere =
+        |network: &Network| (0..KEYS).all(|k| network.holders(&format!("k{k}")) == all);
+    network.run_until(60_000, is_everywhere);
+    network.run_until(10_000, |network| (1..=4).all(|n| network.is_authoritative(n)));
+    let residents = network.nodes[&address(1)].membership.residents();
+    assert_eq!(residents.replicas(), Replicas::All);
+    // And back.
+    network.kill(4);
+    network.run(31_000);
+    network.run_until_placed(1, "v", 30_000);
+}
+
+#[test]
+fn nodes_of_one_name_own_nothing() {
+    let mut network = region(3, 1);
+    network.kill(3);
+    network.run(4_000);
+    // The name of node 2. The keys of node 3 are its own for half a minute.
+    network.start(3, "a", &[1]);
+    let info = &mut network.nodes.get_mut(&address(3)).unwrap().local.config.info;
+    info.name = Some("n2".into());
+    network.run(40_000);
+    let view = &network.nodes[&address(1)].membership;
+    assert_eq!(view.residents().conflicts(), [String::from("n2")]);
+    network.fill_keys(&[1, 2, 3], "v");
+    let owners: Vec<_> = (0..KEYS).map(|k| network.owners(1, &format!("k{k}"))).collect();
+    assert!(owners.iter().all(|owners| *owners == vec![1]), "{owners:?}");
+    assert_eq!(network.misplaced(1, "v"), None);
+}
+
+#[test]
+fn conditions_are_judged_by_an_owner() {
+    use crate::condition::{Condition, ConditionalOp, ConditionalWrite};
+    let mut network = region(5, 2);
+    network.fill_keys(&[1], "v");
+    let write = |key: Key, condition| {
+        let op = ConditionalOp::Put {
+            value: Bytes::from_static(b"w"),
+            metadata: Bytes::new(),
+            ttl: Ttl::from_secs(60).unwrap(),
+        };
+        let ack = Ack::Local;
+        Request::Conditional(Box::new(ConditionalWrite { key, condition, op, ack }))
+    };
+    for n in 1..=5 {
+        let present = network.ask(n, write(key("k3"), Condition::Absent));
+        let absent = network.ask(n, write(key(&format!("new{n}")), Condition::Absent));
+        network.run(50);
+        assert!(matches!(network.answers[&present], Response::NotMet { current: Some(_) }));
+        assert!(matches!(network.answers[&absent], Response::Written(_)));
+    }
+}
