@@ -10,11 +10,14 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use zerocache_core::{
+    cluster::Placement,
     key::{Key, KeyHash},
     node::{PAUSE_MS_MAX, ReadPolicy},
     store::{EntryRef, Lookup},
     time::{Instant, Now},
+    version::Incarnation,
     wire::Response,
 };
 use zerocache_net::clock;
@@ -33,6 +36,9 @@ pub struct EntryReader {
     values_are_current: AtomicBool,
     /// The time of the node's last input, on the monotonic clock in milliseconds.
     handled_ms: AtomicU64,
+    /// The number of the placement in force; 0 where every node keeps everything.
+    placement_id: AtomicU64,
+    placement: RwLock<(Incarnation, Placement)>,
     request_metrics: Arc<RequestMetrics>,
     hot_keys: Arc<HotKeyTracker>,
 }
@@ -65,6 +71,7 @@ impl EntryReader {
     /// Creates a reader of `storage`. It serves values; its misses are authoritative only after
     /// [`set_policy`](Self::set_policy).
     pub(crate) fn new(
+        own: Incarnation,
         storage: Arc<Storage>,
         (request_metrics, hot_keys): (Arc<RequestMetrics>, Arc<HotKeyTracker>),
     ) -> Self {
@@ -73,6 +80,8 @@ impl EntryReader {
             misses_are_authoritative: AtomicBool::new(false),
             values_are_current: AtomicBool::new(true),
             handled_ms: AtomicU64::new(clock::mono().as_millis()),
+            placement_id: AtomicU64::new(0),
+            placement: RwLock::new((own, Placement::everyone())),
             request_metrics,
             hot_keys,
         }
@@ -84,6 +93,33 @@ impl EntryReader {
         self.handled_ms.store(clock::mono().as_millis(), Ordering::Relaxed);
         self.misses_are_authoritative.store(policy.misses_are_authoritative, Ordering::Relaxed);
         self.values_are_current.store(policy.values_are_current, Ordering::Relaxed);
+    }
+
+    /// Stores who keeps which values from now on. Called under the lock of the node, as [`set_policy`](Self::set_policy).
+    pub(crate) fn set_placement(&self, placement: &Placement) {
+        if self.placement_id.load(Ordering::Relaxed) != placement.id() {
+            self.placement.write().1 = placement.clone();
+            self.placement_id.store(placement.id(), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether there are keys that other nodes own.
+    #[must_use]
+    pub fn has_witnesses(&self) -> bool {
+        self.placement_id.load(Ordering::Relaxed) != 0
+    }
+
+    /// Returns whether other nodes own this key, so that a miss here says nothing.
+    #[inline]
+    #[must_use]
+    pub fn is_witness(&self, key: &[u8]) -> bool {
+        self.placement_id.load(Ordering::Relaxed) != 0 && !self.keeps(key)
+    }
+
+    #[cold]
+    fn keeps(&self, key: &[u8]) -> bool {
+        let placement = self.placement.read();
+        placement.1.keeps(placement.0, KeyHash::of(key))
     }
 
     /// Returns the context of reads at this moment.

@@ -240,6 +240,11 @@ pub enum Event {
         /// The number; 0 if every node keeps everything.
         placement: u64,
     },
+    /// Two nodes of this region have this name, under which neither owns keys.
+    NameConflict {
+        /// The name.
+        name: String,
+    },
     /// Two live nodes claim this address.
     AddressConflict {
         /// The address.

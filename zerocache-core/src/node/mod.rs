@@ -43,7 +43,7 @@ pub use self::{
     reads::{Identity, ReadPolicy, read},
     repair::{HandoverCounts, PersistedState, RepairCounts},
     replication::{DELAY_REGIONS_MAX, DELAYS_MS, DelayCounts},
-    status::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
+    status::{ClusterStatus, NodeStatus, PlacementStatus, RefusedPeer, RegionStatus},
     writes::{Write, WriteOp, WriteScope},
 };
 use self::{

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     access::Operation,
+    cluster::Placement,
     store::Backend,
     time::Now,
     version::{Incarnation, Version},
@@ -237,6 +238,12 @@ impl<B: Backend> Node<B> {
     #[must_use]
     pub fn read_policy(&self) -> ReadPolicy {
         self.local.readiness.read_policy()
+    }
+
+    /// Who keeps which values in the node's region, for readers that bypass the node.
+    #[must_use]
+    pub fn placement(&self) -> &Placement {
+        self.membership.view.placement()
     }
 
     /// Whose requests the node accepts, for readers that bypass the node.

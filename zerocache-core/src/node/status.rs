@@ -3,9 +3,9 @@
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
-use super::{FeedCounts, LeaseCounts, Node, RefusalCounts, RepairCounts};
+use super::{FeedCounts, HandoverCounts, LeaseCounts, Node, RefusalCounts, RepairCounts};
 use crate::{
-    cluster::{DialRefusal, HeartbeatCounts, Reachability},
+    cluster::{DialRefusal, HeartbeatCounts, Reachability, resident_name},
     store::Backend,
     time::Now,
     version::Incarnation,
@@ -31,6 +31,8 @@ pub struct ClusterStatus {
     pub address_conflicts: u64,
     /// The counters of repair.
     pub repair: RepairCounts,
+    /// Who keeps which values in this node's region.
+    pub placement: PlacementStatus,
     /// The counters of leases.
     pub leases: LeaseCounts,
     /// The counters of the feed.
@@ -50,6 +52,8 @@ pub struct ClusterStatus {
 pub struct NodeStatus {
     /// Its incarnation.
     pub id: Incarnation,
+    /// The name under which it owns keys: the one that it states, or else its first address.
+    pub name: String,
     /// Its region.
     pub region: String,
     /// Its zone in the region, if it states one.
@@ -72,6 +76,25 @@ pub struct NodeStatus {
     /// The heartbeats between this node and that one; `None` for the node itself, and for one that it does
     /// not monitor.
     pub heartbeats: Option<HeartbeatCounts>,
+}
+
+/// Who keeps which values in a region.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacementStatus {
+    /// How many nodes keep a value; `None` for all.
+    pub replicas: Option<usize>,
+    /// The number of the placement: the same at all nodes that choose owners alike, 0 where all keep everything.
+    pub id: u64,
+    /// Whether this node has offered all that it holds to the owners.
+    pub is_complete: bool,
+    /// The values that this node holds until the owners of their keys have them, as far as they came with writes.
+    pub guests: u64,
+    /// The names that two nodes have at the same time: neither owns keys.
+    pub conflicts: Vec<String>,
+    /// Requests that this node passed on to owners.
+    pub forwarded: u64,
+    /// The counters of the handover.
+    pub handover: HandoverCounts,
 }
 
 /// An address whose node refuses the observer.
@@ -100,6 +123,7 @@ impl<B: Backend> Node<B> {
         let mut nodes = Vec::new();
         nodes.push(NodeStatus {
             id: own.incarnation,
+            name: resident_name(own),
             region: own.region.clone(),
             zone: own.zone.clone(),
             address: own.addresses.first().copied(),
@@ -114,6 +138,7 @@ impl<B: Backend> Node<B> {
         nodes.extend(view.members().map(|member| {
             NodeStatus {
                 id: member.info.incarnation,
+                name: resident_name(&member.info),
                 region: member.info.region.clone(),
                 zone: member.info.zone.clone(),
                 address: Some(member.address),
@@ -133,6 +158,7 @@ impl<B: Backend> Node<B> {
         let others = gossip.others().filter(|info| view.member(info.incarnation).is_none());
         nodes.extend(others.map(|info| NodeStatus {
             id: info.incarnation,
+            name: resident_name(info),
             region: info.region.clone(),
             zone: info.zone.clone(),
             address: info.addresses.first().copied(),
@@ -158,12 +184,26 @@ impl<B: Backend> Node<B> {
             refused_by: refusals.take(REFUSED_MAX).collect(),
             address_conflicts: self.membership.conflicts(),
             repair: self.repair.counts(),
+            placement: self.placement_status(),
             leases: self.lease_counts(),
             feed: self.feed_counts(),
             refused: self.refusal_counts(),
             tombstone_retention_ms: self.replica.store.retention_ms(now),
             clock_offset_ms: self.local.clocks.offset_ms(),
             is_drained: self.local.readiness.is_drained(),
+        }
+    }
+
+    fn placement_status(&self) -> PlacementStatus {
+        let placement = self.membership.view.placement();
+        PlacementStatus {
+            replicas: placement.replicas(),
+            id: placement.id(),
+            is_complete: self.repair.placed() == placement.id(),
+            guests: self.repair.guests(),
+            conflicts: self.membership.residents().conflicts().to_vec(),
+            forwarded: self.forwards.count,
+            handover: self.repair.handover_counts(),
         }
     }
 }

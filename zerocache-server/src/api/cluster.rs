@@ -7,7 +7,7 @@ use serde::Serialize;
 use zerocache_core::{
     access::Operation,
     cluster::HeartbeatCounts,
-    node::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
+    node::{ClusterStatus, NodeStatus, PlacementStatus, RefusedPeer, RegionStatus},
 };
 use zerocache_net::{clock, discovery::SourceStatus};
 
@@ -28,6 +28,8 @@ pub(super) struct ClusterBody {
     nodes: Vec<NodeBody>,
     /// Nearest first.
     regions: Vec<RegionBody>,
+    /// Who keeps which values in this node's region.
+    placement: PlacementBody,
     /// Addresses whose nodes refuse this one.
     refused: Vec<RefusedBody>,
     /// Times that two live nodes claimed one address.
@@ -46,6 +48,29 @@ struct SoftwareBody {
 const SOFTWARE: SoftwareBody = SoftwareBody { name: env!("CARGO_PKG_NAME"), version: VERSION };
 
 #[derive(Serialize)]
+struct PlacementBody {
+    /// How many nodes keep a value; null for all.
+    replicas: Option<usize>,
+    /// The same at all nodes that choose owners alike; null where all keep everything.
+    id: Option<String>,
+    /// Whether this node has offered all that it holds to the owners.
+    complete: bool,
+    /// Names that two nodes have at the same time.
+    conflicts: Vec<String>,
+}
+
+impl From<PlacementStatus> for PlacementBody {
+    fn from(placement: PlacementStatus) -> Self {
+        Self {
+            replicas: placement.replicas,
+            id: (placement.id != 0).then(|| format!("{:016x}", placement.id)),
+            complete: placement.is_complete,
+            conflicts: placement.conflicts,
+        }
+    }
+}
+
+#[derive(Serialize)]
 struct RefusedBody {
     address: String,
     code: &'static str,
@@ -62,6 +87,8 @@ struct SourceBody {
 #[derive(Serialize)]
 struct NodeBody {
     id: String,
+    /// The name under which it owns keys.
+    name: String,
     region: String,
     zone: Option<String>,
     address: Option<String>,
@@ -94,6 +121,7 @@ impl From<NodeStatus> for NodeBody {
     fn from(node: NodeStatus) -> Self {
         Self {
             id: node.id.to_string(),
+            name: node.name,
             region: node.region,
             zone: node.zone,
             address: node.address.map(|address| address.ip().to_string()),
@@ -164,6 +192,7 @@ impl ClusterBody {
             wall_ms: clock::now().wall_ms,
             nodes,
             regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
+            placement: snapshot.placement.into(),
             refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),
             address_conflicts: snapshot.address_conflicts,
             discovery: sources.into_iter().map(SourceBody::from).collect(),

@@ -66,12 +66,12 @@ pub(super) async fn handle(
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     match *method {
-        Method::GET => return get(api, caller, (raw_key, query), headers),
+        Method::GET => return get_anywhere(api, caller, (raw_key, query), headers).await,
         Method::HEAD => {
             // Ranges are defined for GET alone.
             let mut headers = headers.clone();
             headers.remove(header::RANGE);
-            return get(api, caller, (raw_key, query), &headers);
+            return get_anywhere(api, caller, (raw_key, query), &headers).await;
         }
         _ => {}
     }
@@ -111,6 +111,26 @@ pub(super) async fn handle(
     }
 }
 
+/// Handles a GET as [`get`] does; a key that other nodes own is read there.
+async fn get_anywhere(
+    api: &Api,
+    caller: &Caller,
+    (raw_key, query): (&str, Option<&str>),
+    headers: &HeaderMap,
+) -> Result<HttpResponse, ApiError> {
+    match get(api, caller, (raw_key, query), headers) {
+        Err(error) if error.is_miss() => {
+            let key = key::from_path(raw_key, api.key_bytes_max)?;
+            if !api.driver.reader().is_witness(key.as_bytes()) {
+                return Err(error);
+            }
+            let allow_stale = Query::parse(query.unwrap_or_default())?.flag("stale")?;
+            served(api, &ReadableEntry::read_at_owner(api, key, allow_stale).await?, headers)
+        }
+        other => other,
+    }
+}
+
 /// Handles a GET, which needs neither a body nor waiting.
 pub(super) fn get(
     api: &Api,
@@ -123,22 +143,31 @@ pub(super) fn get(
     let query = Query::parse(query.unwrap_or_default())?;
     query.allow(&["stale"])?;
     let entry = ReadableEntry::read(api, &key, query.flag("stale")?)?;
+    served(api, &entry, headers)
+}
+
+/// Returns the response with an entry, or without its value if a condition says so.
+fn served(
+    api: &Api,
+    entry: &ReadableEntry,
+    headers: &HeaderMap,
+) -> Result<HttpResponse, ApiError> {
     let etag = entity_tag(entry.version);
     match Precondition::evaluate(headers, &etag) {
         Precondition::Failed => return Ok(ApiError::precondition_failed().into_response()),
         Precondition::NotModified => {
-            return Ok(described(StatusCode::NOT_MODIFIED.into_response(), &entry, etag));
+            return Ok(described(StatusCode::NOT_MODIFIED.into_response(), entry, etag));
         }
         Precondition::Passed => {}
     }
     let value = entry.value(api)?;
     let total = value.len();
     Ok(match Part::asked(headers, &etag, total) {
-        Part::Whole => described(value.into_response(), &entry, etag),
+        Part::Whole => described(value.into_response(), entry, etag),
         Part::Bytes(range) => {
             let text = format!("bytes {}-{}/{total}", range.start, range.end - 1);
             let response = (StatusCode::PARTIAL_CONTENT, value.slice(range)).into_response();
-            with_range(described(response, &entry, etag), text)
+            with_range(described(response, entry, etag), text)
         }
         Part::Unsatisfiable => {
             let response = ApiError::unsatisfiable_range(total).into_response();

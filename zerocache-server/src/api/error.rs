@@ -115,6 +115,11 @@ impl ApiError {
         Self { warming, ..error }
     }
 
+    /// Whether the node has no value of the key.
+    pub(super) fn is_miss(&self) -> bool {
+        self.code == "not_found"
+    }
+
     /// A value that this node holds and cannot show: to whoever asks it is a miss.
     pub(super) fn unreadable() -> Self {
         let message = "the value of this key cannot be shown over HTTP: unpacked it is larger than this node \
@@ -140,8 +145,8 @@ impl ApiError {
     /// Returns whether the request is invalid; a miss and a caller without permission are not.
     pub(super) fn is_bad_request(&self) -> bool {
         let is_denied = matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        let is_miss = matches!(self.code, "not_found" | "unreadable_value");
-        self.status.is_client_error() && !is_denied && !is_miss
+        let is_shown = !matches!(self.code, "not_found" | "unreadable_value");
+        self.status.is_client_error() && !is_denied && is_shown
     }
 
     /// Removes the warming mark, for paths without it.

@@ -8,7 +8,9 @@ use zerocache_core::{
     metadata::{Encoding, Freshness, Metadata},
     store::Lookup,
     version::Version,
+    wire::Response,
 };
+use zerocache_net::clock;
 
 use super::{Api, error::ApiError};
 use crate::http::BodyError;
@@ -34,6 +36,33 @@ impl ReadableEntry {
             return Err(ApiError::not_found(!context.misses_are_authoritative()));
         };
         let remaining_ms = entry.expires.since_ms(context.now.mono);
+        Self::of(api, entry, remaining_ms, allow_stale)
+    }
+
+    /// Reads a key that other nodes own, as [`read`](Self::read) does.
+    pub(super) async fn read_at_owner(
+        api: &Api,
+        key: Key,
+        allow_stale: bool,
+    ) -> Result<Self, ApiError> {
+        match api.driver.read_at_owner(key).await {
+            Response::Found { value, metadata, version, remaining_ms } => {
+                let expires = clock::mono().plus_ms(remaining_ms);
+                let entry = Entry { value, metadata, version, expires };
+                Self::of(api, entry, remaining_ms, allow_stale)
+            }
+            Response::NotFound { warming, .. } => Err(ApiError::not_found(warming)),
+            Response::Refused(refusal) => Err(refusal.into()),
+            _ => Err(ApiError::unexpected()),
+        }
+    }
+
+    fn of(
+        api: &Api,
+        entry: Entry,
+        remaining_ms: u64,
+        allow_stale: bool,
+    ) -> Result<Self, ApiError> {
         let Ok(metadata) = Metadata::decode(&entry.metadata) else { return Err(unreadable(api)) };
         let freshness = metadata.freshness(remaining_ms);
         if freshness != Freshness::Fresh && !allow_stale {

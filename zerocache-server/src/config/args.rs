@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use zerocache_core::store::EvictionPolicy;
+use zerocache_core::{
+    cluster::{REPLICAS_MAX, Replicas},
+    store::EvictionPolicy,
+};
 use zerocache_net::{
     discovery::{HostPort, Interface},
     security::TlsMode,
@@ -60,6 +63,16 @@ pub struct Args {
     /// Zone of this node inside its region, such as a data centre or a rack
     #[arg(long, value_name = "NAME", help_heading = IDENTITY)]
     pub zone: Option<String>,
+
+    /// Name under which this node comes back after a restart, with the same keys where --replicas
+    /// is a number [default: the announced address and port]
+    #[arg(long, value_name = "NAME", help_heading = IDENTITY)]
+    pub node_name: Option<String>,
+
+    /// Nodes of this region that keep a value: all, or 1 to 8, so that capacity grows with the
+    /// nodes; the largest number counts that a node of the region states [default: all]
+    #[arg(long, value_name = "COUNT", help_heading = LIMITS, value_parser = replicas)]
+    pub replicas: Option<Replicas>,
 
     /// Address to announce to other nodes and to clients; repeatable [default: the address of the
     /// default route]
@@ -220,6 +233,14 @@ fn ip(text: &str) -> Result<IpAddr, String> {
 
 fn port(text: &str) -> Result<u16, String> {
     parse_port(text).ok_or_else(|| format!("\"{text}\" is not a port; use 0 to 65535"))
+}
+
+fn replicas(text: &str) -> Result<Replicas, String> {
+    let number = if text == "all" { Some(0) } else { text.parse().ok().filter(|n| *n > 0) };
+    let number = number.filter(|number| *number <= REPLICAS_MAX as u64);
+    number.map(Replicas::from_number).ok_or_else(|| {
+        format!("\"{text}\" is no number of replicas; use 1 to {REPLICAS_MAX}, or all")
+    })
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

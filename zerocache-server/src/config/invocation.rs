@@ -253,6 +253,8 @@ fn resolve(args: Args, secret: Option<Source>) -> Result<(ServerConfig, LogConfi
         config.cluster = cluster;
     }
     config.zone = args.zone;
+    config.node_name = args.node_name;
+    config.replicas = args.replicas.unwrap_or_default();
     config.addresses = args.address;
     // With a listen address and no port, the port of the listen address is announced.
     let listen_port = args.listen.map(|listen| listen.port());

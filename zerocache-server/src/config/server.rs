@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use zerocache_core::{name, store::EvictionPolicy};
+use zerocache_core::{cluster::Replicas, name, store::EvictionPolicy};
 use zerocache_net::{
     discovery::{DiscoverySet, HostPort, Interface, NAMES_MAX},
     security::{Source, TlsFiles, TlsMode},
@@ -53,6 +53,10 @@ pub struct ServerConfig {
     pub region: String,
     /// The zone inside the region, if any.
     pub zone: Option<String>,
+    /// The name under which the node comes back after a restart. `None`: its first announced address and port.
+    pub node_name: Option<String>,
+    /// How many nodes of the region keep a value. Default: all.
+    pub replicas: Replicas,
     /// The announced addresses, at most 16. Empty: see
     /// [`ServerConfig::announced_addresses`].
     pub addresses: Vec<IpAddr>,
@@ -156,6 +160,8 @@ impl ServerConfig {
             cluster: CLUSTER_DEFAULT.to_owned(),
             region: region.into(),
             zone: None,
+            node_name: None,
+            replicas: Replicas::All,
             addresses: Vec::new(),
             port: PORT_DEFAULT,
             listen: None,
@@ -257,7 +263,9 @@ impl ServerConfig {
 
     fn validate_names(&self) -> Result<(), ConfigError> {
         let zone = self.zone.as_ref().map(|zone| ("zone", zone));
-        for (setting, text) in [("cluster", &self.cluster)].into_iter().chain(zone) {
+        let node_name = self.node_name.as_ref().map(|name| ("node-name", name));
+        let names = [Some(("cluster", &self.cluster)), zone, node_name];
+        for (setting, text) in names.into_iter().flatten() {
             name::check(text).map_err(|error| ConfigError::new(setting, error.to_string()))?;
         }
         name::check_region(&self.region)
@@ -332,6 +340,7 @@ mod tests {
         assert_eq!(refused(|c| c.region = String::new()), "region");
         assert_eq!(refused(|c| c.cluster = "a b".into()), "cluster");
         assert_eq!(refused(|c| c.zone = Some("/".into())), "zone");
+        assert_eq!(refused(|c| c.node_name = Some("a b".into())), "node-name");
         assert_eq!(refused(|c| c.addresses = vec![Ipv4Addr::UNSPECIFIED.into()]), "address");
         assert_eq!(refused(|c| c.max_entries = Some(0)), "max-entries");
         assert_eq!(refused(|c| c.max_bytes = 1000), "max-bytes");

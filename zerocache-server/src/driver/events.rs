@@ -57,6 +57,14 @@ pub(super) fn log(event: &Event) {
         Event::PeerRefused { address, code, text } => tracing::warn!(
             %address, code = code.as_str(), "peer refused this node: {}", first_of(text)
         ),
+        Event::Placed { placement } => tracing::info!(
+            placement = format_args!("{placement:016x}"),
+            "all values offered to the owners of their keys"
+        ),
+        Event::NameConflict { name } => tracing::error!(
+            name,
+            "two nodes have the same name: neither owns keys until one of them has another --node-name"
+        ),
         Event::AddressConflict { address, node } => tracing::warn!(
             %address, peer = %node, "address conflict: two live nodes claim this address"
         ),
@@ -107,6 +115,12 @@ pub(super) fn describe(event: &Event) -> (Severity, String) {
         Event::PeerRefused { address, code, text } => {
             let (code, text) = (code.as_str(), first_of(text));
             (Warn, format!("{address} refused this node: {code}: {text}"))
+        }
+        Event::Placed { .. } => {
+            (Severity::Info, "this node offered all values to the owners of their keys".to_owned())
+        }
+        Event::NameConflict { name } => {
+            (Severity::Error, format!("two nodes have the name {name}: neither owns keys"))
         }
         Event::AddressConflict { address, node } => {
             (Error, format!("two live nodes claim {address}; one is {node}"))

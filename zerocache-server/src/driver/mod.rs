@@ -161,6 +161,7 @@ impl NodeDriver {
         Arc::new_cyclic(|this| Self {
             node,
             reader: EntryReader::new(
+                id,
                 Arc::clone(&storage),
                 (Arc::clone(&request_metrics), Arc::clone(&hot_keys)),
             ),
@@ -353,6 +354,7 @@ impl NodeDriver {
             self.timer.notify_one();
         }
         self.reader.set_policy(node.read_policy());
+        self.reader.set_placement(node.placement());
         self.state.send_if_modified(|state| {
             let before = std::mem::replace(state, node.state());
             before != *state

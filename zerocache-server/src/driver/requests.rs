@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use zerocache_core::{
+    key::Key,
     node::{Caller, ConnectionId, Effect, Input, RequestId, Write, WriteOp},
     wire::{Envelope, RefusalCode, Request, RequestMessage, Response},
 };
@@ -83,15 +84,21 @@ impl NodeDriver {
             let text = "the deadline passed before the request was read";
             return Admission::Complete(Response::refused(RefusalCode::Expired, text));
         };
-        let Envelope { seen, delay_ms, .. } = envelope;
+        let Envelope { seen, delay_ms, from, .. } = envelope;
         let write = |write| {
-            let write = Write { seen, timeout_ms, delay_ms, ..write };
+            let is_forwarded = from.is_some();
+            let write = Write { seen, timeout_ms, delay_ms, is_forwarded, ..write };
             Admission::Node(NodeRequest::Write(write))
         };
         match request {
             Request::Get { key } => {
                 let context = self.reader.context();
-                Admission::Complete(context.response(self.reader.get(&key, context)))
+                let lookup = self.reader.get(&key, context);
+                if !lookup.is_hit() && self.reader.is_witness(key.as_bytes()) {
+                    let message = RequestMessage { envelope, request: Request::Get { key } };
+                    return Admission::Node(NodeRequest::Message(connection, caller, message));
+                }
+                Admission::Complete(context.response(lookup))
             }
             Request::Put { key, value, metadata, ttl, ack, version } => {
                 let op = WriteOp::Put { value, metadata, ttl };
@@ -115,6 +122,15 @@ impl NodeDriver {
             Admission::Complete(response) => response,
             Admission::Node(request) => self.respond(connection, request).await,
         }
+    }
+
+    /// Reads a key that other nodes own, there.
+    pub async fn read_at_owner(&self, key: Key) -> Response {
+        let envelope = Envelope { cluster: self.cluster, ..Envelope::default() };
+        let message = RequestMessage { envelope, request: Request::Get { key } };
+        let connection = self.next_connection().single_use();
+        let request = NodeRequest::Message(connection, Caller::unauthenticated(None), message);
+        self.respond(connection, request).await
     }
 
     /// Writes an entry.

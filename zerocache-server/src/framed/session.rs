@@ -210,11 +210,14 @@ impl<'a> Session<'a> {
                     continue;
                 }
                 Incoming::Small(message) => match RequestMessage::peek_get(message) {
-                    Some(key) => {
-                        batch.count += 1;
-                        batch.cost += self.fast_get(header.id, &envelope, key, context);
-                        None
-                    }
+                    Some(key) => match self.fast_get(header.id, &envelope, key, context) {
+                        Some(cost) => {
+                            batch.count += 1;
+                            batch.cost += cost;
+                            None
+                        }
+                        None => Some(reader.take()),
+                    },
                     None => Some(reader.take()),
                 },
                 Incoming::Large(message) => Some(message),
@@ -242,19 +245,26 @@ impl<'a> Session<'a> {
         Envelope { sent_ms, timeout_ms, delay_ms, ..self.known }
     }
 
-    /// Answers a Get straight from the store. Returns its cost.
-    fn fast_get(&self, id: u32, envelope: &Envelope, key: &[u8], context: ReadContext) -> usize {
+    /// Answers a Get straight from the store. Returns its cost; none if it is not answered, because other nodes own
+    /// the key.
+    fn fast_get(
+        &self,
+        id: u32,
+        envelope: &Envelope,
+        key: &[u8],
+        context: ReadContext,
+    ) -> Option<usize> {
         if envelope.remaining_ms().is_none() {
             self.refuse(
                 id,
                 RefusalCode::Expired,
                 "the deadline passed before the request was read",
             );
-            return READ_COST;
+            return Some(READ_COST);
         }
         if let Err(denial) = self.caller.grant.permits(Operation::Read(key)) {
             self.deny(id, denial);
-            return READ_COST;
+            return Some(READ_COST);
         }
         let header = response_header(id, context.now.mono);
         let mut bytes = 0;
@@ -271,12 +281,13 @@ impl<'a> Session<'a> {
             None
         });
         let response = match lookup {
-            Lookup::Hit(None) => return READ_COST + bytes,
+            Lookup::Hit(None) => return Some(READ_COST + bytes),
+            Lookup::Miss { .. } if self.shared.driver.reader().is_witness(key) => return None,
             Lookup::Hit(Some(entry)) => context.response(Lookup::Hit(entry)),
             Lookup::Miss { known } => context.response(Lookup::Miss { known }),
         };
         self.writer.send(header, &EncodedResponse(&response), Flush::Later);
-        READ_COST + bytes
+        Some(READ_COST + bytes)
     }
 
     /// Decodes a message and answers it, or adds it to the batch.

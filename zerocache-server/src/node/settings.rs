@@ -52,8 +52,8 @@ pub(super) fn node_config(
             addresses,
             state: NodeState::Warming,
             bytes_max: config.max_bytes,
-            name: None,
-            replicas: zerocache_core::cluster::Replicas::All,
+            name: config.node_name.clone(),
+            replicas: config.replicas,
         },
         limits: Limits {
             key_bytes_max: config.max_key_bytes,

@@ -10,6 +10,7 @@ pub(super) const FAMILIES: &[(&str, &str)] = &[
     ("records_applied", "Writes applied to the store, including replicated ones."),
     ("records_rejected", "Records not applied: older than what is known, or too large to keep."),
     ("repair_rounds", "Repair rounds that ended."),
+    ("values_moved", "Values moved to and from the owners of their keys."),
     ("tls_handshakes", "TLS handshakes of callers."),
     ("auth_failures", "Requests refused because of who sent them, and how."),
     (

@@ -111,6 +111,28 @@ pub const METRICS: &[Metric] = &[
         read!(store.counts.rejected_too_large),
     )
     .series("records_rejected", "reason", "too_large"),
+    counter(
+        "forwarded",
+        "Requests passed on to nodes that own their keys.",
+        read!(node.placement.forwarded),
+    ),
+    gauge(
+        "guests",
+        "Values that came with writes and wait for the owners of their keys.",
+        read!(node.placement.guests),
+    ),
+    counter(
+        "adopted",
+        "Values fetched because this node owns their keys.",
+        read!(node.placement.handover.adopted),
+    )
+    .series("values_moved", "direction", "in"),
+    counter(
+        "displaced",
+        "Values dropped because all owners of their keys have them.",
+        read!(node.placement.handover.displaced),
+    )
+    .series("values_moved", "direction", "out"),
     gauge("clock_offset_ms", "Correction that the node adds to its wall clock.", |s| {
         Value::Signed(s.node.clock_offset_ms)
     })

@@ -16,7 +16,10 @@ use self::{
     contacts::MemberDirectory, handshake::Introductions, heartbeat::Heartbeats, pace::Paces,
     refusals::Reports,
 };
-use super::local::{CallPurpose, Context, Local};
+use super::{
+    Effect, Event,
+    local::{CallPurpose, Context, Local},
+};
 use crate::{
     cluster::{Gossip, Residents, View},
     store::Backend,
@@ -106,9 +109,16 @@ impl Membership {
         let own = (&cx.local.config.info, cx.local.config.features);
         let own = Some(own).filter(|_| !cx.local.is_leaving());
         let peers = self.view.writable_in(cx.local.region()).map(|m| (&m.info, m.features));
+        let known = self.residents.conflicts().len();
         let placement = self.residents.update(cx.now.mono, own.into_iter().chain(peers));
         if self.view.set_placement(placement) {
             self.changes.push(MemberChange::Placement);
+        }
+        if self.residents.conflicts().len() > known {
+            for name in self.residents.conflicts() {
+                let event = Event::NameConflict { name: name.clone() };
+                cx.out.push(Effect::Event(event));
+            }
         }
     }
 

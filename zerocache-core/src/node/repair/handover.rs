@@ -145,11 +145,6 @@ impl Handover {
         }
     }
 
-    /// The placement for which this node has offered everything.
-    pub(super) fn placed(&self) -> u64 {
-        self.placed
-    }
-
     fn note_guest(&mut self, key: KeyHash, now: Instant) {
         self.counts.guests += 1;
         if self.guests.len() >= GUESTS_MAX {
@@ -209,6 +204,16 @@ impl Page {
 }
 
 impl Repair {
+    /// The placement for which this node has offered everything.
+    pub(in crate::node) fn placed(&self) -> u64 {
+        self.handover.placed
+    }
+
+    /// The guests that wait for their owners.
+    pub(in crate::node) fn guests(&self) -> u64 {
+        self.handover.guests.len() as u64
+    }
+
     /// The counters of the handover.
     pub(in crate::node) fn handover_counts(&self) -> HandoverCounts {
         self.handover.counts

@@ -199,7 +199,7 @@ impl Repair {
             !is_local || peer.is_some_and(|peer| peer.placed == placement)
         };
         let mut colleagues = view.members().filter(|member| is_colleague(local, member));
-        let is_placed = self.handover.placed() == placement && colleagues.all(has_placed);
+        let is_placed = self.placed() == placement && colleagues.all(has_placed);
         let agrees = self.agrees(local, view, now);
         local.readiness.misses_are_authoritative = agrees && is_placed;
     }

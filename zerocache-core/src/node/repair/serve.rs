@@ -64,7 +64,7 @@ impl Repair {
                     (digests.sync_ages, digests.lived_ms) = (own.ages, own.lived_ms);
                     digests.lineage = Some(own.lineage);
                 }
-                digests.placed = self.handover.placed();
+                digests.placed = self.placed();
                 if from <= window.to {
                     let seconds = store.digests_by_second(from, window.to);
                     digests.digests = block_digests(window, &seconds);
