@@ -199,7 +199,8 @@ impl Repair {
             !is_local || peer.is_some_and(|peer| peer.placed == placement)
         };
         let mut colleagues = view.members().filter(|member| is_colleague(local, member));
-        let is_placed = self.placed() == placement && colleagues.all(has_placed);
+        let has_offered = self.placed() == placement && self.lacks_nothing();
+        let is_placed = has_offered && colleagues.all(has_placed);
         let agrees = self.agrees(local, view, now);
         local.readiness.misses_are_authoritative = agrees && is_placed;
     }
