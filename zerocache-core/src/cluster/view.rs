@@ -148,10 +148,7 @@ impl View {
     }
 
     /// Returns the members in `region` to which writes go.
-    pub fn writable_in<'a>(
-        &'a self,
-        region: &'a str,
-    ) -> impl Iterator<Item = &'a Member> + Clone {
+    pub fn writable_in<'a>(&'a self, region: &'a str) -> impl Iterator<Item = &'a Member> + Clone {
         self.members().filter(move |m| m.takes_writes() && m.info.region == region)
     }
 

@@ -382,8 +382,12 @@ fn delay_is_subtracted_from_lifetimes() {
     let change = Change::Put { value: Bytes::new(), metadata: Bytes::new(), expires };
     let version = Version::new(42 << 16, Incarnation(9));
     let record = Record { key: key("k"), version, change };
-    let batch =
-        message(Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }])).encode(NOW);
+    let batch = message(Request::Replicate(vec![ReplicatedRecord {
+        record,
+        relay: false,
+        witness: false,
+    }]))
+    .encode(NOW);
     let known = Envelope { delay_ms: 400, ..Envelope::default() };
     let receiver = Instant::from_millis(1_000_000);
     let decoded = RequestMessage::decode_with_defaults(batch, known, receiver).unwrap();

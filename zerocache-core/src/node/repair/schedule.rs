@@ -183,9 +183,7 @@ impl Repair {
         if peers.peek().is_some() {
             return peers.all(has_caught_up);
         }
-        let mut remote = members()
-            .filter(|member| member.info.region != local.region())
-            .peekable();
+        let mut remote = members().filter(|member| member.info.region != local.region()).peekable();
         remote.peek().is_none() || remote.any(has_caught_up)
     }
 

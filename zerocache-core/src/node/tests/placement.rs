@@ -75,9 +75,7 @@ impl Network {
         let id = self.ask(n, Request::Get { key: key(name) });
         self.run(50);
         match self.answers.get(&id) {
-            Some(Response::Found { value, .. }) => {
-                Some(String::from_utf8(value.to_vec()).unwrap())
-            }
+            Some(Response::Found { value, .. }) => Some(String::from_utf8(value.to_vec()).unwrap()),
             Some(Response::NotFound { .. }) => None,
             other => panic!("{other:?}"),
         }
