@@ -34,6 +34,9 @@ const FRAMED_READS_MS: u64 = 80;
 /// How long an owner may take for a write if the caller states no timeout, in milliseconds.
 const WRITE_MS: u64 = 2_000;
 
+/// How long an owner may take for a lease if the caller states no timeout, in milliseconds: callers wait at most so long.
+const LEASE_MS: u64 = 60_000;
+
 /// An answer leaves this long before its caller's timeout, in milliseconds.
 const MARGIN_MS: u64 = 20;
 
@@ -105,6 +108,28 @@ impl<B: Backend> Node<B> {
             return None;
         }
         Some(policy.response(lookup, now))
+    }
+
+    /// Passes a request for a lease, or its release, on to an owner: there the value arrives for which callers wait.
+    /// Returns the request if this node is to carry it out.
+    pub(super) fn forward_lease(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        (request, timeout_ms): (Request, u64),
+        out: &mut Vec<Effect>,
+    ) -> Option<Request> {
+        let (Request::Lease { key, .. } | Request::Release { key, .. }) = &request else {
+            return Some(request);
+        };
+        if !self.is_witness(key) {
+            return Some(request);
+        }
+        let key = key.clone();
+        let timeout_ms = if timeout_ms == 0 { LEASE_MS } else { timeout_ms };
+        let most_ms = timeout_ms.saturating_sub(MARGIN_MS);
+        self.forward(now, id, (request, key), (most_ms, most_ms), out);
+        None
     }
 
     /// Passes a conditional write on to an owner. One that came from another node is refused.

@@ -76,6 +76,10 @@ impl<B: Backend> Node<B> {
             let seen = Version::new(seen, Incarnation(0));
             self.replica.note_seen(now, seen, &mut self.local.refused);
         }
+        let request = match from {
+            None => self.forward_lease(now, id, (request, timeout_ms), out)?,
+            Some(_) => request,
+        };
         match request {
             Request::Put { key, value, metadata, ttl, ack, version } => {
                 let op = WriteOp::Put { value, metadata, ttl };
