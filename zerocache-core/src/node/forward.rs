@@ -6,7 +6,7 @@
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
 use super::{
-    Effect, Node, Parts, RequestId, Write, WriteOp,
+    ConnectionId, Effect, Node, Parts, RequestId, Write, WriteOp,
     local::{CallPurpose, Context},
 };
 use crate::{
@@ -49,6 +49,17 @@ pub(super) enum ReadSource {
     Framed,
     /// On one that carries no other, as over HTTP.
     SingleUse,
+}
+
+impl ReadSource {
+    /// Returns the source of a read of `from`, if that is a node, on `connection`.
+    pub(super) fn of(from: Option<Incarnation>, connection: ConnectionId) -> Self {
+        match from {
+            Some(_) => Self::Node,
+            None if connection.is_single_use() => Self::SingleUse,
+            None => Self::Framed,
+        }
+    }
 }
 
 /// A request that was passed on.

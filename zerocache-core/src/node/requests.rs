@@ -65,14 +65,7 @@ impl<B: Backend> Node<B> {
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
         let Envelope { from, seen, timeout_ms, delay_ms, .. } = envelope;
-        let is_write = matches!(
-            request,
-            Request::Put { .. }
-                | Request::Delete { .. }
-                | Request::Conditional(_)
-                | Request::Purge { .. }
-        );
-        if !is_write {
+        if !is_write(&request) {
             let seen = Version::new(seen, Incarnation(0));
             self.replica.note_seen(now, seen, &mut self.local.refused);
         }
@@ -96,12 +89,7 @@ impl<B: Backend> Node<B> {
                 }
             }
             Request::Get { key } => {
-                let source = match from {
-                    Some(_) => ReadSource::Node,
-                    None if connection.is_single_use() => ReadSource::SingleUse,
-                    None => ReadSource::Framed,
-                };
-                let terms = (key, timeout_ms, source);
+                let terms = (key, timeout_ms, ReadSource::of(from, connection));
                 return self.read_or_forward(now, id, terms, out);
             }
             Request::Lease { key, lease_ms, wait_ms, newer_than } => {
@@ -364,6 +352,17 @@ impl<B: Backend> Node<B> {
     pub fn queued(&self) -> impl Iterator<Item = (usize, usize)> {
         self.replication.queued()
     }
+}
+
+/// Whether a request writes.
+const fn is_write(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Put { .. }
+            | Request::Delete { .. }
+            | Request::Conditional(_)
+            | Request::Purge { .. }
+    )
 }
 
 /// Returns the write that a request asks for; none if it asks for something else, or is the most frequent one.

@@ -118,6 +118,34 @@ pub struct RegionStatus {
 impl<B: Backend> Node<B> {
     /// The cluster as this node sees it.
     pub(super) fn cluster_status(&self, now: Now) -> ClusterStatus {
+        let view = &self.membership.view;
+        let own = &self.local.config.info;
+        let refusals = view.refusals();
+        let refusals = refusals.map(|(address, code)| RefusedPeer { address, code });
+        let latencies = view.region_latencies(&own.region);
+        let regions = view.regions().iter().map(|name| RegionStatus {
+            name: name.clone(),
+            latency_us: latencies.get(name).copied().flatten(),
+        });
+        ClusterStatus {
+            cluster: self.local.config.cluster.clone(),
+            nodes: self.node_statuses(now),
+            regions: regions.collect(),
+            refused_by: refusals.take(REFUSED_MAX).collect(),
+            address_conflicts: self.membership.conflicts(),
+            repair: self.repair.counts(),
+            placement: self.placement_status(),
+            leases: self.lease_counts(),
+            feed: self.feed_counts(),
+            refused: self.refusal_counts(),
+            tombstone_retention_ms: self.replica.store.retention_ms(now),
+            clock_offset_ms: self.local.clocks.offset_ms(),
+            is_drained: self.local.readiness.is_drained(),
+        }
+    }
+
+    /// Every known node, this one first.
+    fn node_statuses(&self, now: Now) -> Vec<NodeStatus> {
         let (view, gossip) = (&self.membership.view, self.membership.gossip());
         let own = &self.local.config.info;
         let mut nodes = Vec::new();
@@ -170,28 +198,7 @@ impl<B: Backend> Node<B> {
             replication_lag_ms: None,
             heartbeats: None,
         }));
-        let refusals = view.refusals();
-        let refusals = refusals.map(|(address, code)| RefusedPeer { address, code });
-        let latencies = view.region_latencies(&own.region);
-        let regions = view.regions().iter().map(|name| RegionStatus {
-            name: name.clone(),
-            latency_us: latencies.get(name).copied().flatten(),
-        });
-        ClusterStatus {
-            cluster: self.local.config.cluster.clone(),
-            nodes,
-            regions: regions.collect(),
-            refused_by: refusals.take(REFUSED_MAX).collect(),
-            address_conflicts: self.membership.conflicts(),
-            repair: self.repair.counts(),
-            placement: self.placement_status(),
-            leases: self.lease_counts(),
-            feed: self.feed_counts(),
-            refused: self.refusal_counts(),
-            tombstone_retention_ms: self.replica.store.retention_ms(now),
-            clock_offset_ms: self.local.clocks.offset_ms(),
-            is_drained: self.local.readiness.is_drained(),
-        }
+        nodes
     }
 
     fn placement_status(&self) -> PlacementStatus {

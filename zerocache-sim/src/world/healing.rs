@@ -126,7 +126,7 @@ impl World {
     }
 
     /// Nodes that take part in repair.
-    fn agreeing(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn agreeing(&self) -> impl Iterator<Item = usize> {
         let repairs = |host: &usize| self.plan.nodes[*host].features & features::REPAIR != 0;
         (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some()).filter(repairs)
     }
@@ -231,27 +231,6 @@ impl World {
             }
         }
         self.check_near_purged(&latest);
-    }
-
-    /// Whether a node keeps the value of a key, as it sees it.
-    pub(super) fn keeps(&self, host: usize, key: usize) -> bool {
-        let Some(process) = self.nodes[host].as_ref() else { return false };
-        let placement = process.node.placement();
-        self.checker.is_register(key) || placement.keeps(process.incarnation, self.keys[key].hash())
-    }
-
-    /// Whether a node of this one's region has not offered yet what others own.
-    fn is_placing(&self, host: usize) -> bool {
-        let region = self.plan.nodes[host].region;
-        let mut peers = self.agreeing().filter(|other| self.plan.nodes[*other].region == region);
-        let id =
-            |host: usize| self.nodes[host].as_ref().map(|process| process.node.placement().id());
-        let is_placing = |other: usize| {
-            let Some(process) = self.nodes[other].as_ref() else { return false };
-            let status = process.node.status(self.now_at(other as u32)).placement;
-            id(other) != id(host) || !status.is_complete
-        };
-        self.plan.profile == Profile::Placement && peers.any(is_placing)
     }
 
     fn difference(&self, number: usize) -> Option<String> {

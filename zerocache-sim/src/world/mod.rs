@@ -19,6 +19,7 @@ mod inspection;
 mod leases;
 mod misses;
 mod nodes;
+mod placement;
 mod progress;
 mod replication;
 mod stranger;

@@ -391,18 +391,11 @@ impl World {
                 }
             };
             self.counts.late_us_max = self.counts.late_us_max.max(delay_ms * 1_000);
-            let key = match &message.request {
-                Request::Get { key } => self.number_of(key),
-                _ => None,
-            };
-            if let (true, Some(key)) = (short, key)
-                && !self.is_forwarded(host, key)
-            {
+            let key = self.key_read(host, &message.request);
+            if let (true, Some(key)) = (short, key) {
                 self.fast_read(host, index, header.id, key, &envelope);
                 continue;
             }
-            // What an owner gives was checked there.
-            let key = key.filter(|key| !self.is_forwarded(host, *key));
             let is_conditional = matches!(message.request, Request::Conditional(_));
             if is_conditional {
                 // It is compared with what the node holds right before it.
@@ -426,15 +419,6 @@ impl World {
             }
         }
         self.hand_over(host, &mut inputs, &mut touched);
-    }
-
-    /// Whether the node passes a read on, because it has no value and others own the key.
-    fn is_forwarded(&self, host: u32, key: usize) -> bool {
-        let Some(process) = self.nodes[host as usize].as_ref() else { return false };
-        let (placement, key) = (process.node.placement(), &self.keys[key]);
-        !placement.is_everyone()
-            && !placement.keeps(process.incarnation, key.hash())
-            && !process.store.peek(key, self.now_at(host)).is_hit()
     }
 
     /// Answers a plain read without the state machine.

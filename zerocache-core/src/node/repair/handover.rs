@@ -14,14 +14,14 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Repair, RepairCall, fetch::KEYS_PER_REQUEST};
+use super::{Repair, RepairCall, adoption::Adoption, fetch::KEYS_PER_REQUEST};
 use crate::{
     call::CallResult,
     cluster::{Placement, View},
     entry::Change,
     key::{KeyHash, SHARDS},
     node::{CallId, Effect, Event, local::Context},
-    store::{Backend, HeldValue, KeyVersion, StoredItem},
+    store::{Backend, HeldValue, KeyVersion},
     time::Instant,
     version::{Incarnation, Version},
     wire::{ReplicatedRecord, Request, Response},
@@ -38,7 +38,7 @@ const OFFER_AGAIN_MS: u64 = 600_000;
 const PAUSE_MS: u64 = 100;
 
 /// Guests are offered this long after they came, in milliseconds: their owners have most by then.
-const GUEST_MS: u64 = 500;
+pub(super) const GUEST_MS: u64 = 500;
 
 /// A page that brings its owners nothing for so many offers is given up.
 const ATTEMPTS_MAX: u32 = 50;
@@ -54,25 +54,8 @@ const LOOKED_AT_MAX: usize = 4_096;
 /// The most guests that are remembered; with more, everything is offered.
 const GUESTS_MAX: usize = 65_536;
 
-/// The most values that are still to be fetched, that are remembered as fetched, and that are known to be lacking.
-const ADOPTING_MAX: usize = 16_384;
-const ADOPTED_MAX: usize = 16_384;
-const LACKING_MAX: usize = 65_536;
-
-/// An owner that does not answer is asked again after this time, in milliseconds.
-const RETRY_MS: u64 = 1_000;
-
-/// For so long a lacking value is asked for, in milliseconds, if owners do not answer: after that the owners are others,
-/// who offer it. And if all of them say that they have none: one may have been on its way to them.
-const LACKING_MS: u64 = 60_000;
-const NOWHERE_MS: u64 = 4_000;
-
-/// The most fetches in flight.
-const FETCHES_MAX: usize = 4;
-
-/// How long an offer, and a fetch of what was offered, may take, in milliseconds.
+/// How long an offer may take, in milliseconds.
 const OFFER_TIMEOUT_MS: u64 = 2_000;
-const FETCH_TIMEOUT_MS: u64 = 10_000;
 
 /// The counters of the handover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +83,7 @@ pub(super) struct Handover {
     /// The keys of guests, and when they came, in their order.
     guests: VecDeque<(KeyHash, Instant)>,
     page: Page,
-    adoption: Adoption,
+    pub(super) adoption: Adoption,
     pub(super) counts: HandoverCounts,
 }
 
@@ -127,29 +110,6 @@ struct Page {
     attempts: u32,
     waits_until: Option<Instant>,
     is_of_walk: bool,
-}
-
-/// What this node is to fetch because it owns it.
-#[derive(Debug, Default)]
-struct Adoption {
-    due: VecDeque<(Incarnation, KeyVersion)>,
-    calls: BTreeMap<CallId, Vec<KeyVersion>>,
-    /// What is due or in flight.
-    pending: BTreeMap<KeyHash, Version>,
-    /// What was fetched, also if it was evicted since.
-    done: BTreeMap<KeyHash, Version>,
-    /// Own keys of which this node has learned a version without the value, and when to ask for it, in this order.
-    lacking: BTreeMap<KeyHash, Lack>,
-    retries: VecDeque<(Instant, KeyHash)>,
-}
-
-/// A value that this node owns and lacks.
-#[derive(Clone, Debug)]
-struct Lack {
-    version: Version,
-    since: Instant,
-    /// The owners that have no value either.
-    without: Vec<Incarnation>,
 }
 
 impl Handover {
@@ -266,42 +226,15 @@ impl Repair {
         }
     }
 
-    /// Notes that this node has learned the version of a key without the value. If it owns the key, it asks the other
-    /// owners for it.
-    pub(super) fn note_lacking<B: Backend>(
-        &mut self,
-        cx: &Context<'_, B>,
-        view: &View,
-        (key, version): KeyVersion,
-    ) {
-        let adoption = &mut self.handover.adoption;
-        let owners = view.placement().owners(key);
-        let is_known = adoption.lacking.get(&key).is_some_and(|lack| lack.version >= version);
-        if is_known || !owners.contains(&cx.local.id()) || adoption.lacking.len() >= LACKING_MAX {
-            return;
-        }
-        let lack = Lack { version, since: cx.now.mono, without: Vec::new() };
-        adoption.lacking.insert(key, lack);
-        // The other owners have it in a moment, if they do not have it now.
-        adoption.retries.push_back((cx.now.mono.plus_ms(GUEST_MS), key));
-    }
-
     /// Notes that keys have other owners.
     pub(in crate::node) fn placement_changed<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
         let handover = &mut self.handover;
         (handover.since, handover.walk) = (cx.now.mono, None);
         handover.page = Page::default();
-        // What was fetched may have gone on to other owners since, and others may have what is lacking.
-        handover.adoption.done.clear();
-        handover.adoption.lacking.values_mut().for_each(|lack| lack.without.clear());
+        handover.adoption.owners_changed();
         handover.next_walk = Some(cx.now.mono.plus_ms(STABLE_MS));
         cx.local.readiness.misses_are_authoritative = false;
         self.wake_by(cx.local, cx.now.mono);
-    }
-
-    /// Whether this node lacks no value of a key that it owns, as far as it knows.
-    pub(super) fn lacks_nothing(&self) -> bool {
-        self.handover.adoption.lacking.is_empty()
     }
 
     /// Offers and fetches what is due. `agrees` says whether this node knows the versions of its peers.
@@ -479,7 +412,7 @@ impl Repair {
         let is_missing = |key: &KeyHash| page.unconfirmed.values().any(|of| of.contains_key(key));
         for (key, version) in page.guests {
             if !is_missing(&key) && cx.replica.store.displace(key, version) {
-                self.handover.adoption.done.remove(&key);
+                self.handover.adoption.displaced(key);
                 self.handover.counts.displaced += 1;
             }
         }
@@ -505,168 +438,5 @@ impl Repair {
             true => self.end_page(cx),
             false => self.pause_page(cx),
         }
-    }
-
-    /// Responds to an offer: with what this node has of it. It fetches what it lacks.
-    pub(in crate::node) fn serve_offer<B: Backend>(
-        &mut self,
-        cx: &mut Context<'_, B>,
-        view: &View,
-        from: Option<Incarnation>,
-        offered: &[KeyVersion],
-    ) -> Response {
-        let (own, placement) = (cx.local.id(), view.placement());
-        let store = &cx.replica.store;
-        let adoption = &mut self.handover.adoption;
-        let mut versions = Vec::new();
-        for (key, version) in offered {
-            let known = store.version(*key);
-            let is_newer = known.is_some_and(|known| known > *version);
-            let is_held = known == Some(*version) && store.has_value(*key);
-            if is_newer || is_held || adoption.done.get(key) >= Some(version) {
-                versions.push((*key, known.unwrap_or(*version)));
-                continue;
-            }
-            let Some(from) = from else { continue };
-            let is_pending = adoption.pending.get(key) >= Some(version);
-            let has_room = adoption.pending.len() < ADOPTING_MAX;
-            if !is_pending && has_room && placement.keeps(own, *key) {
-                adoption.pending.insert(*key, *version);
-                adoption.due.push_back((from, (*key, *version)));
-            }
-        }
-        self.wake_by(cx.local, cx.now.mono);
-        Response::Versions { versions, covered: offered.len() as u64 }
-    }
-
-    /// Asks owners for what is lacking.
-    fn retry_lacking<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
-        let (now, own) = (cx.now.mono, cx.local.id());
-        let adoption = &mut self.handover.adoption;
-        while let Some((_, key)) = adoption.retries.pop_front_if(|(at, _)| *at <= now) {
-            let Some(lack) = adoption.lacking.get_mut(&key) else { continue };
-            let store = &cx.replica.store;
-            let is_gone = store.version(key) != Some(lack.version) || store.has_value(key);
-            let owners = view.placement().owners(key);
-            let others = || owners.iter().filter(|owner| **owner != own);
-            let nobody_has_it = others().all(|owner| lack.without.contains(owner));
-            let most_ms = if nobody_has_it { NOWHERE_MS } else { LACKING_MS };
-            let is_over = now.since_ms(lack.since) >= most_ms;
-            if is_gone || is_over || !owners.contains(&own) {
-                adoption.lacking.remove(&key);
-                continue;
-            }
-            if nobody_has_it {
-                lack.without.clear();
-            }
-            let version = (key, lack.version);
-            let mut fit = others().filter(|owner| {
-                let is_there = view.member(**owner).is_some_and(|member| member.takes_writes());
-                is_there && !lack.without.contains(owner)
-            });
-            let is_pending = adoption.pending.get(&key) >= Some(&version.1);
-            if let Some(owner) =
-                fit.next().filter(|_| adoption.pending.len() < ADOPTING_MAX && !is_pending)
-            {
-                adoption.pending.insert(key, version.1);
-                adoption.due.push_back((*owner, version));
-            }
-            adoption.retries.push_back((now.plus_ms(RETRY_MS), key));
-        }
-        if let Some((at, _)) = adoption.retries.front() {
-            let at = (*at).max(now);
-            self.wake_by(cx.local, at);
-        }
-    }
-
-    /// Fetches what was offered.
-    fn fetch_adopted<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
-        while self.handover.adoption.calls.len() < FETCHES_MAX
-            && let Some((from, _)) = self.handover.adoption.due.front()
-        {
-            let free = self.bandwidth_used_until[0];
-            if free > cx.now.mono {
-                return self.wake_by(cx.local, free);
-            }
-            let (from, adoption) = (*from, &mut self.handover.adoption);
-            let mut versions = Vec::new();
-            while versions.len() < KEYS_PER_REQUEST
-                && let Some((_, version)) = adoption.due.pop_front_if(|(of, _)| *of == from)
-            {
-                versions.push(version);
-            }
-            let request = Request::Fetch(versions.iter().map(|version| version.0).collect());
-            let to = (from, RepairCall::Adopt);
-            match Self::ask(cx, view, to, request, FETCH_TIMEOUT_MS) {
-                Some(call) => drop(self.handover.adoption.calls.insert(call, versions)),
-                None => self.handover.adoption.forget(&versions),
-            }
-        }
-    }
-
-    /// Takes in what was fetched.
-    pub(super) fn adopted<B: Backend>(
-        &mut self,
-        cx: &mut Context<'_, B>,
-        call: CallId,
-        from: Incarnation,
-        result: CallResult,
-    ) {
-        let Some(versions) = self.handover.adoption.calls.remove(&call) else { return };
-        let Ok(Response::Items { items, covered, .. }) = result else {
-            // They are offered again.
-            return self.handover.adoption.forget(&versions);
-        };
-        let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(versions.len());
-        let mut bytes = 0;
-        for item in items {
-            bytes += item.payload_bytes() as u64;
-            match item.into_stored(cx.now.mono) {
-                StoredItem::Value(record) => {
-                    self.handover.counts.adopted += 1;
-                    self.counts.bytes_fetched += record.payload_bytes() as u64;
-                    cx.replica.adopt(cx.now, &record);
-                    self.handover.adoption.note_done(record.key.hash(), record.version);
-                }
-                StoredItem::Tombstone(key, version) => {
-                    cx.replica.receive_tombstone(cx.now, key, version);
-                    self.handover.adoption.note_without(key, from);
-                }
-            }
-        }
-        self.charge_bandwidth(cx.now.mono, false, bytes);
-        let adoption = &mut self.handover.adoption;
-        adoption.forget(&versions[..covered]);
-        match covered {
-            0 => adoption.forget(&versions),
-            _ => versions[covered..].iter().rev().for_each(|version| {
-                adoption.due.push_front((from, *version));
-            }),
-        }
-        self.wake_by(cx.local, cx.now.mono);
-    }
-}
-
-impl Adoption {
-    /// Forgets what is not fetched any more.
-    fn forget(&mut self, versions: &[KeyVersion]) {
-        for (key, _) in versions {
-            self.pending.remove(key);
-        }
-    }
-
-    /// Notes that an owner has no value of a key.
-    fn note_without(&mut self, key: KeyHash, owner: Incarnation) {
-        if let Some(lack) = self.lacking.get_mut(&key) {
-            lack.without.push(owner);
-        }
-    }
-
-    fn note_done(&mut self, key: KeyHash, version: Version) {
-        self.lacking.remove(&key);
-        if self.done.len() >= ADOPTED_MAX {
-            self.done.clear();
-        }
-        self.done.insert(key, version);
     }
 }

@@ -14,6 +14,7 @@
 //! - The bytes fetched per second are bounded.
 //! - While all nodes are idle and equal, digests are all that is sent.
 
+mod adoption;
 mod compare;
 mod copy;
 mod fetch;

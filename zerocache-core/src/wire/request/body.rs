@@ -194,12 +194,7 @@ impl Body {
             kind::GOSSIP => Request::Gossip(self.gossip),
             kind::DIGESTS => Request::Digests {
                 window: self.window,
-                resolution: match self.resolution {
-                    0 => Resolution::Blocks,
-                    1 => Resolution::Seconds(self.selectors),
-                    2 => Resolution::Shards(self.selectors),
-                    _ => return Err(DecodeError::Invalid(tag::RESOLUTION)),
-                },
+                resolution: resolution(self.resolution, self.selectors)?,
                 last_sync_ms: self.last_sync_ms,
             },
             kind::BUCKET_VERSIONS => Request::BucketVersions(self.buckets),
@@ -243,6 +238,16 @@ impl Body {
         let condition = condition.map_or(Condition::Present, |condition| *condition);
         let write = ConditionalWrite { key, condition, op, ack: self.ack };
         Ok(Request::Conditional(Box::new(write)))
+    }
+}
+
+/// Returns the resolution of digests with this number.
+fn resolution(number: u64, selectors: Vec<u64>) -> Result<Resolution, DecodeError> {
+    match number {
+        0 => Ok(Resolution::Blocks),
+        1 => Ok(Resolution::Seconds(selectors)),
+        2 => Ok(Resolution::Shards(selectors)),
+        _ => Err(DecodeError::Invalid(tag::RESOLUTION)),
     }
 }
 
