@@ -183,15 +183,21 @@ impl Repair {
         if peers.peek().is_some() {
             return peers.all(has_caught_up);
         }
-        let mut remote = members()
-            .filter(|member| member.info.region != local.region())
-            .peekable();
+        let mut remote = members().filter(|member| member.info.region != local.region()).peekable();
         remote.peek().is_none() || remote.any(has_caught_up)
     }
 
     /// Judges whether this node's misses are authoritative: it agrees with its peers, and so do all on who owns
     /// which key, and each of them has offered to the owners what it holds.
     pub(in crate::node) fn judge_misses(&self, local: &mut Local, view: &View, now: Now) {
+        let is_placed = self.placed() == view.placement().id() && self.has_owned(local, view);
+        let agrees = self.agrees(local, view, now);
+        local.readiness.misses_are_authoritative = agrees && is_placed;
+    }
+
+    /// Whether this node has got the values that it owns: each local peer in sync has offered what it holds, for the
+    /// present owners.
+    pub(in crate::node) fn has_owned(&self, local: &Local, view: &View) -> bool {
         let placement = view.placement().id();
         let has_placed = |member: &Member| {
             let peer = self.peers.get(&member.info.incarnation);
@@ -199,9 +205,7 @@ impl Repair {
             !is_local || peer.is_some_and(|peer| peer.placed == placement)
         };
         let mut colleagues = view.members().filter(|member| is_colleague(local, member));
-        let is_placed = self.placed() == placement && colleagues.all(has_placed);
-        let agrees = self.agrees(local, view, now);
-        local.readiness.misses_are_authoritative = agrees && is_placed;
+        colleagues.all(has_placed)
     }
 
     /// Whether this node knows the versions of its peers: it is in sync, and agreed with every local peer a moment
