@@ -151,10 +151,10 @@ fn located() -> Vec<NodeCopies> {
         fresh_ms: 500,
         bytes: 7,
         digest: Some(5),
-        is_purged: false,
+        is_witness: true,
+        ..KeyCopy::default()
     };
-    let gone =
-        KeyCopy { state: CopyState::Tombstone, version, is_purged: true, ..KeyCopy::default() };
+    let gone = KeyCopy::tombstone(version.unwrap(), true);
     let copies = vec![value, gone, KeyCopy::default()];
     vec![
         NodeCopies { node: node.clone(), reply: Reply::Answered, copies },
@@ -382,8 +382,8 @@ fn delay_is_subtracted_from_lifetimes() {
     let change = Change::Put { value: Bytes::new(), metadata: Bytes::new(), expires };
     let version = Version::new(42 << 16, Incarnation(9));
     let record = Record { key: key("k"), version, change };
-    let batch =
-        message(Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }])).encode(NOW);
+    let batch = vec![ReplicatedRecord { record, relay: false, witness: false }];
+    let batch = message(Request::Replicate(batch)).encode(NOW);
     let known = Envelope { delay_ms: 400, ..Envelope::default() };
     let receiver = Instant::from_millis(1_000_000);
     let decoded = RequestMessage::decode_with_defaults(batch, known, receiver).unwrap();
