@@ -67,6 +67,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Returns whether a process ends, and its data with it.
+    pub(crate) const fn ends_a_process(&self) -> bool {
+        matches!(self, Self::Crash { .. } | Self::Shutdown(_))
+    }
+
     /// The kind of the fault, for counting.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -1,6 +1,6 @@
 //! The plan of a seed: the cluster, its network, its workload and its faults.
 
-use zerocache_core::{client::HedgeShare, store::RETENTION_MS, wire::features};
+use zerocache_core::{client::HedgeShare, cluster::Replicas, store::RETENTION_MS, wire::features};
 
 use crate::{
     clock::SECOND_US,
@@ -27,6 +27,10 @@ pub struct NodePlan {
     pub outbox_bytes_max: usize,
     /// The optional abilities of its release.
     pub features: u64,
+    /// How many nodes of its region are to keep a value, as it is configured.
+    pub replicas: Replicas,
+    /// Its zone.
+    pub zone: Option<&'static str>,
     /// Its start; none if a fault starts it.
     pub starts_us: Option<u64>,
 }
@@ -136,6 +140,7 @@ impl Plan {
             Profile::Retention => random.between(60, 240) * SECOND_US,
             Profile::Starts => random.between(15, 150) * SECOND_US,
             Profile::Stops => random.between(30, 80) * SECOND_US,
+            Profile::Placement => random.between(15, 120) * SECOND_US,
             Profile::Crowd | Profile::Membership => random.between(6, 12) * SECOND_US,
             _ => random.between(8, 30) * SECOND_US,
         };
@@ -157,6 +162,9 @@ impl Plan {
             let mut node = node(random, profile, region, mixed);
             node.starts_us = None;
             nodes.push(node);
+        }
+        if profile == Profile::Placement {
+            place(random, &mut nodes);
         }
         let clients = clients(random, profile, regions);
         let targets = Targets {
@@ -263,10 +271,31 @@ fn sizes(random: &mut Random, profile: Profile) -> Vec<u64> {
         Profile::Wide => (8, random.between(1, 16)),
         Profile::Crowd => (random.between(2, 8), 40),
         Profile::Membership => return vec![125; 8],
+        Profile::Placement => (random.between(1, 2), 6),
         _ => (random.between(1, 3).max(random.between(1, 3)), 3),
     };
-    let least = if profile == Profile::Crowd { 20 } else { 1 };
+    let least = match profile {
+        Profile::Crowd => 20,
+        Profile::Placement => 3,
+        _ => 1,
+    };
     (0..regions).map(|_| random.between(least, most)).collect()
+}
+
+/// Draws how many nodes keep a value. Now and then nodes disagree, as while they are configured anew one by one.
+fn place(random: &mut Random, nodes: &mut [NodePlan]) {
+    let replicas = Replicas::from_number(random.between(1, 3));
+    let has_zones = random.chance(300);
+    let disagree = random.chance(150);
+    for node in nodes {
+        node.replicas = replicas;
+        if disagree && random.chance(300) {
+            node.replicas = *random.pick(&[Replicas::All, Replicas::from_number(2)]);
+        }
+        if has_zones {
+            node.zone = *random.pick(&[Some("x"), Some("y"), Some("z"), None]);
+        }
+    }
 }
 
 fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> NodePlan {
@@ -308,6 +337,8 @@ fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> No
             Profile::Connections => features::ALL & !features::DATAGRAMS,
             _ => features::ALL,
         },
+        replicas: Replicas::All,
+        zone: None,
         starts_us: Some(random.below(starts_within_us)),
     }
 }
@@ -348,13 +379,14 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
     Workload {
         interval_us: match profile {
             Profile::Retention => 10 * busy,
-            Profile::Starts => 4 * busy,
+            Profile::Starts | Profile::Placement => 4 * busy,
             Profile::Crowd => 5 * busy,
             _ => busy,
         },
         keys: match profile {
             Profile::Evict => random.between(150, 400) as usize,
             Profile::Retention | Profile::Starts => random.between(30, 200) as usize,
+            Profile::Placement => random.between(10, 120) as usize,
             Profile::Leases | Profile::Conditions => *random.pick(&[1, 2, 4, 8]),
             _ => *random.pick(&[1, 4, 16, 48]),
         },
@@ -365,7 +397,7 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
         },
         delete_permille: *random.pick(&[0, 50, 150, 300]),
         short_permille: match profile {
-            Profile::Starts => *random.pick(&[0, 200]),
+            Profile::Starts | Profile::Placement => *random.pick(&[0, 200]),
             _ => *random.pick(&[0, 200, 500, 900]),
         },
         value_bytes_max: match profile {

@@ -41,11 +41,14 @@ pub enum Profile {
     Stops,
     /// As small, with clients that write on conditions; half of the runs have no faults.
     Conditions,
+    /// Regions of three to six nodes, of which some keep a value: owners come and go, some for longer than they are
+    /// waited for.
+    Placement,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -63,6 +66,7 @@ impl Profile {
         Self::Drains,
         Self::Stops,
         Self::Conditions,
+        Self::Placement,
     ];
 
     /// The name of the profile on the command line.
@@ -86,6 +90,7 @@ impl Profile {
             Self::Drains => "drains",
             Self::Stops => "stops",
             Self::Conditions => "conditions",
+            Self::Placement => "placement",
         }
     }
 
@@ -108,6 +113,7 @@ impl Profile {
             | Self::Clients
             | Self::Strangers
             | Self::Drains
+            | Self::Placement
             | Self::Near => random.between(1, 10),
             Self::Wide => random.between(4, 20),
             Self::Crowd | Self::Membership => random.between(2, 8),
@@ -118,6 +124,7 @@ impl Profile {
     pub(crate) const fn fault_us_max(self) -> u64 {
         match self {
             Self::Retention => 120 * SECOND_US,
+            Self::Placement => 60 * SECOND_US,
             Self::Crowd | Self::Membership => 6 * SECOND_US,
             _ => 15 * SECOND_US,
         }

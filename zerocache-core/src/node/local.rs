@@ -51,6 +51,10 @@ pub(super) enum CallPurpose {
     Forward {
         request: RequestId,
     },
+    /// Items that the member owns, for a request of another region.
+    Gather {
+        request: RequestId,
+    },
     Goodbye,
 }
 

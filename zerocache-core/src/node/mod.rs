@@ -13,6 +13,7 @@ mod conditions;
 mod cost;
 mod feed;
 mod forward;
+mod gather;
 mod io;
 mod leases;
 mod local;
@@ -48,6 +49,7 @@ pub use self::{
 };
 use self::{
     forward::Forwards,
+    gather::Gatherings,
     local::{CallPurpose, Context, Local},
     locate::Searches,
     membership::{MemberChange, Membership},
@@ -94,6 +96,7 @@ pub struct Node<B: Backend> {
     repair: Repair,
     searches: Searches,
     forwards: Forwards,
+    gatherings: Gatherings,
     next_sweep: Instant,
     next_purge_sweep: Instant,
 }
@@ -107,6 +110,7 @@ struct Parts<'a, B: Backend> {
     repair: &'a mut Repair,
     searches: &'a mut Searches,
     forwards: &'a mut Forwards,
+    gatherings: &'a mut Gatherings,
 }
 
 impl<B: Backend> Node<B> {
@@ -122,6 +126,7 @@ impl<B: Backend> Node<B> {
             repair: Repair::new(local.id(), now.mono),
             searches: Searches::default(),
             forwards: Forwards::default(),
+            gatherings: Gatherings::default(),
             next_sweep: now.mono,
             next_purge_sweep: now.mono,
             local,
@@ -282,6 +287,10 @@ impl<B: Backend> Node<B> {
                 let Parts { mut cx, membership, forwards, .. } = self.parts(now, out);
                 forwards.call_completed(&mut cx, &membership.view, request, result);
             }
+            CallPurpose::Gather { request } => {
+                let Parts { mut cx, gatherings, .. } = self.parts(now, out);
+                gatherings.call_completed(&mut cx, request, result);
+            }
             CallPurpose::Goodbye => {}
         }
     }
@@ -360,7 +369,7 @@ impl<B: Backend> Node<B> {
 
     fn parts<'a>(&'a mut self, now: Now, out: &'a mut Vec<Effect>) -> Parts<'a, B> {
         let Self { local, replica, membership, watchers, .. } = self;
-        let Self { replication, repair, searches, forwards, .. } = self;
+        let Self { replication, repair, searches, forwards, gatherings, .. } = self;
         Parts {
             cx: Context { now, local, replica, out },
             membership,
@@ -369,6 +378,7 @@ impl<B: Backend> Node<B> {
             repair,
             searches,
             forwards,
+            gatherings,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Write, WriteOp, clock_unset,
     feed::{FollowTerms, Interest},
     leases::LeaseRequest,
-    repair::{Repair, serve_fetch, serve_versions},
+    repair::{Repair, serve_versions},
     watchers::pong,
 };
 use crate::{
@@ -131,6 +131,7 @@ impl<B: Backend> Node<B> {
                     members.hello_received(cx, *hello, (connection, caller))
                 }));
             }
+            Request::Fetch(keys) => return self.fetch_for(now, id, (from, keys), out),
             request => return self.serve_node(now, from, request, out),
         }
         None
@@ -213,7 +214,6 @@ impl<B: Backend> Node<B> {
                 response
             }
             Request::KeyVersions(keys) => serve_versions(&self.replica.store, &keys),
-            Request::Fetch(keys) => serve_fetch(&self.replica.store, now, &keys),
             Request::Offer(offered) => {
                 let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
                 repair.serve_offer(&mut cx, &membership.view, from, &offered)

@@ -65,7 +65,9 @@ impl World {
         let PendingWrite { key, id, ack, token } = write;
         let after = process.store.version(self.keys[key].hash());
         let before = process.before.get(&key).copied().unwrap_or(after);
-        let wanted = self.wanted(host, ack).filter(|_| token.is_none());
+        // Witnesses are no replicas.
+        let is_placed = self.plan.profile == Profile::Placement;
+        let wanted = self.wanted(host, ack).filter(|_| token.is_none() && !is_placed);
         // Nodes of another release have a purge and do not obey it.
         let is_mixed = self.plan.nodes.iter().any(|node| node.features & features::PURGES == 0);
         let wanted = wanted.filter(|_| !(is_mixed && self.checker.is_register(key)));
@@ -131,6 +133,7 @@ impl World {
         let known = process.store.version(self.keys[key].hash());
         let holds = !is_delete
             && known == Some(version)
+            && process.store.has_value(self.keys[key].hash())
             && self.checker.is_to_live(key, version)
             && process.store.stats().counts.evicted == 0;
         if answers && holds {

@@ -6,6 +6,7 @@ use super::{World, nodes::Process, trace};
 use crate::{
     checker::{Rule, StoredValue},
     clock::SECOND_US,
+    profile::Profile,
 };
 
 /// Nodes of one region have what one of them had within this time, in microseconds: two seconds as
@@ -172,7 +173,10 @@ impl World {
             return;
         }
         let copied = self.counts.replicated + self.counts.fetched;
-        if self.healing.as_ref().is_some_and(|healing| healing.copied != Some(copied)) {
+        // Keys of nodes that are gone get other owners half a minute later.
+        let is_placing = self.plan.profile == Profile::Placement;
+        let healing = self.healing.as_ref().filter(|_| !is_placing);
+        if healing.is_some_and(|healing| healing.copied != Some(copied)) {
             self.checker.violate(Rule::Quiet, "records are still copied");
         }
         let starting = self.agreeing().find(|host| {
@@ -229,6 +233,27 @@ impl World {
         self.check_near_purged(&latest);
     }
 
+    /// Whether a node keeps the value of a key, as it sees it.
+    pub(super) fn keeps(&self, host: usize, key: usize) -> bool {
+        let Some(process) = self.nodes[host].as_ref() else { return false };
+        let placement = process.node.placement();
+        self.checker.is_register(key)
+            || placement.keeps(process.incarnation, self.keys[key].hash())
+    }
+
+    /// Whether a node of this one's region has not offered yet what others own.
+    fn is_placing(&self, host: usize) -> bool {
+        let region = self.plan.nodes[host].region;
+        let mut peers = self.agreeing().filter(|other| self.plan.nodes[*other].region == region);
+        let id = |host: usize| self.nodes[host].as_ref().map(|process| process.node.placement().id());
+        let is_placing = |other: usize| {
+            let Some(process) = self.nodes[other].as_ref() else { return false };
+            let status = process.node.status(self.now_at(other as u32)).placement;
+            id(other) != id(host) || !status.is_complete
+        };
+        self.plan.profile == Profile::Placement && peers.any(is_placing)
+    }
+
     fn difference(&self, number: usize) -> Option<String> {
         let key = &self.keys[number];
         let mut holders: Vec<(usize, Version, u64)> = Vec::new();
@@ -256,8 +281,18 @@ impl World {
         let is_final = |host: usize| {
             self.nodes[host].as_ref().is_some_and(|process| process.node.misses_are_authoritative())
         };
+        // What all owners of a region have lost, other regions have still.
+        let is_lost = |host: usize| {
+            let region = |host: usize| self.plan.nodes[host].region;
+            let mut here = holders.iter().filter(|(holder, ..)| region(*holder) == region(host));
+            let ends = self.plan.faults.iter().any(|planned| planned.fault.ends_a_process());
+            self.plan.profile == Profile::Placement && ends && here.next().is_none()
+        };
         let lacks = |host: &usize| {
-            let may_lack = self.is_forgotten(*host, version) && !is_final(*host);
+            let may_lack = (self.is_forgotten(*host, version) && !is_final(*host))
+                || !self.keeps(*host, number)
+                || is_lost(*host)
+                || self.is_placing(*host);
             holders.iter().all(|(holder, ..)| holder != host) && !may_lack
         };
         let lacking = self.agreeing().find(lacks);

@@ -9,7 +9,7 @@ use zerocache_core::{
 };
 
 use super::World;
-use crate::{checker::Rule, clock::SECOND_US};
+use crate::{checker::Rule, clock::SECOND_US, profile::Profile};
 
 /// A value that a local peer has held for longer than this, in microseconds, is here too, or a miss
 /// is not authoritative.
@@ -40,8 +40,15 @@ impl World {
             let had = entry.version == version && self.now_us - since_us > HAD_US;
             (had && lasts).then_some(version)
         };
+        let has_value = process.store.has_value(self.keys[key].hash());
+        // A node that owns a key has not only its version; purges may have ended the value here.
+        let is_owner_without = |version: &Version| {
+            let is_placed = self.plan.profile == Profile::Placement && self.plan.purges.is_empty();
+            is_placed && known == Some(*version) && !has_value && self.keeps(host as usize, key)
+        };
         let lacks = |version: &Version| {
-            known < Some(*version) && !self.checker.had_or_refused(host, key, *version)
+            (known < Some(*version) && !self.checker.had_or_refused(host, key, *version))
+                || is_owner_without(version)
         };
         let others = (0..self.nodes.len() as u32)
             .filter(|other| *other != host && self.plan.nodes[*other as usize].region == region);
@@ -175,7 +182,9 @@ impl World {
     /// Checks that a node may hold no value of a version that it knows: it was a delete, it has
     /// expired, or some node evicted.
     pub(super) fn check_gone(&mut self, host: u32, key: usize, version: Version) {
-        if !self.checker.is_to_live(key, version) || self.checker.makes_room() {
+        // Others may keep the value, or give it to this node in a moment.
+        let is_placed = self.plan.profile == Profile::Placement;
+        if is_placed || !self.checker.is_to_live(key, version) || self.checker.makes_room() {
             return;
         }
         let dropped = |process: &super::nodes::Process| {

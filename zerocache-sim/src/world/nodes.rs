@@ -7,6 +7,7 @@ use std::{
 };
 
 use zerocache_core::{
+    cluster::Replicas,
     call::CallFailure,
     limits::Limits,
     node::{
@@ -164,12 +165,12 @@ impl World {
         let info = NodeInfo {
             incarnation,
             region: region_name(plan.region),
-            zone: None,
+            zone: plan.zone.map(str::to_owned),
             addresses: vec![self.hosts[host as usize].address],
             state: NodeState::Warming,
             bytes_max: plan.bytes_max,
-            name: None,
-            replicas: zerocache_core::cluster::Replicas::All,
+            name: (plan.replicas != Replicas::All).then(|| format!("n{host}")),
+            replicas: plan.replicas,
         };
         let value_bytes_max =
             Limits::value_bytes_within(Limits::VALUE_BYTES_DEFAULT, plan.bytes_max);
@@ -394,10 +395,14 @@ impl World {
                 Request::Get { key } => self.number_of(key),
                 _ => None,
             };
-            if let (true, Some(key)) = (short, key) {
+            if let (true, Some(key)) = (short, key)
+                && !self.is_forwarded(host, key)
+            {
                 self.fast_read(host, index, header.id, key, &envelope);
                 continue;
             }
+            // What an owner gives was checked there.
+            let key = key.filter(|key| !self.is_forwarded(host, *key));
             let is_conditional = matches!(message.request, Request::Conditional(_));
             if is_conditional {
                 // It is compared with what the node holds right before it.
@@ -421,6 +426,15 @@ impl World {
             }
         }
         self.hand_over(host, &mut inputs, &mut touched);
+    }
+
+    /// Whether the node passes a read on, because it has no value and others own the key.
+    fn is_forwarded(&self, host: u32, key: usize) -> bool {
+        let Some(process) = self.nodes[host as usize].as_ref() else { return false };
+        let (placement, key) = (process.node.placement(), &self.keys[key]);
+        !placement.is_everyone()
+            && !placement.keeps(process.incarnation, key.hash())
+            && !process.store.peek(key, self.now_at(host)).is_hit()
     }
 
     /// Answers a plain read without the state machine.

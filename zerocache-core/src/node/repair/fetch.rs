@@ -82,6 +82,8 @@ impl Repair {
             return self.abort(cx.local, view, cx.now, round);
         };
         let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(versions.len());
+        // Where values are gathered from several nodes, some may not have answered.
+        round.is_complete &= items.len() >= covered || !round.is_remote;
         let (bytes, are_all_taken) = self.take_items(cx, view, items);
         round.is_complete &= are_all_taken;
         self.charge_bandwidth(cx.now.mono, round.is_remote, bytes);
@@ -119,7 +121,7 @@ impl Repair {
                 StoredItem::Tombstone(key, version) => {
                     self.counts.tombstones_fetched += 1;
                     are_all_taken &= cx.replica.receive_tombstone(cx.now, key, version);
-                    self.adopt_from_owners(view, cx.local.id(), (key, version));
+                    self.note_lacking(cx, view, (key, version));
                 }
             }
         }

@@ -54,9 +54,16 @@ const LOOKED_AT_MAX: usize = 4_096;
 /// The most guests that are remembered; with more, everything is offered.
 const GUESTS_MAX: usize = 65_536;
 
-/// The most values that are still to be fetched, and that are remembered as fetched.
+/// The most values that are still to be fetched, that are remembered as fetched, and that are known to be lacking.
 const ADOPTING_MAX: usize = 16_384;
 const ADOPTED_MAX: usize = 16_384;
+const LACKING_MAX: usize = 65_536;
+
+/// An owner that does not answer is asked again after this time, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+/// For so long a lacking value is asked for, in milliseconds. After that its owners are others, who offer it.
+const LACKING_MS: u64 = 60_000;
 
 /// The most fetches in flight.
 const FETCHES_MAX: usize = 4;
@@ -129,6 +136,18 @@ struct Adoption {
     pending: BTreeMap<KeyHash, Version>,
     /// What was fetched, also if it was evicted since.
     done: BTreeMap<KeyHash, Version>,
+    /// Own keys of which this node has learned a version without the value, and when to ask for it, in this order.
+    lacking: BTreeMap<KeyHash, Lack>,
+    retries: VecDeque<(Instant, KeyHash)>,
+}
+
+/// A value that this node owns and lacks.
+#[derive(Clone, Debug)]
+struct Lack {
+    version: Version,
+    since: Instant,
+    /// The owners that have no value either.
+    without: Vec<Incarnation>,
 }
 
 impl Handover {
@@ -231,12 +250,37 @@ impl Repair {
         view: &View,
         batch: &[ReplicatedRecord],
     ) {
+        let own = cx.local.id();
         for ReplicatedRecord { record, witness, .. } in batch {
-            let has_value = !witness && record.change != Change::Delete;
-            if has_value && !view.keeps(cx.local.id(), &record.key) {
-                self.note_guest(record.key.hash(), cx.now.mono);
+            if record.change == Change::Delete {
+                continue;
+            }
+            match (*witness, view.keeps(own, &record.key)) {
+                (false, false) => self.note_guest(record.key.hash(), cx.now.mono),
+                // Its sender takes others for the owners.
+                (true, true) => self.note_lacking(cx, view, (record.key.hash(), record.version)),
+                _ => {}
             }
         }
+    }
+
+    /// Notes that this node has learned the version of a key without the value. If it owns the key, it asks the other
+    /// owners for it.
+    pub(super) fn note_lacking<B: Backend>(
+        &mut self,
+        cx: &Context<'_, B>,
+        view: &View,
+        (key, version): KeyVersion,
+    ) {
+        let adoption = &mut self.handover.adoption;
+        let owners = view.placement().owners(key);
+        let is_known = adoption.lacking.get(&key).is_some_and(|lack| lack.version >= version);
+        if is_known || !owners.contains(&cx.local.id()) || adoption.lacking.len() >= LACKING_MAX {
+            return;
+        }
+        let lack = Lack { version, since: cx.now.mono, without: Vec::new() };
+        adoption.lacking.insert(key, lack);
+        adoption.retries.push_back((cx.now.mono, key));
     }
 
     /// Notes that keys have other owners.
@@ -244,9 +288,17 @@ impl Repair {
         let handover = &mut self.handover;
         (handover.since, handover.walk) = (cx.now.mono, None);
         handover.page = Page::default();
+        // What was fetched may have gone on to other owners since, and others may have what is lacking.
+        handover.adoption.done.clear();
+        handover.adoption.lacking.values_mut().for_each(|lack| lack.without.clear());
         handover.next_walk = Some(cx.now.mono.plus_ms(STABLE_MS));
         cx.local.readiness.misses_are_authoritative = false;
         self.wake_by(cx.local, cx.now.mono);
+    }
+
+    /// Whether this node lacks no value of a key that it owns, as far as it knows.
+    pub(super) fn lacks_nothing(&self) -> bool {
+        self.handover.adoption.lacking.is_empty()
     }
 
     /// Offers and fetches what is due. `agrees` says whether this node knows the versions of its peers.
@@ -256,6 +308,7 @@ impl Repair {
         view: &View,
         agrees: bool,
     ) {
+        self.retry_lacking(cx, view);
         self.fetch_adopted(cx, view);
         if !agrees || !self.page_is_due(cx) {
             return;
@@ -268,12 +321,16 @@ impl Repair {
 
     /// Whether a page may be begun or offered again.
     fn page_is_due<B: Backend>(&mut self, cx: &mut Context<'_, B>) -> bool {
-        let page = &self.handover.page;
-        let is_due = page.calls.is_empty() && page.waits_until.is_none_or(|at| at <= cx.now.mono);
-        if let Some(at) = page.waits_until {
-            self.wake_by(cx.local, at.max(cx.now.mono));
+        let page = &mut self.handover.page;
+        if !page.calls.is_empty() {
+            return false;
         }
-        is_due
+        let waits_until = page.waits_until.filter(|at| *at > cx.now.mono);
+        page.waits_until = waits_until;
+        if let Some(at) = waits_until {
+            self.wake_by(cx.local, at);
+        }
+        waits_until.is_none()
     }
 
     /// Gathers the next page: of guests that came a moment ago, or else of everything, if that is due.
@@ -298,9 +355,12 @@ impl Repair {
             self.begin_walk_page(cx, view, &mut page);
         }
         self.handover.page = page;
-        let next_guest = self.handover.guests.front().map(|(_, at)| at.plus_ms(GUEST_MS));
-        for at in next_guest.into_iter().chain(self.handover.next_walk) {
-            self.wake_by(cx.local, at.max(now.plus_ms(1)));
+        let handover = &self.handover;
+        let next_guest = handover.guests.front().map(|(_, at)| at.plus_ms(GUEST_MS));
+        let stable = handover.since.plus_ms(STABLE_MS);
+        let next_walk = handover.next_walk.filter(|_| handover.walk.is_none());
+        for at in next_guest.into_iter().chain(next_walk.map(|at| at.max(stable))) {
+            self.wake_by(cx.local, at.max(now));
         }
     }
 
@@ -415,6 +475,7 @@ impl Repair {
         let is_missing = |key: &KeyHash| page.unconfirmed.values().any(|of| of.contains_key(key));
         for (key, version) in page.guests {
             if !is_missing(&key) && cx.replica.store.displace(key, version) {
+                self.handover.adoption.done.remove(&key);
                 self.handover.counts.displaced += 1;
             }
         }
@@ -474,19 +535,37 @@ impl Repair {
         Response::Versions { versions, covered: offered.len() as u64 }
     }
 
-    /// Has this node fetch a value whose version it has learned from a witness, from the other owners of the key.
-    pub(super) fn adopt_from_owners(&mut self, view: &View, own: Incarnation, wanted: KeyVersion) {
-        let owners = view.placement().owners(wanted.0);
-        if !owners.contains(&own) {
-            return;
-        }
+    /// Asks owners for what is lacking.
+    fn retry_lacking<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
+        let (now, own) = (cx.now.mono, cx.local.id());
         let adoption = &mut self.handover.adoption;
-        for owner in &*owners {
-            let is_there = view.member(*owner).is_some_and(|member| member.takes_writes());
-            if *owner != own && is_there && adoption.pending.len() < ADOPTING_MAX {
-                adoption.pending.insert(wanted.0, wanted.1);
-                adoption.due.push_back((*owner, wanted));
+        while let Some((_, key)) = adoption.retries.pop_front_if(|(at, _)| *at <= now) {
+            let Some(lack) = adoption.lacking.get(&key) else { continue };
+            let store = &cx.replica.store;
+            let is_gone = store.version(key) != Some(lack.version) || store.has_value(key);
+            let owners = view.placement().owners(key);
+            let others = || owners.iter().filter(|owner| **owner != own);
+            let is_over = now.since_ms(lack.since) >= LACKING_MS;
+            let nobody_has_it = others().all(|owner| lack.without.contains(owner));
+            if is_gone || is_over || nobody_has_it || !owners.contains(&own) {
+                adoption.lacking.remove(&key);
+                continue;
             }
+            let version = (key, lack.version);
+            let mut fit = others().filter(|owner| {
+                let is_there = view.member(**owner).is_some_and(|member| member.takes_writes());
+                is_there && !lack.without.contains(owner)
+            });
+            let is_pending = adoption.pending.get(&key) >= Some(&version.1);
+            if let Some(owner) = fit.next().filter(|_| adoption.pending.len() < ADOPTING_MAX && !is_pending) {
+                adoption.pending.insert(key, version.1);
+                adoption.due.push_back((*owner, version));
+            }
+            adoption.retries.push_back((now.plus_ms(RETRY_MS), key));
+        }
+        if let Some((at, _)) = adoption.retries.front() {
+            let at = (*at).max(now);
+            self.wake_by(cx.local, at);
         }
     }
 
@@ -541,6 +620,7 @@ impl Repair {
                 }
                 StoredItem::Tombstone(key, version) => {
                     cx.replica.receive_tombstone(cx.now, key, version);
+                    self.handover.adoption.note_without(key, from, cx.now.mono);
                 }
             }
         }
@@ -565,7 +645,16 @@ impl Adoption {
         }
     }
 
+    /// Notes that an owner has no value of a key: the next one is asked at once.
+    fn note_without(&mut self, key: KeyHash, owner: Incarnation, now: Instant) {
+        if let Some(lack) = self.lacking.get_mut(&key) {
+            lack.without.push(owner);
+            self.retries.push_front((now, key));
+        }
+    }
+
     fn note_done(&mut self, key: KeyHash, version: Version) {
+        self.lacking.remove(&key);
         if self.done.len() >= ADOPTED_MAX {
             self.done.clear();
         }

@@ -195,8 +195,8 @@ impl Repair {
         local.readiness.misses_are_authoritative = agrees && is_placed;
     }
 
-    /// Whether this node has got the values that it owns: each local peer in sync has offered what it holds, for the
-    /// present owners.
+    /// Whether this node has got the values that it owns, as far as it knows: each local peer in sync has offered what
+    /// it holds, for the present owners.
     pub(in crate::node) fn has_owned(&self, local: &Local, view: &View) -> bool {
         let placement = view.placement().id();
         let has_placed = |member: &Member| {
@@ -205,7 +205,7 @@ impl Repair {
             !is_local || peer.is_some_and(|peer| peer.placed == placement)
         };
         let mut colleagues = view.members().filter(|member| is_colleague(local, member));
-        colleagues.all(has_placed)
+        self.lacks_nothing() && colleagues.all(has_placed)
     }
 
     /// Whether this node knows the versions of its peers: it is in sync, and agreed with every local peer a moment

@@ -65,7 +65,8 @@ impl PendingWrites {
         held: impl FnOnce(KeyHash) -> Option<Version>,
     ) -> Option<Response> {
         let write = self.writes.get_mut(&id)?;
-        write.replicas += u32::from(has_write);
+        // Owners that became some while the write was on its way are not waited for.
+        write.replicas = (write.replicas + u32::from(has_write)).min(write.replicas_wanted);
         write.outstanding -= 1;
         if write.outstanding > 0 {
             return None;
