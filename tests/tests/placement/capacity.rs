@@ -3,7 +3,7 @@
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::poll::{time_until, timed};
 
-use super::{HANDOVER, are_placed, load::Entries, region, setup_beside};
+use super::{HANDOVER, are_placed, load::Entries, name, region, setup_beside};
 
 const KEYS: usize = 6_144;
 
@@ -29,7 +29,7 @@ fn eight_nodes_hold_nearly_four_times_what_one_holds_and_a_ninth_takes_its_share
     println!("{present} of {KEYS} there; read in {took:?}");
     assert!(present * 100 >= KEYS * 98, "{present} of {KEYS}");
 
-    let new = setup_beside(&cluster, 2).start();
+    let new = setup_beside(&cluster, 2).flag("--node-name", name(8)).start();
     cluster.nodes.push(new);
     let took = time_until(HANDOVER, || {
         are_placed(&cluster.nodes) && cluster[8].is_ready() && cluster[8].stat("entries") > 0

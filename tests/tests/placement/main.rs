@@ -6,6 +6,7 @@ mod load;
 mod loss;
 mod names;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value as Json;
@@ -19,10 +20,18 @@ const REGION: &str = "oslo";
 /// Longer than a handover takes on a busy machine: 30 s until a node counts as gone, and the transfer.
 const HANDOVER: Duration = Duration::from_secs(120);
 
-/// Starts a region of nodes of 64 MiB each, of which so many keep a value.
+/// Starts a region of nodes of 64 MiB each, of which so many keep a value. Their names, and so who owns which keys,
+/// are the same each time.
 fn region(nodes: usize, replicas: impl ToString) -> Cluster {
-    let replicas = replicas.to_string();
-    Cluster::start_with(&vec![REGION; nodes], |setup| sized(setup).flag("--replicas", &replicas))
+    let (replicas, started) = (replicas.to_string(), AtomicUsize::new(0));
+    Cluster::start_with(&vec![REGION; nodes], |setup| {
+        let name = name(started.fetch_add(1, Ordering::Relaxed));
+        sized(setup).flag("--replicas", &replicas).flag("--node-name", name)
+    })
+}
+
+fn name(node: usize) -> String {
+    format!("node-{node}")
 }
 
 fn sized(setup: Setup) -> Setup {
@@ -35,9 +44,9 @@ fn setup_beside(cluster: &Cluster, replicas: impl ToString) -> Setup {
     cluster.nodes.iter().fold(setup, |setup, node| setup.flag("--seed", node.address()))
 }
 
-/// A node at the address of one that has ended, and therefore with its name.
+/// A node with the address and the name of one that has ended.
 fn restart(cluster: &mut Cluster, at: usize, replicas: impl ToString) {
-    let mut setup = setup_beside(cluster, replicas);
+    let mut setup = setup_beside(cluster, replicas).flag("--node-name", name(at));
     setup.listen = cluster[at].address();
     cluster[at] = setup.start();
 }

@@ -1,6 +1,6 @@
 //! `nodes`: the members of the cluster, as all nodes see them.
 
-mod shares;
+mod ownership;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +64,7 @@ pub(crate) fn matrix(survey: &Survey) -> Vec<Member<'_>> {
     }
     let states: Vec<_> = survey.nodes.iter().map(|node| (node, states(node))).collect();
     let mut members: Vec<_> = rows.iter().map(|(id, row)| member(&states, id, row)).collect();
-    let shares = shares::of_all(survey);
+    let shares = ownership::of_all(survey);
     for member in &mut members {
         let share = shares.get(member.row["id"].as_str().unwrap_or_default());
         member.share_percent = share.copied();
