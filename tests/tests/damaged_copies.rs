@@ -42,7 +42,8 @@ fn plant(node: &Node, name: &str, copy: Planted) {
     let expires = clock::mono().plus_ms(life_ms);
     let change = Change::Put { value: Bytes::from(value), metadata: Bytes::new(), expires };
     let record = Record { key: key(name), version, change };
-    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]);
+    let request =
+        Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]);
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = RequestMessage { envelope, request }.encode(clock::mono());
     let response = TransportKind::Http.caller(node.address()).ask(&message);

@@ -189,7 +189,15 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::BucketVersions(Vec::new()), INSPECTORS),
         (Request::KeyVersions(Vec::new()), INSPECTORS),
         (Request::Fetch(Vec::new()), NODES),
-        (Request::Copy { first_shard: 0, last_shard: 1, range: CopyRange::default(), owned: false }, NODES),
+        (
+            Request::Copy {
+                first_shard: 0,
+                last_shard: 1,
+                range: CopyRange::default(),
+                owned: false,
+            },
+            NODES,
+        ),
     ]
 }
 

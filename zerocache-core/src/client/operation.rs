@@ -94,7 +94,8 @@ impl<K: KeyRules> Operation<K> {
         let ticket = state.directory_mut().take_ticket(K::IS_WRITE);
         self.plan = Some((ticket, preferred));
         self.phase = Phase::Walking;
-        let Some(step) = state.directory().first_step((ticket, self.rules.key()), preferred, now) else {
+        let Some(step) = state.directory().first_step((ticket, self.rules.key()), preferred, now)
+        else {
             return Reaction::of(self.walk_on(now, state));
         };
         let is_bounded = self.rules.expects_soon();
@@ -230,8 +231,7 @@ impl<K: KeyRules> Operation<K> {
         let Self { rules, plan, budget, rest, .. } = self;
         rest.get_or_insert_with(|| {
             let key = rules.key();
-            let plan =
-                plan.map(|(ticket, node)| state.directory().plan((ticket, key), node, now));
+            let plan = plan.map(|(ticket, node)| state.directory().plan((ticket, key), node, now));
             // An operation that has no plan asks nobody.
             let mut walk = state.walk(rules, plan.unwrap_or_default(), *budget);
             if let Some(first) = first {

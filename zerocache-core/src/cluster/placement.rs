@@ -114,10 +114,7 @@ impl Placement {
 
     /// Returns the placement of a region of these nodes, which have different names, in any order.
     #[must_use]
-    pub fn new<'a>(
-        replicas: Replicas,
-        nodes: impl IntoIterator<Item = PlacementNode<'a>>,
-    ) -> Self {
+    pub fn new<'a>(replicas: Replicas, nodes: impl IntoIterator<Item = PlacementNode<'a>>) -> Self {
         let Replicas::Count(count) = replicas else { return Self::everyone() };
         let mut nodes: Vec<_> = nodes.into_iter().collect();
         nodes.sort_unstable_by_key(|node| node.name);
@@ -461,8 +458,7 @@ mod tests {
     #[test]
     fn owners_are_pinned() {
         let nodes = [("a", 64, Some("x")), ("b", 128, Some("y")), ("c", 96, None), ("d", 64, None)];
-        let nodes =
-            nodes.map(|(name, bytes, zone)| (name.into(), bytes, zone.map(String::from)));
+        let nodes = nodes.map(|(name, bytes, zone)| (name.into(), bytes, zone.map(String::from)));
         let names = ["a", "b", "c", "d"];
         let placement = Nodes(nodes.into()).placement(2);
         let owners = |n| {

@@ -120,7 +120,12 @@ mod tests {
         assert_eq!(Cost::of(&Request::Ping).total(), BASE);
         let window = Window { from: 0, to: u64::MAX };
         let large = [
-            Request::Copy { first_shard: 0, last_shard: 63, range: CopyRange::default(), owned: false },
+            Request::Copy {
+                first_shard: 0,
+                last_shard: 63,
+                range: CopyRange::default(),
+                owned: false,
+            },
             Request::Fetch(vec![KeyHash(1)]),
             Request::BucketVersions(vec![]),
             Request::Digests { window, resolution: Resolution::Blocks, last_sync_ms: None },

@@ -27,11 +27,30 @@ const FORWARDS_MAX: usize = 16_384;
 /// How long an owner may take for a read, in milliseconds; then the next one is asked.
 const READ_MS: u64 = 300;
 
+/// The same for a caller on a connection that carries many requests, and how long all owners together may take: such a
+/// caller takes a node for silent after 100 ms, and asks others by itself.
+const FRAMED_READ_MS: u64 = 50;
+const FRAMED_READS_MS: u64 = 80;
+
 /// How long an owner may take for a write if the caller states no timeout, in milliseconds.
 const WRITE_MS: u64 = 2_000;
 
+/// How long an owner may take for a lease if the caller states no timeout, in milliseconds: callers wait at most so long.
+const LEASE_MS: u64 = 60_000;
+
 /// An answer leaves this long before its caller's timeout, in milliseconds.
 const MARGIN_MS: u64 = 20;
+
+/// How a read came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadSource {
+    /// From another node, which passed it on.
+    Node,
+    /// On a connection that carries many requests.
+    Framed,
+    /// On one that carries no other, as over HTTP.
+    SingleUse,
+}
 
 /// A request that was passed on.
 #[derive(Debug)]
@@ -39,6 +58,8 @@ struct Forward {
     request: Request,
     key: Key,
     until: Instant,
+    /// How long one owner may take, in milliseconds.
+    each_ms: u64,
     tried: Vec<Incarnation>,
     /// The highest stamp of a version that an owner named.
     known: u64,
@@ -64,7 +85,7 @@ impl<B: Backend> Node<B> {
         &mut self,
         now: Now,
         id: RequestId,
-        (key, timeout_ms, is_forwarded): (Key, u64, bool),
+        (key, timeout_ms, source): (Key, u64, ReadSource),
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
         let policy = self.read_policy();
@@ -77,15 +98,40 @@ impl<B: Backend> Node<B> {
             && !is_reserved(key.as_bytes())
         {
             let miss = Response::NotFound { warming: true, known: policy.recent(known, now) };
-            if is_forwarded {
-                return Some(miss);
-            }
-            let timeout_ms = if timeout_ms == 0 { 2 * READ_MS } else { timeout_ms };
+            let (each_ms, all_ms) = match source {
+                ReadSource::Node => return Some(miss),
+                ReadSource::Framed => (FRAMED_READ_MS, FRAMED_READS_MS),
+                ReadSource::SingleUse => (READ_MS, 2 * READ_MS),
+            };
+            let stated_ms = if timeout_ms == 0 { u64::MAX } else { timeout_ms };
+            let most_ms = stated_ms.saturating_sub(MARGIN_MS).min(all_ms);
             let request = Request::Get { key: key.clone() };
-            self.forward(now, id, (request, key, timeout_ms), out);
+            self.forward(now, id, (request, key), (each_ms, most_ms), out);
             return None;
         }
         Some(policy.response(lookup, now))
+    }
+
+    /// Passes a request for a lease, or its release, on to an owner: there the value arrives for which callers wait.
+    /// Returns the request if this node is to carry it out.
+    pub(super) fn forward_lease(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        (request, timeout_ms): (Request, u64),
+        out: &mut Vec<Effect>,
+    ) -> Option<Request> {
+        let (Request::Lease { key, .. } | Request::Release { key, .. }) = &request else {
+            return Some(request);
+        };
+        if !self.is_witness(key) {
+            return Some(request);
+        }
+        let key = key.clone();
+        let timeout_ms = if timeout_ms == 0 { LEASE_MS } else { timeout_ms };
+        let most_ms = timeout_ms.saturating_sub(MARGIN_MS);
+        self.forward(now, id, (request, key), (most_ms, most_ms), out);
+        None
     }
 
     /// Passes a conditional write on to an owner. One that came from another node is refused.
@@ -114,20 +160,22 @@ impl<B: Backend> Node<B> {
         let condition = condition.map_or(Condition::Present, |condition| *condition);
         let write = ConditionalWrite { key: key.clone(), condition, op, ack };
         let timeout_ms = if timeout_ms == 0 { WRITE_MS } else { timeout_ms };
+        let most_ms = timeout_ms.saturating_sub(MARGIN_MS);
         let request = Request::Conditional(Box::new(write));
-        self.forward(now, id, (request, key, timeout_ms), out);
+        self.forward(now, id, (request, key), (most_ms, most_ms), out);
     }
 
     fn forward(
         &mut self,
         now: Now,
         id: RequestId,
-        (request, key, timeout_ms): (Request, Key, u64),
+        (request, key): (Request, Key),
+        (each_ms, most_ms): (u64, u64),
         out: &mut Vec<Effect>,
     ) {
         let Parts { mut cx, membership, forwards, .. } = self.parts(now, out);
-        let until = now.mono.plus_ms(timeout_ms.saturating_sub(MARGIN_MS));
-        let forward = Forward { request, key, until, tried: Vec::new(), known: 0 };
+        let until = now.mono.plus_ms(most_ms);
+        let forward = Forward { request, key, until, each_ms, tried: Vec::new(), known: 0 };
         forwards.count += 1;
         forwards.ask(&mut cx, &membership.view, id, forward);
     }
@@ -165,8 +213,7 @@ impl Forwards {
             let response = forward.given_up();
             return cx.out.push(Effect::Respond { id, response });
         };
-        let is_read = matches!(forward.request, Request::Get { .. });
-        let timeout_ms = if is_read { left_ms.min(READ_MS) } else { left_ms };
+        let timeout_ms = left_ms.min(forward.each_ms);
         let (owner, address) = (member.info.incarnation, member.address);
         forward.tried.push(owner);
         let purpose = CallPurpose::Forward { request: id };

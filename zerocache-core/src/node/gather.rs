@@ -3,10 +3,7 @@
 //! A node of another region knows a few nodes here, and not who owns what. So a round with it brings it every value
 //! that this region has, whichever node it asks.
 
-use alloc::{
-    collections::BTreeMap,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
     Effect, Node, Parts, RequestId,

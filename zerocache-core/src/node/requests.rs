@@ -9,6 +9,7 @@ use super::{
     LeaseCounts, Node, NodeConfig, Parts, PersistedState, ReadPolicy, RefusalCounts, RequestId,
     Write, WriteOp, clock_unset,
     feed::{FollowTerms, Interest},
+    forward::ReadSource,
     leases::LeaseRequest,
     repair::{Repair, serve_versions},
     watchers::pong,
@@ -75,6 +76,10 @@ impl<B: Backend> Node<B> {
             let seen = Version::new(seen, Incarnation(0));
             self.replica.note_seen(now, seen, &mut self.local.refused);
         }
+        let request = match from {
+            None => self.forward_lease(now, id, (request, timeout_ms), out)?,
+            Some(_) => request,
+        };
         match request {
             Request::Put { key, value, metadata, ttl, ack, version } => {
                 let op = WriteOp::Put { value, metadata, ttl };
@@ -91,7 +96,12 @@ impl<B: Backend> Node<B> {
                 }
             }
             Request::Get { key } => {
-                let terms = (key, timeout_ms, from.is_some());
+                let source = match from {
+                    Some(_) => ReadSource::Node,
+                    None if connection.is_single_use() => ReadSource::SingleUse,
+                    None => ReadSource::Framed,
+                };
+                let terms = (key, timeout_ms, source);
                 return self.read_or_forward(now, id, terms, out);
             }
             Request::Lease { key, lease_ms, wait_ms, newer_than } => {

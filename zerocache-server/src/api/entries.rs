@@ -147,11 +147,7 @@ pub(super) fn get(
 }
 
 /// Returns the response with an entry, or without its value if a condition says so.
-fn served(
-    api: &Api,
-    entry: &ReadableEntry,
-    headers: &HeaderMap,
-) -> Result<HttpResponse, ApiError> {
+fn served(api: &Api, entry: &ReadableEntry, headers: &HeaderMap) -> Result<HttpResponse, ApiError> {
     let etag = entity_tag(entry.version);
     match Precondition::evaluate(headers, &etag) {
         Precondition::Failed => return Ok(ApiError::precondition_failed().into_response()),

@@ -57,12 +57,7 @@ impl ReadableEntry {
         }
     }
 
-    fn of(
-        api: &Api,
-        entry: Entry,
-        remaining_ms: u64,
-        allow_stale: bool,
-    ) -> Result<Self, ApiError> {
+    fn of(api: &Api, entry: Entry, remaining_ms: u64, allow_stale: bool) -> Result<Self, ApiError> {
         let Ok(metadata) = Metadata::decode(&entry.metadata) else { return Err(unreadable(api)) };
         let freshness = metadata.freshness(remaining_ms);
         if freshness != Freshness::Fresh && !allow_stale {

@@ -237,15 +237,15 @@ impl World {
     pub(super) fn keeps(&self, host: usize, key: usize) -> bool {
         let Some(process) = self.nodes[host].as_ref() else { return false };
         let placement = process.node.placement();
-        self.checker.is_register(key)
-            || placement.keeps(process.incarnation, self.keys[key].hash())
+        self.checker.is_register(key) || placement.keeps(process.incarnation, self.keys[key].hash())
     }
 
     /// Whether a node of this one's region has not offered yet what others own.
     fn is_placing(&self, host: usize) -> bool {
         let region = self.plan.nodes[host].region;
         let mut peers = self.agreeing().filter(|other| self.plan.nodes[*other].region == region);
-        let id = |host: usize| self.nodes[host].as_ref().map(|process| process.node.placement().id());
+        let id =
+            |host: usize| self.nodes[host].as_ref().map(|process| process.node.placement().id());
         let is_placing = |other: usize| {
             let Some(process) = self.nodes[other].as_ref() else { return false };
             let status = process.node.status(self.now_at(other as u32)).placement;

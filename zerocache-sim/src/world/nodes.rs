@@ -7,8 +7,8 @@ use std::{
 };
 
 use zerocache_core::{
-    cluster::Replicas,
     call::CallFailure,
+    cluster::Replicas,
     limits::Limits,
     node::{
         CallId, Caller, ConnectionId, Effect, Input, Node, NodeConfig, PAUSE_MS_MAX, ReadPolicy,

@@ -264,8 +264,7 @@ impl Repair {
             (member.entries == 0, has_failed, member.info.region != own_region, rank, entries)
         };
         let is_ready = |member: &&Member| {
-            is_partner(cx.local, member)
-                && member.info.state == NodeState::InSync
+            is_partner(cx.local, member) && member.info.state == NodeState::InSync
         };
         if let Some(source) = view.members().filter(is_ready).min_by_key(distance) {
             if self.restored == Restored::Everything {

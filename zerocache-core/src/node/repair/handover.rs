@@ -62,8 +62,10 @@ const LACKING_MAX: usize = 65_536;
 /// An owner that does not answer is asked again after this time, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 
-/// For so long a lacking value is asked for, in milliseconds. After that its owners are others, who offer it.
+/// For so long a lacking value is asked for, in milliseconds, if owners do not answer: after that the owners are others,
+/// who offer it. And if all of them say that they have none: one may have been on its way to them.
 const LACKING_MS: u64 = 60_000;
+const NOWHERE_MS: u64 = 4_000;
 
 /// The most fetches in flight.
 const FETCHES_MAX: usize = 4;
@@ -280,7 +282,8 @@ impl Repair {
         }
         let lack = Lack { version, since: cx.now.mono, without: Vec::new() };
         adoption.lacking.insert(key, lack);
-        adoption.retries.push_back((cx.now.mono, key));
+        // The other owners have it in a moment, if they do not have it now.
+        adoption.retries.push_back((cx.now.mono.plus_ms(GUEST_MS), key));
     }
 
     /// Notes that keys have other owners.
@@ -434,7 +437,8 @@ impl Repair {
             return;
         }
         let is_given_up = page.attempts >= ATTEMPTS_MAX;
-        if is_given_up && page.is_of_walk
+        if is_given_up
+            && page.is_of_walk
             && let Some(walk) = &mut self.handover.walk
         {
             walk.is_complete = false;
@@ -540,16 +544,20 @@ impl Repair {
         let (now, own) = (cx.now.mono, cx.local.id());
         let adoption = &mut self.handover.adoption;
         while let Some((_, key)) = adoption.retries.pop_front_if(|(at, _)| *at <= now) {
-            let Some(lack) = adoption.lacking.get(&key) else { continue };
+            let Some(lack) = adoption.lacking.get_mut(&key) else { continue };
             let store = &cx.replica.store;
             let is_gone = store.version(key) != Some(lack.version) || store.has_value(key);
             let owners = view.placement().owners(key);
             let others = || owners.iter().filter(|owner| **owner != own);
-            let is_over = now.since_ms(lack.since) >= LACKING_MS;
             let nobody_has_it = others().all(|owner| lack.without.contains(owner));
-            if is_gone || is_over || nobody_has_it || !owners.contains(&own) {
+            let most_ms = if nobody_has_it { NOWHERE_MS } else { LACKING_MS };
+            let is_over = now.since_ms(lack.since) >= most_ms;
+            if is_gone || is_over || !owners.contains(&own) {
                 adoption.lacking.remove(&key);
                 continue;
+            }
+            if nobody_has_it {
+                lack.without.clear();
             }
             let version = (key, lack.version);
             let mut fit = others().filter(|owner| {
@@ -557,7 +565,9 @@ impl Repair {
                 is_there && !lack.without.contains(owner)
             });
             let is_pending = adoption.pending.get(&key) >= Some(&version.1);
-            if let Some(owner) = fit.next().filter(|_| adoption.pending.len() < ADOPTING_MAX && !is_pending) {
+            if let Some(owner) =
+                fit.next().filter(|_| adoption.pending.len() < ADOPTING_MAX && !is_pending)
+            {
                 adoption.pending.insert(key, version.1);
                 adoption.due.push_back((*owner, version));
             }
@@ -620,7 +630,7 @@ impl Repair {
                 }
                 StoredItem::Tombstone(key, version) => {
                     cx.replica.receive_tombstone(cx.now, key, version);
-                    self.handover.adoption.note_without(key, from, cx.now.mono);
+                    self.handover.adoption.note_without(key, from);
                 }
             }
         }
@@ -645,11 +655,10 @@ impl Adoption {
         }
     }
 
-    /// Notes that an owner has no value of a key: the next one is asked at once.
-    fn note_without(&mut self, key: KeyHash, owner: Incarnation, now: Instant) {
+    /// Notes that an owner has no value of a key.
+    fn note_without(&mut self, key: KeyHash, owner: Incarnation) {
         if let Some(lack) = self.lacking.get_mut(&key) {
             lack.without.push(owner);
-            self.retries.push_front((now, key));
         }
     }
 

@@ -27,7 +27,6 @@ mod sync_ages;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-pub use self::{handover::HandoverCounts, persisted::PersistedState};
 use self::{
     compare::Round,
     handover::Handover,
@@ -41,6 +40,7 @@ pub(in crate::node) use self::{
     scan::VERSIONS_PER_RESPONSE,
     serve::{ITEMS_BYTES_MAX, serve_fetch, serve_versions},
 };
+pub use self::{handover::HandoverCounts, persisted::PersistedState};
 use super::{
     CallId,
     local::{Context, Local, TICK_EVERY_MS},
@@ -320,8 +320,7 @@ impl Repair {
 /// Whether this node and a member repair each other.
 fn repairs(local: &Local, member: &Member) -> bool {
     let (own, other) = (local.id(), member.info.incarnation);
-    local.shares_features(member.features, features::REPAIR)
-        && other != own
+    local.shares_features(member.features, features::REPAIR) && other != own
 }
 
 /// Whether a member is in sync and responds: this node is to agree with it, as soon as their clocks do.

@@ -217,12 +217,7 @@ impl Replication {
 
     /// Notes that those members miss a write that are unreachable or leaving and for which `is_missing`
     /// holds. One that is leaving may return: it was drained.
-    fn note_missing(
-        &mut self,
-        now: Now,
-        view: &View,
-        is_missing: impl Fn(&Member) -> bool,
-    ) {
+    fn note_missing(&mut self, now: Now, view: &View, is_missing: impl Fn(&Member) -> bool) {
         for member in view.members().filter(|member| !member.takes_writes()) {
             if is_missing(member) {
                 self.missed.note(member.info.incarnation, now.mono);

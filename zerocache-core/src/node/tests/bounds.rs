@@ -127,7 +127,8 @@ fn version_scans_are_bounded_and_end_with_their_connection() {
 fn copy(network: &mut Network, connections: &[u64]) -> Vec<RequestId> {
     let asked = connections.iter().map(|connection| {
         let last_shard = SHARDS as u8 - 1;
-        let request = Request::Copy { first_shard: 0, last_shard, range: CopyRange::default(), owned: false };
+        let request =
+            Request::Copy { first_shard: 0, last_shard, range: CopyRange::default(), owned: false };
         let (id, mut input) = network.request(request);
         if let Input::Request { connection: on, message, .. } = &mut input {
             *on = ConnectionId(*connection);

@@ -383,7 +383,12 @@ fn copies_by_strangers_do_not_delay_a_starting_node() {
     for n in 0..500 {
         network.put(1, &format!("{n}"), "v", Ack::Local);
     }
-    let copy = || Request::Copy { first_shard: 0, last_shard: 0, range: CopyRange::default(), owned: false };
+    let copy = || Request::Copy {
+        first_shard: 0,
+        last_shard: 0,
+        range: CopyRange::default(),
+        owned: false,
+    };
     network.start(2, "a", &[1]);
     network.run(2_000);
     network.start(3, "a", &[1]);

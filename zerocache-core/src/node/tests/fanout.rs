@@ -154,7 +154,8 @@ fn future_version_is_refused() {
     let version = Version::new((WALL_MS + network.now_ms + 90_000) << 16, Incarnation(77));
     let record = Record { key: key("k"), version, change: Change::Delete };
     let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
-    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: true, witness: false }]);
+    let request =
+        Request::Replicate(vec![ReplicatedRecord { record, relay: true, witness: false }]);
     let id = RequestId(u64::MAX);
     network.input(
         address(1),
@@ -375,7 +376,8 @@ fn peer_that_refuses_writes_is_reported() {
     let ahead = Version::new((WALL_MS + network.now_ms + 59_000) << 16, Incarnation(77));
     let record = Record { key: key("k"), version: ahead, change: Change::Delete };
     let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
-    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]);
+    let request =
+        Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]);
     network.input(
         address(1),
         Input::Request {

@@ -374,3 +374,28 @@ fn conditions_are_judged_by_an_owner() {
         assert!(matches!(network.answers[&absent], Response::Written(_)));
     }
 }
+
+#[test]
+fn callers_at_different_nodes_meet_at_an_owner() {
+    let mut network = region(5, 2);
+    for k in 0..10 {
+        let key = key(&format!("k{k}"));
+        let lease = |wait_ms| {
+            let (lease_ms, newer_than) = (5_000, None);
+            Request::Lease { key: key.clone(), lease_ms, wait_ms, newer_than }
+        };
+        let ids: Vec<_> = (1..=5).map(|n| network.ask(n, lease(2_000))).collect();
+        network.run(50);
+        let granted = ids.iter().find_map(|id| match network.answers.get(id) {
+            Some(Response::LeaseGranted { token }) => Some(*token),
+            _ => None,
+        });
+        let answers =
+            |network: &Network| ids.iter().filter(|id| network.answers.contains_key(id)).count();
+        // The second owner grants one of its own, as nodes that see others as the first one do.
+        assert!(granted.is_some() && answers(&network) <= 2, "{}", answers(&network));
+        network.put_long(3, &format!("k{k}"), "v", Ack::Local);
+        network.run(100);
+        assert_eq!(answers(&network), 5);
+    }
+}

@@ -74,7 +74,10 @@ fn delete_by_a_slow_clock_invalidates_the_token() {
     };
     let other = network.lease(1, "other", 0);
     let other = network.token(other);
-    network.ask(1, Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]));
+    network.ask(
+        1,
+        Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]),
+    );
     network.run(20);
     let filled = network.fill(2, "other", "new", other);
     assert_eq!(network.status(filled), Status::Stored);
@@ -94,7 +97,10 @@ fn superseded_delete_invalidates_the_token() {
     // By a clock that is a little behind, from a node that has not heard of the other delete.
     let version = Version::new(earlier.stamp() - (100 << 16), Incarnation(9));
     let record = Record { key: key("k"), version, change: Change::Delete };
-    network.ask(1, Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]));
+    network.ask(
+        1,
+        Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]),
+    );
     network.run(20);
     assert!(network.token(second) > token);
     for n in [1, 2] {
@@ -115,7 +121,10 @@ fn delete_superseded_by_a_value_deletes_nothing() {
     // It was made before the value was put, and comes late.
     let version = Version::new(version.stamp() - (100 << 16), Incarnation(9));
     let record = Record { key: key("k"), version, change: Change::Delete };
-    network.ask(1, Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]));
+    network.ask(
+        1,
+        Request::Replicate(vec![ReplicatedRecord { record, relay: false, witness: false }]),
+    );
     network.run(100);
     assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
     let filled = network.fill(1, "k", "newer", token);
