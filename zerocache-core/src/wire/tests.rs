@@ -143,10 +143,10 @@ fn requests() -> Vec<Request> {
 
 fn located() -> Vec<NodeCopies> {
     let node = hello().members[0].clone();
-    let version = Some(Version::new(42 << 16, Incarnation(9)));
+    let version = Version::new(42 << 16, Incarnation(9));
     let value = KeyCopy {
         state: CopyState::Value,
-        version,
+        version: Some(version),
         remaining_ms: 1_500,
         fresh_ms: 500,
         bytes: 7,
@@ -154,7 +154,7 @@ fn located() -> Vec<NodeCopies> {
         is_witness: true,
         ..KeyCopy::default()
     };
-    let gone = KeyCopy::tombstone(version.unwrap(), true);
+    let gone = KeyCopy::tombstone(version, true);
     let copies = vec![value, gone, KeyCopy::default()];
     vec![
         NodeCopies { node: node.clone(), reply: Reply::Answered, copies },
