@@ -83,7 +83,15 @@ fn messages() -> Vec<(Request, &'static [&'static str])> {
         (Request::BucketVersions(Vec::new()), ADMINS),
         (Request::KeyVersions(hash()), ADMINS),
         (Request::Fetch(hash()), NOBODY),
-        (Request::Copy { first_shard: 0, last_shard: 0, range: CopyRange::default() }, NOBODY),
+        (
+            Request::Copy {
+                first_shard: 0,
+                last_shard: 0,
+                range: CopyRange::default(),
+                owned: false,
+            },
+            NOBODY,
+        ),
         (Request::Watch { view: 0 }, CONNECTED),
         (Request::Gossip(Bytes::new()), NOBODY),
         (

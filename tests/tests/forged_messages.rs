@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use zerocache_core::cluster::Replicas;
 use zerocache_core::entry::{Change, Record};
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_core::wire::{
@@ -48,7 +49,11 @@ fn replicated(name: &str, wall_ms: u64) -> ReplicatedRecord {
     let (value, expires) = (Bytes::from_static(b"forged"), clock::mono().plus_ms(60_000));
     let change = Change::Put { value, metadata: Bytes::new(), expires };
     let version = Version::new(wall_ms << 16, Incarnation(u64::MAX));
-    ReplicatedRecord { record: Record { key: key(name), version, change }, relay: true }
+    ReplicatedRecord {
+        record: Record { key: key(name), version, change },
+        relay: true,
+        witness: false,
+    }
 }
 
 fn hello(cluster: &str, node: Option<NodeInfo>) -> Request {
@@ -67,6 +72,8 @@ fn forged_node(region: &str, address: SocketAddr) -> NodeInfo {
         addresses: vec![address],
         state: NodeState::InSync,
         bytes_max: u64::MAX,
+        name: None,
+        replicas: Replicas::All,
     }
 }
 

@@ -70,6 +70,8 @@ pub struct KeyCopy {
     pub digest: Option<u128>,
     /// Whether a purge ended the value, which is held, but not served.
     pub is_purged: bool,
+    /// Whether other nodes keep the value of the key: all that this one is to know is its version.
+    pub is_witness: bool,
 }
 
 impl KeyCopy {
@@ -90,6 +92,7 @@ impl KeyCopy {
             bytes: entry.value.len() as u64,
             digest: None,
             is_purged: false,
+            is_witness: false,
         }
     }
 
@@ -162,6 +165,9 @@ pub enum Verdict {
     /// It had the newest value and dropped it, because its memory was full or the value expired a moment
     /// before that of others. No disagreement: it refuses older versions.
     Evicted,
+    /// It has no value, and is to have none: other nodes own the key. It may know the newest version, or nothing any
+    /// more.
+    Witness,
     /// It has the newest version with another content than most nodes.
     Damaged,
     /// It did not answer.
@@ -179,6 +185,7 @@ impl Verdict {
             Self::Behind => "behind",
             Self::Missing => "missing",
             Self::Evicted => "evicted",
+            Self::Witness => "witness",
             Self::Damaged => "damaged",
             Self::Unreachable => "unreachable",
             Self::Unsupported => "unsupported",
@@ -222,9 +229,11 @@ impl Judgement {
         let has_value = values().next().is_some() && !is_purged;
         let digest = majority(values().map(|copy| copy.digest));
         let judge_copy = |copy: KeyCopy| match (copy.state, has_value) {
+            (CopyState::Nothing, true) if copy.is_witness => Verdict::Witness,
             (CopyState::Nothing, true) => Verdict::Missing,
             (CopyState::Nothing, false) => Verdict::Same,
             _ if copy.version < newest => Verdict::Behind,
+            (CopyState::Tombstone, true) if copy.is_witness => Verdict::Witness,
             (CopyState::Tombstone, true) => Verdict::Evicted,
             (CopyState::Tombstone, false) => Verdict::Same,
             (CopyState::Value, false) => Verdict::Behind,
@@ -305,6 +314,20 @@ mod tests {
         // Without digests versions decide.
         let plain = KeyCopy { digest: None, ..value(2, 0) };
         assert_eq!(judged(&[plain, plain]), [Same, Same]);
+    }
+
+    #[test]
+    fn witness_lacks_no_value() {
+        use Verdict::{Behind, Missing, Same, Witness};
+        let witness = |copy: KeyCopy| KeyCopy { is_witness: true, ..copy };
+        let gone = |n| witness(KeyCopy::tombstone(version(n), false));
+        let nothing = KeyCopy::default();
+        // Also one that holds a value until its owners have it.
+        let copies =
+            [value(2, 5), nothing, gone(2), gone(1), witness(nothing), witness(value(2, 5))];
+        assert_eq!(judged(&copies), [Same, Missing, Witness, Behind, Witness, Same]);
+        // A key without a value is the same everywhere.
+        assert_eq!(judged(&[gone(2), KeyCopy::tombstone(version(2), false)]), [Same, Same]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::{KeyFormat, entries::parse_tag};
 
 const WHERE_EXAMPLES: &str = "\
-Any node is asked, and lists every node that it knows. Exit codes: 0 found, 1 no node has a value, 6 the copies \
+Any node is asked, and lists every node that it knows. ROLE says which are to hold the value: with a number of \
+--replicas only the owners of the key. Exit codes: 0 found, 1 no node has a value, 6 the copies \
 differ.
 
 Examples:
@@ -12,7 +13,7 @@ Examples:
 
 const VERIFY_EXAMPLES: &str = "\
 Verdicts: same; behind (an older version); missing; damaged (the same version with another content); evicted \
-(dropped for lack of memory: no difference); unreachable; unsupported (an earlier release). Exit codes: 0 all agree, \
+(dropped for lack of memory: no difference); witness (is to know the version alone: no difference); unreachable; unsupported (an earlier release). Exit codes: 0 all agree, \
 6 some differ, 7 those that answered agree, or an origin has nothing of this length. With --tag, which needs the role admin, it prints the keys that are not \
 all right, and exit code 1 says that there are none with this tag.
 

@@ -27,11 +27,11 @@ use crate::{
 /// A node waits for others while it repairs.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
 
-const HEADING: [&str; 9] =
-    ["REGION", "ADDRESS", "ID", "STATE", "VERDICT", "VERSION", "LIFE", "BYTES", "LATENCY"];
+const HEADING: [&str; 10] =
+    ["REGION", "ADDRESS", "ID", "ROLE", "STATE", "VERDICT", "VERSION", "LIFE", "BYTES", "LATENCY"];
 
 /// The number of the column with the verdicts.
-const VERDICT: usize = 4;
+const VERDICT: usize = 5;
 
 /// Prints where the copies of keys are.
 pub(crate) fn locate(context: &Context, args: &WhereArgs) -> Result<Exit, Failure> {
@@ -274,6 +274,7 @@ fn row(node: &Json) -> Vec<String> {
         text(node, "region").to_owned(),
         text(node, "address").to_owned(),
         text(node, "id").to_owned(),
+        text(node, "role").to_owned(),
         state.to_owned(),
         text(node, "verdict").to_owned(),
         text(node, "version").to_owned(),
@@ -285,7 +286,7 @@ fn row(node: &Json) -> Vec<String> {
 
 fn cell_style(column: usize, cell: &str) -> Style {
     match (column, cell) {
-        (VERDICT, "same") => style::GOOD,
+        (VERDICT, "same" | "witness") => style::GOOD,
         (VERDICT, "behind" | "missing" | "damaged") => style::BAD,
         (VERDICT, _) => style::ODD,
         _ => Style::new(),
@@ -302,8 +303,9 @@ fn summary(document: &Json) -> String {
     let count = |verdicts: &[&str]| {
         nodes(document).filter(|node| verdicts.contains(&text(node, "verdict"))).count()
     };
-    let all = nodes(document).count();
-    let (answered, differing) = (all - silent(document), count(&["behind", "missing", "damaged"]));
+    let (all, witnesses) = (nodes(document).count(), count(&["witness"]));
+    let answered = all - silent(document) - witnesses;
+    let differing = count(&["behind", "missing", "damaged"]);
     let mut line = format!("{}: ", name(document));
     line += &match (differing, document["found"] == true) {
         (0, true) if has_stale(document) => {
@@ -315,6 +317,7 @@ fn summary(document: &Json) -> String {
     };
     for (verdicts, words) in [
         (&["evicted"][..], "evicted or expired on"),
+        (&["witness"], "the version alone, as it is to be, on"),
         (&["unreachable"], "no answer from"),
         (&["unsupported"], "of an earlier release:"),
     ] {

@@ -1,5 +1,7 @@
 //! `nodes`: the members of the cluster, as all nodes see them.
 
+mod ownership;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anstyle::Style;
@@ -26,6 +28,10 @@ pub(crate) struct Member<'a> {
     observers: usize,
     /// Those of them that do not.
     not_seen_by: Vec<&'a NodeView>,
+    /// How many nodes of its region keep a value; none where all do, or nobody says.
+    replicas: Option<u64>,
+    /// The part of the copies of its region that is to be there, in percent, where not every node keeps everything.
+    share_percent: Option<f64>,
 }
 
 impl Member<'_> {
@@ -58,6 +64,14 @@ pub(crate) fn matrix(survey: &Survey) -> Vec<Member<'_>> {
     }
     let states: Vec<_> = survey.nodes.iter().map(|node| (node, states(node))).collect();
     let mut members: Vec<_> = rows.iter().map(|(id, row)| member(&states, id, row)).collect();
+    let shares = ownership::of_all(survey);
+    for member in &mut members {
+        let share = shares.get(member.row["id"].as_str().unwrap_or_default());
+        member.share_percent = share.copied();
+        let region = &member.row["region"];
+        let of_region = survey.nodes.iter().find(|node| node.own()["region"] == *region);
+        member.replicas = of_region.and_then(|node| node.cluster["placement"]["replicas"].as_u64());
+    }
     members.sort_by_key(|member| {
         (member.row["region"].as_str().unwrap_or_default(), member_address(member.row))
     });
@@ -87,7 +101,8 @@ fn member<'a>(
             None => not_seen_by.push(*node),
         }
     }
-    Member { row, view, seen_by, observers: seen_by + not_seen_by.len(), not_seen_by }
+    let observers = seen_by + not_seen_by.len();
+    Member { row, view, seen_by, observers, not_seen_by, replicas: None, share_percent: None }
 }
 
 /// Prints the members.
@@ -110,9 +125,9 @@ pub(crate) fn nodes(context: &Context) -> Result<Exit, Failure> {
             exit,
         );
     }
-    const HEADING: [&str; 12] = [
-        "ID", "REGION", "ZONE", "ADDRESS", "STATE", "LATENCY", "ENTRIES", "BYTES", "HIT%",
-        "VERSION", "UPTIME", "SEEN-BY",
+    const HEADING: [&str; 14] = [
+        "ID", "REGION", "ZONE", "ADDRESS", "STATE", "NAME", "SHARE", "LATENCY", "ENTRIES", "BYTES",
+        "HIT%", "VERSION", "UPTIME", "SEEN-BY",
     ];
     let rows: Vec<_> = members.iter().map(to_row).collect();
     style::print(&table::styled_lines(&HEADING, &rows, cell_style))?;
@@ -128,7 +143,7 @@ fn cell_style(column: usize, text: &str) -> Style {
         (4, "in-sync") => style::GOOD,
         (4, "warming" | "leaving") => style::ODD,
         (4, _) => style::BAD,
-        (11, seen) if seen.split_once('/').is_some_and(|(by, of)| by != of) => style::BAD,
+        (13, seen) if seen.split_once('/').is_some_and(|(by, of)| by != of) => style::BAD,
         _ => Style::new(),
     }
 }
@@ -172,6 +187,8 @@ fn to_row(member: &Member<'_>) -> Vec<String> {
         text("zone"),
         or_dash(address.map(|address| address.to_string())),
         state(member).to_owned(),
+        or_dash(stated_name(row).map(str::to_owned)),
+        or_dash(member.share_percent.map(|percent| format!("{percent:.1}%"))),
         or_dash(view.map(|view| format!("{:.1} ms", millis(view)))),
         or_dash(stat("entries").map(|entries| format!("{entries:.0}"))),
         or_dash(stat("bytes").map(table::bytes)),
@@ -186,6 +203,12 @@ fn millis(view: &NodeView) -> f64 {
     view.took.as_secs_f64() * 1_000.0
 }
 
+/// The name that a node states; none if its address stands for one.
+fn stated_name(row: &Json) -> Option<&str> {
+    let address = member_address(row).map(|address| address.to_string());
+    row["name"].as_str().filter(|name| Some(*name) != address.as_deref())
+}
+
 fn to_json(member: &Member<'_>) -> Json {
     let (row, view) = (member.row, member.view);
     let stat = |name: &str| view.and_then(|view| Some(view.stats.as_ref().ok()?[name].clone()));
@@ -193,7 +216,10 @@ fn to_json(member: &Member<'_>) -> Json {
     let not_seen_by: Vec<_> = member.not_seen_by.iter().map(|node| node.id()).collect();
     json!({
         "id": row["id"],
+        "name": row["name"],
         "region": row["region"],
+        "replicas": member.replicas,
+        "share_percent": member.share_percent,
         "zone": row["zone"],
         "address": address.map(|address| address.to_string()),
         "answers": view.is_some(),

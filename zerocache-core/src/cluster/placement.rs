@@ -187,6 +187,14 @@ impl Placement {
     /// Returns the first `count` nodes for a key: the best of each zone, then the best of the rest.
     fn ranked(&self, key: KeyHash, count: usize) -> Owners {
         let count = count.min(RANKED_MAX);
+        if !self.has_zones && count <= self.nodes.len() {
+            match count {
+                1 => return self.first::<1>(key),
+                2 => return self.first::<2>(key),
+                3 => return self.first::<3>(key),
+                _ => {}
+            }
+        }
         let mut best = Best::new(count);
         if !self.has_zones {
             for (at, node) in self.nodes.iter().enumerate() {
@@ -208,6 +216,24 @@ impl Placement {
         let is_first = |at: &usize| of_zones.iter().any(|(_, of_zone)| of_zone == at);
         let others = best.places().filter(|at| !is_first(at));
         self.to_owners(first.places().chain(others).take(count))
+    }
+
+    /// Returns the first `N` of all nodes, without a branch that depends on a draw: these are mispredicted.
+    fn first<const N: usize>(&self, key: KeyHash) -> Owners {
+        let mut best = [(u64::MAX, Incarnation(0)); N];
+        for node in &self.nodes {
+            let mut next = (self.draw(key, node), node.node);
+            for held in &mut best {
+                let is_better = next.0 < held.0;
+                let (first, second) = if is_better { (next, *held) } else { (*held, next) };
+                (*held, next) = (first, second);
+            }
+        }
+        let mut owners = Owners { nodes: [Incarnation(0); RANKED_MAX], count: N };
+        for (owner, (_, node)) in owners.nodes.iter_mut().zip(best) {
+            *owner = node;
+        }
+        owners
     }
 
     fn to_owners(&self, places: impl Iterator<Item = usize>) -> Owners {

@@ -26,6 +26,8 @@ pub struct Residents {
     /// Names that two nodes have which are both there: neither owns keys.
     conflicts: Vec<String>,
     effective: Replicas,
+    /// Who has the values while nodes change to keeping everything.
+    fallback: Placement,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +68,13 @@ impl Residents {
         &self.conflicts
     }
 
+    /// Returns who has the values as long as every node is to keep everything and some of them state a number still:
+    /// in a change from the one to the other not all have everything yet. Otherwise that of everyone.
+    #[must_use]
+    pub fn fallback(&self) -> &Placement {
+        &self.fallback
+    }
+
     /// Takes in who is there at `now`, with the features of each, and returns the placement that follows.
     pub fn update<'a>(
         &mut self,
@@ -74,7 +83,7 @@ impl Residents {
     ) -> Placement {
         let is_everyone = |(info, of): (&NodeInfo, u64)| replicas_of(info, of) == Replicas::All;
         if self.by_name.is_empty() && present.clone().all(is_everyone) {
-            self.effective = Replicas::All;
+            (self.effective, self.fallback) = (Replicas::All, Placement::everyone());
             return Placement::everyone();
         }
         let mut seen = BTreeMap::new();
@@ -104,10 +113,18 @@ impl Residents {
         let replicas = self.by_name.values().map(|resident| resident.replicas).max();
         self.effective = replicas.unwrap_or_default();
         if self.effective == Replicas::All {
+            let stated = self.by_name.values().map(|resident| resident.replicas);
+            let number = stated.filter(|replicas| *replicas != Replicas::All).max();
+            self.fallback = self.placement(number.unwrap_or_default());
             // Those who are gone count no more, once all who are there keep everything.
             self.by_name.clear();
             return Placement::everyone();
         }
+        self.fallback = Placement::everyone();
+        self.placement(self.effective)
+    }
+
+    fn placement(&self, replicas: Replicas) -> Placement {
         let owning = self.by_name.iter().filter(|(name, _)| !self.conflicts.contains(name));
         let nodes = owning.map(|(name, resident)| PlacementNode {
             node: resident.node,
@@ -115,6 +132,6 @@ impl Residents {
             bytes_max: resident.bytes_max,
             zone: resident.zone.as_deref(),
         });
-        Placement::new(self.effective, nodes)
+        Placement::new(replicas, nodes)
     }
 }

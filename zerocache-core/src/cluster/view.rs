@@ -118,6 +118,8 @@ pub struct View {
     reached: u64,
     /// Who owns which key in the observer's region.
     placement: Placement,
+    /// Who has the values while not every node has what it owns.
+    fallback: Placement,
 }
 
 impl View {
@@ -167,10 +169,21 @@ impl View {
             || self.placement.keeps(node, key.hash())
     }
 
-    /// Replaces the placement. Returns whether it differs from the one before.
-    pub fn set_placement(&mut self, placement: Placement) -> bool {
+    /// Returns who has the values: the owners, or while nodes change to keeping everything, and this one may lack
+    /// some (`is_complete` is false), those who owned them before.
+    #[must_use]
+    pub fn holders(&self, is_complete: bool) -> &Placement {
+        let is_changing = self.placement.is_everyone() && !is_complete;
+        if is_changing { &self.fallback } else { &self.placement }
+    }
+
+    /// Replaces the placement, and that of the time before. Returns whether the first differs from the one before.
+    pub fn set_placement(&mut self, placement: Placement, fallback: &Placement) -> bool {
         let differs = self.placement != placement;
         self.placement = placement;
+        if self.fallback != *fallback {
+            self.fallback = fallback.clone();
+        }
         differs
     }
 

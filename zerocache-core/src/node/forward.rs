@@ -14,6 +14,7 @@ use crate::{
     cluster::View,
     condition::{Condition, ConditionalOp, ConditionalWrite},
     key::Key,
+    purge::is_reserved,
     store::{Backend, Lookup},
     time::{Instant, Now},
     version::Incarnation,
@@ -104,7 +105,8 @@ impl<B: Backend> Node<B> {
             false => Lookup::Miss { known: 0 },
         };
         if let Lookup::Miss { known } = lookup
-            && self.is_witness(&key)
+            && !self.placement().keeps(self.local.id(), key.hash())
+            && !is_reserved(key.as_bytes())
         {
             let miss = Response::NotFound { warming: true, known: policy.recent(known, now) };
             let (each_ms, all_ms) = match source {
@@ -206,7 +208,8 @@ impl Forwards {
         mut forward: Forward,
     ) {
         let left_ms = forward.until.since_ms(cx.now.mono);
-        let owners = view.placement().owners(forward.key.hash());
+        let is_complete = cx.local.readiness.misses_are_authoritative;
+        let owners = view.holders(is_complete).owners(forward.key.hash());
         let is_fit = |owner: &&Incarnation| {
             let is_there = view.member(**owner).is_some_and(|member| member.takes_writes());
             is_there && !forward.tried.contains(owner)

@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     call::CallResult,
-    cluster::{Member, Reachability},
+    cluster::{Member, Reachability, View},
     key::{Key, KeyHash},
     locate::{KeyCopy, NodeCopies, Reply, Spread},
     rendezvous,
-    store::{Backend, Store},
+    store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::{NodeInfo, NodeState, RefusalCode, Request, Response, features},
@@ -70,13 +70,13 @@ struct Search {
 #[derive(Debug, Default)]
 pub(super) struct Searches(BTreeMap<RequestId, Search>);
 
-/// Returns what a node holds of keys.
-fn copies<B: Backend>(store: &Store<B>, question: &Question, now: Now) -> Vec<KeyCopy> {
+/// Returns what this node holds of keys, and whether it is to hold their values.
+fn copies<B: Backend>(cx: &Context<'_, B>, view: &View, question: &Question) -> Vec<KeyCopy> {
     let mut left = DIGESTED_BYTES_MAX;
-    let copy = |key| {
-        let copy = store.key_copy(key, now, question.digest && left > 0);
+    let copy = |key: &Key| {
+        let copy = cx.replica.store.key_copy(key, cx.now, question.digest && left > 0);
         left = left.saturating_sub(copy.digest.map_or(0, |_| copy.bytes));
-        copy
+        KeyCopy { is_witness: !view.keeps(cx.local.id(), key), ..copy }
     };
     question.keys.iter().map(copy).collect()
 }
@@ -155,7 +155,7 @@ impl Searches {
     ) {
         let question = Question { keys, digest };
         let node = NodeInfo { state: cx.local.readiness.state(), ..cx.local.config.info.clone() };
-        let copies = copies(&cx.replica.store, &question, cx.now);
+        let copies = copies(cx, &membership.view, &question);
         let own = NodeCopies { node, reply: Reply::Answered, copies };
         if spread == Spread::Node {
             let response = Response::Located([own].into());

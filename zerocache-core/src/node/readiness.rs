@@ -176,7 +176,7 @@ impl<B: Backend> Node<B> {
     }
 
     /// Takes the next step of the start. Returns the moment, by the clock as it is then, and whether the
-    /// node has caught up.
+    /// node has caught up, with the values that it owns.
     fn continue_start(&mut self, now: Now, out: &mut Vec<Effect>) -> (Now, bool) {
         let mut now = now;
         let has_caught_up = match self.repair.start() {
@@ -197,7 +197,9 @@ impl<B: Backend> Node<B> {
                 self.repair.has_caught_up(&self.local, &self.membership.view, *since)
             }
         };
-        (now, has_caught_up)
+        // The copy is of one peer, which has a part of what this node owns.
+        let is_whole = has_caught_up && self.repair.has_owned(&self.local, &self.membership.view);
+        (now, is_whole)
     }
 
     /// Whether the node has talked to all nodes that were found.

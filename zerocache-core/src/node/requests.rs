@@ -238,10 +238,10 @@ impl<B: Backend> Node<B> {
         self.local.readiness.read_policy()
     }
 
-    /// Who keeps which values in the node's region, for readers that bypass the node.
+    /// Who has which values in the node's region, for readers that bypass the node.
     #[must_use]
     pub fn placement(&self) -> &Placement {
-        self.membership.view.placement()
+        self.membership.view.holders(self.misses_are_authoritative())
     }
 
     /// Whose requests the node accepts, for readers that bypass the node.

@@ -30,6 +30,7 @@ mod tag {
     pub(super) const DIGEST: u32 = 5;
     pub(super) const PURGED: u32 = 6;
     pub(super) const FRESH_MS: u32 = 7;
+    pub(super) const WITNESS: u32 = 8;
 }
 
 impl Spread {
@@ -117,6 +118,9 @@ impl KeyCopy {
         if self.is_purged {
             out.number(tag::PURGED, 1);
         }
+        if self.is_witness {
+            out.number(tag::WITNESS, 1);
+        }
     }
 
     fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
@@ -138,6 +142,7 @@ impl KeyCopy {
                 tag::BYTES => copy.bytes = field.number()?,
                 tag::DIGEST => copy.digest = Some(u128::from_be_bytes(field.array()?)),
                 tag::PURGED => copy.is_purged = field.number()? != 0,
+                tag::WITNESS => copy.is_witness = field.number()? != 0,
                 tag::FRESH_MS => fresh_ms = Some(field.number()?),
                 _ => {}
             }

@@ -144,18 +144,18 @@ fn requests() -> Vec<Request> {
 
 fn located() -> Vec<NodeCopies> {
     let node = hello().members[0].clone();
-    let version = Some(Version::new(42 << 16, Incarnation(9)));
+    let version = Version::new(42 << 16, Incarnation(9));
     let value = KeyCopy {
         state: CopyState::Value,
-        version,
+        version: Some(version),
         remaining_ms: 1_500,
         fresh_ms: 500,
         bytes: 7,
         digest: Some(5),
-        is_purged: false,
+        is_witness: true,
+        ..KeyCopy::default()
     };
-    let gone =
-        KeyCopy { state: CopyState::Tombstone, version, is_purged: true, ..KeyCopy::default() };
+    let gone = KeyCopy::tombstone(version, true);
     let copies = vec![value, gone, KeyCopy::default()];
     vec![
         NodeCopies { node: node.clone(), reply: Reply::Answered, copies },
@@ -377,12 +377,8 @@ fn delay_is_subtracted_from_lifetimes() {
     let change = Change::Put { value: Bytes::new(), metadata: Bytes::new(), expires };
     let version = Version::new(42 << 16, Incarnation(9));
     let record = Record { key: key("k"), version, change };
-    let batch = message(Request::Replicate(vec![ReplicatedRecord {
-        record,
-        relay: false,
-        witness: false,
-    }]))
-    .encode(NOW);
+    let batch = vec![ReplicatedRecord { record, relay: false, witness: false }];
+    let batch = message(Request::Replicate(batch)).encode(NOW);
     let known = Envelope { delay_ms: 400, ..Envelope::default() };
     let receiver = Instant::from_millis(1_000_000);
     let decoded = RequestMessage::decode_with_defaults(batch, known, receiver).unwrap();

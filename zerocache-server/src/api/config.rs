@@ -26,6 +26,10 @@ pub struct ConfigBody {
     max_bytes: u64,
     max_entries: Option<usize>,
     eviction: &'static str,
+    /// The name that was stated.
+    node_name: Option<String>,
+    /// How many nodes are to keep a value; null for all.
+    replicas: Option<u64>,
     max_key_bytes: usize,
     /// None where the limit follows from the byte budget.
     max_value_bytes: Option<u64>,
@@ -67,6 +71,8 @@ impl ConfigBody {
             max_bytes: config.max_bytes,
             max_entries: config.max_entries,
             eviction: config.eviction.as_str(),
+            node_name: config.node_name.clone(),
+            replicas: Some(config.replicas.to_number()).filter(|replicas| *replicas > 0),
             max_key_bytes: config.max_key_bytes,
             max_value_bytes: config.max_value_bytes,
             max_connections: config.max_connections,

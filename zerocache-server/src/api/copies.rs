@@ -80,6 +80,8 @@ struct CopyBody {
     digest: Option<String>,
     /// Whether a purge ended the value.
     purged: bool,
+    /// Whether the node is to hold the value: `owner`, or `witness`, which knows the version alone.
+    role: Option<&'static str>,
     verdict: &'static str,
     /// The position by latency from the node that was asked, which is 1.
     rank: Option<usize>,
@@ -190,6 +192,7 @@ impl CopyBody {
             bytes: value.map(|copy| copy.bytes),
             digest: value.and_then(|copy| copy.digest).map(|digest| format!("{digest:032x}")),
             purged: copy.is_some_and(|copy| copy.is_purged),
+            role: copy.map(|copy| if copy.is_witness { "witness" } else { "owner" }),
             verdict: verdict.as_str(),
             rank: rank.map(|(rank, _)| rank),
             latency_ms: rank.map(|(_, us)| us as f64 / 1_000.0),

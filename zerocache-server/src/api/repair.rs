@@ -155,7 +155,9 @@ async fn fetch(api: &Api, key: &Key, source: &NodeCopies) -> Result<Change, ApiE
 
 /// Sends a record to one node. Returns its receipt, if it answers.
 async fn push(api: &Api, node: &NodeCopies, record: &Record) -> Option<Receipt> {
-    let records = vec![ReplicatedRecord { record: record.clone(), relay: false, witness: false }];
+    // A witness gets the version alone.
+    let witness = held(node).is_some_and(|copy| copy.is_witness);
+    let records = vec![ReplicatedRecord { record: record.clone(), relay: false, witness }];
     match api.driver.ask_node(call_address(node)?, Request::Replicate(records)).await {
         Ok(Response::Replicated(receipts)) => receipts.first().copied(),
         _ => None,

@@ -116,11 +116,10 @@ pub const METRICS: &[Metric] = &[
         "Requests passed on to nodes that own their keys.",
         read!(node.placement.forwarded),
     ),
-    gauge(
-        "guests",
-        "Values that came with writes and wait for the owners of their keys.",
-        read!(node.placement.guests),
-    ),
+    gauge("placement_complete", "1 if owners were offered all that they own, else 0.", |s| {
+        Value::Unsigned(s.node.placement.is_complete.into())
+    }),
+    gauge("guests", "Values that wait for the owners of their keys.", read!(node.placement.guests)),
     counter(
         "adopted",
         "Values fetched because this node owns their keys.",

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use zerocache_core::{
+    cluster::Replicas,
     call::CallFailure,
     key::Key,
     limits::Limits,
@@ -62,6 +63,8 @@ pub fn node() -> Arc<FramedConnections> {
             addresses: vec![address],
             state: NodeState::Warming,
             bytes_max: capacity.bytes_max,
+            name: None,
+            replicas: Replicas::All,
         },
         limits: Limits::default(),
         warm_max_ms: 0,

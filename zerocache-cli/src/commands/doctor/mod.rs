@@ -6,6 +6,7 @@ mod links;
 mod load;
 mod nodes;
 mod paths;
+mod placement;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -110,6 +111,9 @@ const CHECKS: &[Check] = &[
     ("address-conflict", cluster::address_conflict),
     ("time-to-peer", links::time_to_peer),
     ("behind", cluster::behind),
+    ("name-conflict", placement::name_conflict),
+    ("replicas-differ", placement::replicas_differ),
+    ("placement-incomplete", placement::incomplete),
     ("versions-mixed", settings::versions_mixed),
     ("features-mixed", settings::features_mixed),
     ("budgets-differ", settings::budgets_differ),

@@ -31,7 +31,7 @@ fn groups(
 }
 
 /// Returns the values of nodes in words.
-fn in_words(groups: &BTreeMap<String, Vec<&NodeView>>) -> String {
+pub(super) fn in_words(groups: &BTreeMap<String, Vec<&NodeView>>) -> String {
     let text = |(value, nodes): (&String, &Vec<&NodeView>)| {
         let labels: Vec<_> = nodes.iter().map(|node| node.label()).collect();
         format!("{value} at {}", labels.join(", "))
@@ -92,6 +92,10 @@ pub(super) fn features_mixed(evidence: &Evidence) -> Vec<Finding> {
 pub(super) fn budgets_differ(evidence: &Evidence) -> Vec<Finding> {
     let action = "Give all nodes the same --max-bytes and --max-entries: each holds every entry, and the smallest evicts first.";
     let budget = |node: &NodeView| {
+        // With a number of replicas the shares follow the budgets.
+        if node.cluster["placement"]["replicas"].is_u64() {
+            return None;
+        }
         let entries = node.stats.as_ref().ok().map(|stats| stats["entries_max"].as_u64());
         let bytes = node.own()["bytes_max"].as_u64()?;
         Some(match entries.flatten() {

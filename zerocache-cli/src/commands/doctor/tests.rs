@@ -25,13 +25,17 @@ fn healthy() -> Evidence {
         let stats = json!({
             "clock_offset_ms": 0, "tombstone_retention_ms": 3_600_000, "tls_mode": 0, "evicted": 7,
             "replication_queue_records": 12, "replication_queue_bytes": 1_200, "suspensions": 1,
-            "connections_open": 20, "connections_refused": 4, "accept_errors": 0,
+            "connections_open": 20, "connections_refused": 4, "accept_errors": 0, "adopted": 30,
+            "displaced": 0,
         });
         NodeView {
             address: ([10, 0, 0, own as u8], 6789).into(),
             took: Duration::from_millis(1),
             clock_ms: Some((own as f64, 0.5)),
-            cluster: json!({ "cluster": "c", "nodes": rows, "discovery": [], "address_conflicts": 0 }),
+            cluster: json!({
+                "cluster": "c", "nodes": rows, "discovery": [], "address_conflicts": 0,
+                "placement": { "replicas": null, "id": null, "complete": true, "conflicts": [] },
+            }),
             stats: Ok(stats),
             certificate_end_s: None,
         }
@@ -44,6 +48,7 @@ fn healthy() -> Evidence {
             "access": "secret", "listen": format!("10.0.0.{n}:6789"), "connections": "framed",
             "discovery": ["mdns"], "max_key_bytes": 1_024, "max_value_bytes": null,
             "max_connections": 100, "connections_max": 80, "features": ["repair", "datagrams"],
+            "replicas": null,
         })
     };
     evidence.configs = (1..=3).map(|n| (id(n), config(n))).collect();
@@ -154,6 +159,30 @@ fn misfortune_between_nodes_gives_its_id_alone() {
     ]);
 }
 
+/// A placement that is not complete, at both times.
+fn incomplete(evidence: &mut Evidence, own: usize) {
+    for survey in [&mut evidence.before, &mut evidence.survey] {
+        survey.nodes[own - 1].cluster["placement"]["complete"] = false.into();
+    }
+}
+
+#[test]
+fn misfortune_of_placement_gives_its_id_alone() {
+    check_cases(&[
+        ("name-conflict", Verdict::Error, |all| {
+            for node in &mut all.survey.nodes {
+                node.cluster["placement"]["conflicts"] = json!(["cache-1"]);
+            }
+        }),
+        ("replicas-differ", Verdict::Warning, |all| config(all, 2)["replicas"] = 2.into()),
+        ("placement-incomplete", Verdict::Warning, |all| incomplete(all, 3)),
+        ("placement-incomplete", Verdict::Note, |all| {
+            incomplete(all, 3);
+            stats(all, 1)["adopted"] = 31.into();
+        }),
+    ]);
+}
+
 #[test]
 fn misfortune_of_settings_gives_its_id_alone() {
     check_cases(&[
@@ -205,7 +234,29 @@ fn misfortune_of_a_node_gives_its_id_alone() {
 
 #[test]
 fn what_is_well_all_the_same_is_no_finding() {
-    let cases: [Change; 10] = [
+    let cases: [Change; 13] = [
+        // Regions may differ in replicas.
+        |all| {
+            for survey in [&mut all.before, &mut all.survey] {
+                survey.nodes.truncate(2);
+            }
+            forget(all, 1, 3);
+            forget(all, 2, 3);
+            row(all, 2, 2)["region"] = "lima".into();
+            config(all, 2)["replicas"] = 2.into();
+        },
+        // Shares follow the budgets.
+        |all| {
+            for node in &mut all.survey.nodes {
+                node.cluster["placement"]["replicas"] = 2.into();
+            }
+            row(all, 2, 2)["bytes_max"] = 99.into();
+        },
+        // Other owners since the first look.
+        |all| {
+            incomplete(all, 1);
+            all.survey.nodes[0].cluster["placement"]["id"] = "5".into();
+        },
         // One that leaves is forgotten by the others first.
         |all| {
             row(all, 3, 3)["state"] = "leaving".into();

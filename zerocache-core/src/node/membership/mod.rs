@@ -111,7 +111,7 @@ impl Membership {
         let peers = self.view.writable_in(cx.local.region()).map(|m| (&m.info, m.features));
         let known = self.residents.conflicts().len();
         let placement = self.residents.update(cx.now.mono, own.into_iter().chain(peers));
-        if self.view.set_placement(placement) {
+        if self.view.set_placement(placement, self.residents.fallback()) {
             self.changes.push(MemberChange::Placement);
         }
         if self.residents.conflicts().len() > known {

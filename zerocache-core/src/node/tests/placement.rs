@@ -85,6 +85,12 @@ impl Network {
         self.nodes[&address(n)].misses_are_authoritative()
     }
 
+    /// Gives a node that has just started a name.
+    fn name(&mut self, n: u64, name: &str) {
+        let node = self.nodes.get_mut(&address(n)).unwrap();
+        node.local.config.info.name = Some(name.into());
+    }
+
     fn kill(&mut self, n: u64) {
         self.nodes.remove(&address(n));
     }
@@ -292,14 +298,51 @@ fn one_node_for_all_makes_all_keep_everything() {
 }
 
 #[test]
+fn values_are_found_while_nodes_change_to_keeping_everything() {
+    let mut network = region(4, 2);
+    network.fill_keys(&[1, 2, 3, 4], "v");
+    network.kill(4);
+    network.run(1_000);
+    network.replicas = 0;
+    network.start_in("test", 4, 40, "a", &[1]);
+    network.name(4, "n4");
+    for k in 0..KEYS {
+        // Any node that is in sync is asked, and no other one.
+        let name = format!("k{k}");
+        let n = 1 + k as u64 % 3;
+        assert_eq!(network.get(n, &name).as_deref(), Some("v"), "{name} at {n}");
+    }
+}
+
+#[test]
+fn node_that_returns_is_ready_when_it_has_what_it_owns() {
+    for replicas in [2, 0] {
+        let mut network = region(4, 2);
+        network.fill_keys(&[1, 2, 3, 4], "v");
+        network.kill(2);
+        network.run(3_000);
+        network.replicas = replicas;
+        network.start_in("test", 2, 20, "a", &[1]);
+        network.name(2, "n2");
+        let state = |network: &Network| network.nodes[&address(2)].local.readiness.state();
+        network.run_until(30_000, |network| state(network) == NodeState::InSync);
+        for k in 0..KEYS {
+            let name = format!("k{k}");
+            let owns = replicas == 0 || network.owners(2, &name).contains(&20);
+            let holds = network.holders(&name).iter().any(|(id, _)| *id == 20);
+            assert!(holds || !owns, "{name} of {replicas}");
+        }
+    }
+}
+
+#[test]
 fn nodes_of_one_name_own_nothing() {
     let mut network = region(3, 1);
     network.kill(3);
     network.run(4_000);
     // The name of node 2. The keys of node 3 are its own for half a minute.
     network.start(3, "a", &[1]);
-    let info = &mut network.nodes.get_mut(&address(3)).unwrap().local.config.info;
-    info.name = Some("n2".into());
+    network.name(3, "n2");
     network.run(40_000);
     let view = &network.nodes[&address(1)].membership;
     assert_eq!(view.residents().conflicts(), [String::from("n2")]);

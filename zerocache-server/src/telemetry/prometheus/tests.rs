@@ -1,7 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerocache_core::{
-    node::{ClusterStatus, FeedCounts, LeaseCounts, NodeStatus, RefusalCounts, RepairCounts},
+    node::{
+        ClusterStatus, FeedCounts, LeaseCounts, NodeStatus, PlacementStatus, RefusalCounts,
+        RepairCounts,
+    },
     version::Incarnation,
     wire::NodeState,
 };
@@ -47,6 +50,7 @@ fn openmetrics_is_for_those_that_ask_for_it() {
 fn view(count: u64, regions: u64) -> ClusterStatus {
     let node = |n: u64| NodeStatus {
         id: Incarnation(n),
+        name: format!("n{n}"),
         region: if n == 0 { "own".to_owned() } else { format!("r{}", n % regions) },
         zone: None,
         address: None,
@@ -69,6 +73,7 @@ fn view(count: u64, regions: u64) -> ClusterStatus {
         refused_by: Vec::new(),
         address_conflicts: 0,
         repair: RepairCounts::default(),
+        placement: PlacementStatus::default(),
         leases: LeaseCounts::default(),
         feed: FeedCounts::default(),
         refused: RefusalCounts::default(),

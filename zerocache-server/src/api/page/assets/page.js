@@ -61,6 +61,8 @@ const percent = ratio => ratio === null || ratio === undefined ? "–"
 const short = id => id.slice(0, 8);
 const place = node => node.address === null ? "address unknown"
   : (node.address.includes(":") ? `[${node.address}]` : node.address) + ":" + node.port;
+// The name of a node, if one was stated.
+const named = node => node.name === place(node) ? null : node.name;
 
 const WORDS = { "in-sync": "in sync", unmonitored: "not monitored from here" };
 const COLOURS = { "in-sync": "ok", unreachable: "bad", warming: "warn", leaving: "warn" };
@@ -87,6 +89,7 @@ function attention(view) {
     if (node.replication_lag_ms > 5000)
       warn(`${place(node)} in ${node.region} lacks writes of the last ${duration(node.replication_lag_ms)}`);
   }
+  for (const name of view.placement.conflicts) bad(`Two nodes have the name ${name}: neither owns keys`);
   if (view.address_conflicts) warn(`Two live nodes claimed one address, ${count(view.address_conflicts, "time")}`);
   const offset = view.stats.clock_offset_ms;
   if (Math.abs(offset) > 1000) warn(`The clock of this node is off by ${duration(Math.abs(offset))}`);
@@ -116,7 +119,10 @@ function showRegions(view) {
     setClass(box, "region " + worst(nodes.map(colour)));
     setText(head.children[0], name);
     const where = name === home ? "this region" : latencies.has(name) ? millis(latencies.get(name)) : "no answer";
-    setText(head.children[1], `${count(nodes.length, "node")} · ${where}`);
+    const { replicas, complete } = view.placement;
+    const kept = name !== home || replicas === null ? null
+      : `${number(replicas)} ${replicas === 1 ? "copy" : "copies"}` + " of each value" + (complete ? "" : ", being handed over");
+    setText(head.children[1], [count(nodes.length, "node"), kept, where].filter(Boolean).join(" · "));
     const self = view.nodes[0].id;
     nodes.sort((a, b) => a.id === self ? -1 : b.id === self || a.id > b.id ? 1 : -1);
     sync(list, nodes, node => node.id, node => {
@@ -138,7 +144,7 @@ function showRegions(view) {
       state.children[2].hidden = !own;
       setText(where, place(node));
       const since = node.state === "unreachable" ? "for " : own ? "up " : node.monitored ? "seen for " : "last sign ";
-      const parts = [short(node.id), node.zone, since + duration(node.since_ms)];
+      const parts = [named(node), short(node.id), node.zone, since + duration(node.since_ms)];
       if (!own && node.latency_ms !== null && node.state !== "unreachable") parts.push(millis(node.latency_ms));
       setText(about, parts.filter(Boolean).join(" · "));
     });
@@ -299,7 +305,7 @@ function show() {
   document.title = `${state === "ok" ? "" : "(!) "}${verdict} · ${view.cluster}`;
   const icon = `/page/${state}.svg`;
   if ($("icon").getAttribute("href") !== icon) $("icon").href = icon;
-  setText($("here"), [own.region, own.zone, place(own), short(own.id)].filter(Boolean).join(" · "));
+  setText($("here"), [own.region, own.zone, named(own), place(own), short(own.id)].filter(Boolean).join(" · "));
   const regions = new Set(view.nodes.map(node => node.region)).size;
   const seen = view.nodes.filter(node => node.state !== "unreachable" && node.monitored || node === own).length;
   sync($("counts"), [["regions", number(regions)], ["nodes", number(view.nodes_known)], ["answer this node", number(seen)]],
