@@ -70,7 +70,7 @@ impl Region {
         for (n, node) in region.nodes.iter_mut().enumerate() {
             node.zone = Some(["a", "b", "c"][n % 3]);
         }
-        Self { what: "3 zones", has_uneven_zones: count % 3 != 0, ..region }
+        Self { what: "3 zones", has_uneven_zones: !count.is_multiple_of(3), ..region }
     }
 
     fn weights(count: usize, copies: u64) -> Self {

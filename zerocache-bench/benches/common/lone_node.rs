@@ -32,6 +32,8 @@ pub fn start(cluster: &str, store: Arc<Storage>) -> Node<Mutexes> {
             addresses: vec![([127, 0, 0, 1], 1).into()],
             state: NodeState::Warming,
             bytes_max,
+            name: None,
+            replicas: zerocache_core::cluster::Replicas::All,
         },
         limits: Limits { key_bytes_max: KEY_BYTES_WIRE_MAX, value_bytes_max: VALUE_BYTES },
         warm_max_ms: 0,

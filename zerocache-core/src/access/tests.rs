@@ -117,6 +117,21 @@ fn prefixes_cover_their_keys_only() {
     assert!("x".repeat(PREFIX_BYTES_MAX + 1).parse::<Prefix>().is_err());
 }
 
+fn hello(node: Option<crate::wire::NodeInfo>) -> Request {
+    Request::Hello(Box::new(Hello {
+        cluster: "zerocache".into(),
+        protocol: PROTOCOL,
+        features: 0,
+        entries: 0,
+        session: None,
+        auth: Bytes::new(),
+        wall_ms: 0,
+        node,
+        region: "oslo".into(),
+        members: Vec::new(),
+    }))
+}
+
 /// One request of each kind on the key `k`, with the least role that may send it.
 fn requests() -> Vec<(Request, &'static [Role])> {
     const READERS: &[Role] = &[Role::Read, Role::Write, Role::Node, Role::Admin, Role::All];
@@ -126,20 +141,6 @@ fn requests() -> Vec<(Request, &'static [Role])> {
     const NODES: &[Role] = &[Role::Node, Role::All];
     const INSPECTORS: &[Role] = &[Role::Node, Role::Admin, Role::All];
     let key = || Key::within(Bytes::from_static(b"k"), 8).expect("a key");
-    let hello = |node| {
-        Request::Hello(Box::new(Hello {
-            cluster: "zerocache".into(),
-            protocol: PROTOCOL,
-            features: 0,
-            entries: 0,
-            session: None,
-            auth: Bytes::new(),
-            wall_ms: 0,
-            node,
-            region: "oslo".into(),
-            members: Vec::new(),
-        }))
-    };
     let node = crate::wire::NodeInfo {
         incarnation: Incarnation(1),
         region: "oslo".into(),
@@ -189,16 +190,14 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::BucketVersions(Vec::new()), INSPECTORS),
         (Request::KeyVersions(Vec::new()), INSPECTORS),
         (Request::Fetch(Vec::new()), NODES),
-        (
-            Request::Copy {
-                first_shard: 0,
-                last_shard: 1,
-                range: CopyRange::default(),
-                owned: false,
-            },
-            NODES,
-        ),
+        (Request::Offer(Vec::new()), NODES),
+        (copy(), NODES),
     ]
+}
+
+fn copy() -> Request {
+    let range = CopyRange::default();
+    Request::Copy { first_shard: 0, last_shard: 1, range, owned: false }
 }
 
 fn take(key: Key) -> Request {

@@ -75,11 +75,9 @@ fn requests() -> Vec<Request> {
         metadata: Bytes::from_static(b"meta"),
         expires: NOW.plus_ms(1_500),
     };
-    let replicated = |change, relay| ReplicatedRecord {
-        record: Record { key: key("k"), version, change },
-        relay,
-        witness: false,
-    };
+    let record = |change| Record { key: key("k"), version, change };
+    let replicated =
+        |change, relay| ReplicatedRecord { record: record(change), relay, witness: false };
     vec![
         Request::Hello(Box::new(hello())),
         Request::Ping,

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use zerocache_core::{
-    cluster::Replicas,
     call::CallFailure,
+    cluster::Replicas,
     key::Key,
     limits::Limits,
     node::{Input, NodeConfig},
