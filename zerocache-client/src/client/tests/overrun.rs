@@ -197,7 +197,7 @@ async fn who_asks_for_changes_too_late_serves_nothing_stale() {
         let node = info(1, "oslo");
         let id = node.incarnation;
         directory.handshake_completed(node, address(1), clock::mono(), 100);
-        directory.set_features(id, features::ALL);
+        directory.set_features(id, features::ALL, clock::mono());
     }
     let mut feed = Feed::default();
     standing.write(["k", "kept"], "old");
