@@ -18,7 +18,8 @@ impl World {
         let (placement, key) = (process.node.placement(), &self.keys[key]);
         !placement.is_everyone()
             && !placement.keeps(process.incarnation, key.hash())
-            && !process.store.peek(key, self.now_at(host)).is_hit()
+            && !(process.node.read_policy().values_are_current
+                && process.store.peek(key, self.now_at(host)).is_hit())
     }
 
     /// Whether a node keeps the value of a key, as it sees it.
