@@ -73,6 +73,11 @@ fn stops_of_all_nodes_violate_no_rule() {
 }
 
 #[test]
+fn changes_of_owners_violate_no_rule() {
+    run_all(Profile::Placement, 24);
+}
+
+#[test]
 fn full_stores_of_different_budgets_violate_no_rule() {
     run_all(Profile::Evict, 12);
 }

@@ -13,6 +13,7 @@ use crate::{
     call::{CallFailure, CallResult},
     cluster::View,
     condition::{Condition, ConditionalOp, ConditionalWrite},
+    entry::{Change, Record},
     key::Key,
     purge::is_reserved,
     store::{Backend, Lookup},
@@ -252,6 +253,7 @@ impl Forwards {
                 RefusalCode::Warming | RefusalCode::WrongNode | RefusalCode::Overloaded => None,
                 _ => Some(Response::Refused(refusal)),
             },
+            Ok(response) if forward.is_purged(cx, &response) => None,
             Ok(response) => Some(response),
             Err(CallFailure::NoAnswer) if !is_read => {
                 let text = "the owner of the key has not answered: the write may have been made";
@@ -267,6 +269,17 @@ impl Forwards {
 }
 
 impl Forward {
+    /// Whether this node knows a purge that has ended the value in a response. The owner has it in a moment.
+    fn is_purged<B: Backend>(&self, cx: &Context<'_, B>, response: &Response) -> bool {
+        let Response::Found { value, metadata, version, remaining_ms } = response else {
+            return false;
+        };
+        let expires = cx.now.mono.plus_ms(*remaining_ms);
+        let change = Change::Put { value: value.clone(), metadata: metadata.clone(), expires };
+        let record = Record { key: self.key.clone(), version: *version, change };
+        cx.replica.store.is_purged(&record, cx.now)
+    }
+
     /// The response when no owner has answered.
     fn given_up(&self) -> Response {
         match self.request {

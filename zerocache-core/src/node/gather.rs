@@ -102,7 +102,15 @@ impl Gatherings {
             return;
         }
         let Gathering { items, covered, .. } = gathering;
-        let items = items.into_iter().map(|item| FetchedItem::of(item, cx.now.mono)).collect();
+        // An owner may not have a purge yet that this node has.
+        let judged = |item| match item {
+            StoredItem::Value(record) if cx.replica.store.is_purged(&record, cx.now) => {
+                StoredItem::Tombstone(record.key.hash(), record.version)
+            }
+            item => item,
+        };
+        let items = items.into_iter().map(judged);
+        let items = items.map(|item| FetchedItem::of(item, cx.now.mono)).collect();
         let response = Response::Items { items, covered, more: None, tick: 0, from_second: 0 };
         cx.out.push(Effect::Respond { id, response });
     }

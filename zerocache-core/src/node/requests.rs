@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     access::Operation,
-    cluster::Placement,
+    cluster::{Member, Placement},
     store::Backend,
     time::Now,
     version::{Incarnation, Version},
@@ -203,7 +203,16 @@ impl<B: Backend> Node<B> {
             }
             Request::Digests { window, resolution, last_sync_ms } => {
                 let (local, store) = (&self.local, &self.replica.store);
-                let response = self.repair.serve_digests((now, local), store, window, resolution);
+                let mut response =
+                    self.repair.serve_digests((now, local), store, window, resolution);
+                let is_reached =
+                    |id| self.membership.view.member(id).is_some_and(Member::takes_writes);
+                if let Response::Digests(digests) = &mut response
+                    && !from.is_some_and(is_reached)
+                {
+                    // Nothing was offered to it while it was gone.
+                    digests.placed = 0;
+                }
                 if let (Some(peer), Some(ms), Response::Digests(_)) =
                     (from, last_sync_ms, &response)
                 {

@@ -134,6 +134,7 @@ impl World {
         let holds = !is_delete
             && known == Some(version)
             && process.store.has_value(self.keys[key].hash())
+            && process.node.read_policy().values_are_current
             && self.checker.is_to_live(key, version)
             && process.store.stats().counts.evicted == 0;
         if answers && holds {

@@ -16,10 +16,10 @@ impl World {
     fn is_forwarded(&self, host: u32, key: usize) -> bool {
         let Some(process) = self.nodes[host as usize].as_ref() else { return false };
         let (placement, key) = (process.node.placement(), &self.keys[key]);
-        !placement.is_everyone()
-            && !placement.keeps(process.incarnation, key.hash())
-            && !(process.node.read_policy().values_are_current
-                && process.store.peek(key, self.now_at(host)).is_hit())
+        let gives = process.node.read_policy().values_are_current
+            && process.store.peek(key, self.now_at(host)).is_hit();
+        let keeps = placement.is_everyone() || placement.keeps(process.incarnation, key.hash());
+        !keeps && !gives
     }
 
     /// Whether a node keeps the value of a key, as it sees it.

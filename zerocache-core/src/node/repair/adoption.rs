@@ -207,6 +207,7 @@ impl Repair {
                     self.counts.bytes_fetched += record.payload_bytes() as u64;
                     cx.replica.adopt(cx.now, &record);
                     self.handover.adoption.note_done(record.key.hash(), record.version);
+                    self.handover.note_adopted(record.key.hash(), cx.now.mono);
                 }
                 StoredItem::Tombstone(key, version) => {
                     cx.replica.receive_tombstone(cx.now, key, version);

@@ -40,6 +40,9 @@ const PAUSE_MS: u64 = 100;
 /// Guests are offered this long after they came, in milliseconds: their owners have most by then.
 pub(super) const GUEST_MS: u64 = 500;
 
+/// The number of no placement.
+const UNPLACED: u64 = u64::MAX;
+
 /// A page that brings its owners nothing for so many offers is given up.
 const ATTEMPTS_MAX: u32 = 50;
 
@@ -77,6 +80,8 @@ pub(super) struct Handover {
     since: Instant,
     /// The placement for which everything was offered.
     placed: u64,
+    /// Whether an owner was not there then. It gets its offers when it is back; if it stays away, others own its keys.
+    has_skipped: bool,
     /// When everything is offered next; none while every node keeps everything.
     next_walk: Option<Instant>,
     walk: Option<Walk>,
@@ -96,6 +101,8 @@ struct Walk {
     left: usize,
     /// Whether every page was taken.
     is_complete: bool,
+    /// Whether an owner was not there, to which nothing was offered.
+    has_skipped: bool,
 }
 
 /// The values that are being offered.
@@ -117,12 +124,21 @@ impl Handover {
         Self {
             since: now,
             placed: 0,
+            has_skipped: false,
             next_walk: None,
             walk: None,
             guests: VecDeque::new(),
             page: Page::default(),
             adoption: Adoption::default(),
             counts: HandoverCounts::default(),
+        }
+    }
+
+    /// Notes that this node has fetched a value that it owns. Other owners may have learned its version before it was
+    /// anywhere to be fetched: it is offered to them once, unless so much is that whoever holds it offers it all.
+    pub(super) fn note_adopted(&mut self, key: KeyHash, now: Instant) {
+        if self.guests.len() < GUESTS_MAX / 2 {
+            self.guests.push_back((key, now));
         }
     }
 
@@ -226,6 +242,16 @@ impl Repair {
         }
     }
 
+    /// Notes that a local peer is there, again or for the first time: what it owns is offered to it.
+    pub(super) fn owner_up(&mut self, now: Instant) {
+        let handover = &mut self.handover;
+        if handover.has_skipped || handover.walk.is_some() {
+            handover.walk = None;
+            handover.placed = UNPLACED;
+            handover.next_walk = Some(now);
+        }
+    }
+
     /// Notes that keys have other owners.
     pub(in crate::node) fn placement_changed<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
         let handover = &mut self.handover;
@@ -310,7 +336,13 @@ impl Repair {
         let (now, id) = (cx.now.mono, view.placement().id());
         let handover = &mut self.handover;
         let is_due = handover.next_walk.is_some_and(|at| at <= now);
-        let start = Walk { placement: id, shard: 0, left: usize::MAX, is_complete: true };
+        let start = Walk {
+            placement: id,
+            shard: 0,
+            left: usize::MAX,
+            is_complete: true,
+            has_skipped: false,
+        };
         let walk = match &mut handover.walk {
             Some(walk) => walk,
             walk if is_due && now.since_ms(handover.since) >= STABLE_MS => walk.insert(start),
@@ -324,7 +356,7 @@ impl Repair {
             looked_at += most;
             for value in values.drain(..) {
                 bytes += value.bytes;
-                walk.is_complete &= page.add(cx, view, value);
+                walk.has_skipped |= !page.add(cx, view, value);
             }
             if walk.left == 0 {
                 (walk.shard, walk.left) = (walk.shard + 1, usize::MAX);
@@ -355,7 +387,7 @@ impl Repair {
                 let event = Event::Placed { placement: walk.placement };
                 cx.out.push(Effect::Event(event));
             }
-            handover.placed = walk.placement;
+            (handover.placed, handover.has_skipped) = (walk.placement, walk.has_skipped);
             let again = (!placement.is_everyone()).then(|| now.plus_ms(OFFER_AGAIN_MS));
             handover.next_walk = again;
         } else {

@@ -261,8 +261,9 @@ impl Repair {
     pub(super) fn peer_up(&mut self, local: &mut Local, view: &View, now: Now, id: Incarnation) {
         self.peers.insert(id, Peer::new(now.mono));
         let remote = view.member(id).filter(|member| member.info.region != local.region());
-        if let Some(member) = remote {
-            self.region_rounds.remove(&member.info.region);
+        match remote {
+            Some(member) => drop(self.region_rounds.remove(&member.info.region)),
+            None => self.owner_up(now.mono),
         }
         self.wake_by(local, now.mono);
     }
