@@ -207,7 +207,7 @@ fn tool_prints_where_copies_are() {
     let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     let lines: &[Vec<_>] = &lines;
     assert_eq!((lines.len(), lines[0][0], lines[1][0]), (4, "REGION", "lima"), "{text}");
-    assert!(lines[1..].iter().all(|line| line[4] == "same"), "{text}");
+    assert!(lines[1..].iter().all(|line| line[5] == "same"), "{text}");
     assert!(printed.err.contains("k: the copies on 3 nodes agree"), "{}", printed.err);
 
     let verified = operator.run(&["verify", "k", "other", "--json"]).json();

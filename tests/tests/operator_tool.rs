@@ -72,7 +72,7 @@ fn stale_value_is_printed_where_it_is_allowed() {
     let place = ["--node", &cluster[1].address().to_string()];
     let where_is = |state: &str| {
         let rows = operator.run(&["where", "page"]);
-        let is_so = |line: &str| line.split_whitespace().nth(3) == Some(state);
+        let is_so = |line: &str| line.split_whitespace().nth(4) == Some(state);
         assert_eq!(rows.text().lines().filter(|line| is_so(line)).count(), 2, "{rows:?}");
         rows
     };

@@ -492,9 +492,9 @@ mod tests {
                 let of = |name: &&&str| xxhash_rust::xxh3::xxh3_64(name.as_bytes()) == node.0;
                 names.iter().find(of).unwrap()
             };
-            placement.owners(key(n)).iter().map(name).collect::<String>()
+            placement.owners(key(n)).iter().map(name).collect::<Vec<_>>().join("-")
         };
-        let pinned = ["ca", "ba", "ca", "ad", "bd", "bc", "ca", "bd"];
+        let pinned = ["c-a", "b-a", "c-a", "a-d", "b-d", "b-c", "c-a", "b-d"];
         assert_eq!((0..8).map(owners).collect::<Vec<_>>(), pinned);
     }
 }

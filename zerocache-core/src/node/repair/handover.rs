@@ -442,10 +442,16 @@ impl Repair {
     fn end_page<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
         let page = core::mem::take(&mut self.handover.page);
         let is_missing = |key: &KeyHash| page.unconfirmed.values().any(|of| of.contains_key(key));
+        let handover = &mut self.handover;
         for (key, version) in page.guests {
-            if !is_missing(&key) && cx.replica.store.displace(key, version) {
-                self.handover.adoption.displaced(key);
-                self.handover.counts.displaced += 1;
+            if is_missing(&key) {
+                // It stays a guest, and is offered again.
+                if !page.is_of_walk && handover.guests.len() < GUESTS_MAX {
+                    handover.guests.push_back((key, cx.now.mono));
+                }
+            } else if cx.replica.store.displace(key, version) {
+                handover.adoption.displaced(key);
+                handover.counts.displaced += 1;
             }
         }
         self.wake_by(cx.local, cx.now.mono);

@@ -187,6 +187,10 @@ fn usage_error_is_one_line_that_names_the_setting() {
     for (flag, value) in [
         ("--cluster", "a/b"),
         ("--zone", "a b"),
+        ("--node-name", "a b"),
+        ("--replicas", "0"),
+        ("--replicas", "9"),
+        ("--replicas", "some"),
         ("--address", "localhost"),
         ("--address", "0.0.0.0"),
         ("--port", "65536"),
