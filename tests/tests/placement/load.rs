@@ -11,6 +11,9 @@ use zerocache_net::clock;
 use zerocache_tests::poll::StopFlag;
 use zerocache_tests::random::Random;
 
+/// The most writes of a client whose outcome is unknown, because the node that had them was killed.
+const UNKNOWN_MAX: u64 = 2;
+
 /// The lifetime of entries, in seconds: longer than a test.
 const TTL_S: u64 = 3_600;
 
@@ -136,9 +139,13 @@ impl Entries {
             if random.below(WRITE_EVERY) == 0 {
                 let n = random.below(self.count / threads) * threads + thread;
                 let generation = self.written(n, true) + 1;
-                let write = client.put(Self::key(n), self.value(n, generation), TTL_S);
-                let written = write.ack(Ack::Region).wait().expect("no write fails");
-                assert_eq!(written.status, Status::Stored);
+                let write = || {
+                    let write = client.put(Self::key(n), self.value(n, generation), TTL_S);
+                    write.ack(Ack::Region).wait().expect("no write fails").status
+                };
+                // Of a write that a node had when it was killed nobody knows: it is made again.
+                let mut statuses = std::iter::repeat_with(write).take(1 + UNKNOWN_MAX as usize);
+                assert!(statuses.any(|status| status == Status::Stored), "key {n}");
                 self.written[n].1.store(clock::mono().as_millis(), Relaxed);
                 self.written[n].0.store(generation, Relaxed);
                 seen.writes.fetch_add(1, Relaxed);
@@ -182,7 +189,7 @@ impl Entries {
         });
         for client in clients {
             let stats = client.stats();
-            assert_eq!(stats.unreachable + stats.unknown, 0, "{stats:?}");
+            assert!(stats.unreachable == 0 && stats.unknown <= UNKNOWN_MAX, "{stats:?}");
         }
         (result, seen)
     }
