@@ -113,7 +113,7 @@ impl EntryReader {
     #[inline]
     #[must_use]
     pub fn is_witness(&self, key: &[u8]) -> bool {
-        self.placement_id.load(Ordering::Relaxed) != 0 && !self.keeps(key)
+        self.has_witnesses() && !self.keeps(key)
     }
 
     #[cold]

@@ -282,7 +282,7 @@ fn sizes(random: &mut Random, profile: Profile) -> Vec<u64> {
     (0..regions).map(|_| random.between(least, most)).collect()
 }
 
-/// Draws how many nodes keep a value. Now and then nodes disagree, as while they are configured anew one by one.
+/// Draws how many nodes keep a value. In some plans nodes disagree, as while they are reconfigured one by one.
 fn place(random: &mut Random, nodes: &mut [NodePlan]) {
     let replicas = Replicas::from_number(random.between(1, 3));
     let has_zones = random.chance(300);

@@ -18,7 +18,7 @@ pub const REPLICAS_MAX: usize = 8;
 /// The most nodes that are ranked for a key: its owners, and those that would be the next ones.
 const RANKED_MAX: usize = REPLICAS_MAX + 2;
 
-/// The most zones that are told apart; all further ones count as one.
+/// The most zones that are distinguished; all further ones count as one.
 const ZONES_MAX: usize = 16;
 
 /// The weights of two nodes differ by this factor at most.

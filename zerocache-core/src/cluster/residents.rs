@@ -126,6 +126,10 @@ impl Residents {
 
     fn placement(&self, replicas: Replicas) -> Placement {
         let owning = self.by_name.iter().filter(|(name, _)| !self.conflicts.contains(name));
+        if owning.clone().next().is_none() {
+            // All names are in conflict: rather everybody keeps everything than nobody anything.
+            return Placement::everyone();
+        }
         let nodes = owning.map(|(name, resident)| PlacementNode {
             node: resident.node,
             name,

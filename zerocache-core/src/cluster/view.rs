@@ -15,7 +15,7 @@ use super::{
     candidates::{AddressSource, Candidates, DialRefusal},
     failure_detector::FailureDetector,
     latency::Latency,
-    placement::Placement,
+    placement::{Owners, Placement},
     ranking::Ranking,
 };
 use crate::{
@@ -160,13 +160,24 @@ impl View {
         &self.placement
     }
 
-    /// Returns whether a node of the observer's region keeps the value of a key. What nodes alone write, every
-    /// node keeps.
+    /// Returns the owners of a key; none if every node of the observer's region keeps its value, as all do of what
+    /// nodes alone write.
+    #[must_use]
+    pub fn owners(&self, key: &Key) -> Option<Owners> {
+        let is_placed = !self.placement.is_everyone() && !is_reserved(key.as_bytes());
+        is_placed.then(|| self.placement.owners(key.hash()))
+    }
+
+    /// Returns whether a node of the observer's region keeps the value of a key.
     #[must_use]
     pub fn keeps(&self, node: Incarnation, key: &Key) -> bool {
-        self.placement.is_everyone()
-            || is_reserved(key.as_bytes())
-            || self.placement.keeps(node, key.hash())
+        self.owners(key).is_none_or(|owners| owners.contains(&node))
+    }
+
+    /// Returns whether writes go to a member, and so what its keys are about.
+    #[must_use]
+    pub fn takes_writes(&self, id: Incarnation) -> bool {
+        self.member(id).is_some_and(Member::takes_writes)
     }
 
     /// Returns who has the values: the owners, or while nodes change to keeping everything, and this one may lack

@@ -8,6 +8,7 @@ use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use super::{
     ConnectionId, Effect, Node, Parts, RequestId, Write, WriteOp,
     local::{CallPurpose, Context},
+    reads::read,
 };
 use crate::{
     call::{CallFailure, CallResult},
@@ -100,16 +101,16 @@ impl<B: Backend> Node<B> {
         (key, timeout_ms, source): (Key, u64, ReadSource),
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
-        let policy = self.read_policy();
-        let lookup = match policy.values_are_current {
-            true => self.replica.store.get(&key, now),
-            false => Lookup::Miss { known: 0 },
-        };
-        if let Lookup::Miss { known } = lookup
-            && !self.placement().keeps(self.local.id(), key.hash())
-            && !is_reserved(key.as_bytes())
-        {
-            let miss = Response::NotFound { warming: true, known: policy.recent(known, now) };
+        let (store, policy) = (&self.replica.store, self.read_policy());
+        let is_owner = self.placement().keeps(self.local.id(), key.hash());
+        if is_owner || is_reserved(key.as_bytes()) {
+            return Some(read(store, &key, now, policy));
+        }
+        // The read that led here is counted where it came in.
+        let guest = Some(store.peek(&key, now)).filter(|_| policy.values_are_current);
+        let response = policy.response(guest.unwrap_or(Lookup::Miss { known: 0 }), now);
+        if let Response::NotFound { known, .. } = response {
+            let miss = Response::NotFound { warming: true, known };
             let (each_ms, all_ms) = match source {
                 ReadSource::Node => return Some(miss),
                 ReadSource::Framed => (FRAMED_READ_MS, FRAMED_READS_MS),
@@ -121,7 +122,7 @@ impl<B: Backend> Node<B> {
             self.forward(now, id, (request, key), (each_ms, most_ms), out);
             return None;
         }
-        Some(policy.response(lookup, now))
+        Some(response)
     }
 
     /// Passes a request for a lease, or its release, on to an owner: there the value arrives for which callers wait.
@@ -211,15 +212,12 @@ impl Forwards {
         let left_ms = forward.until.since_ms(cx.now.mono);
         let is_complete = cx.local.readiness.misses_are_authoritative;
         let owners = view.holders(is_complete).owners(forward.key.hash());
-        let is_fit = |owner: &&Incarnation| {
-            let is_there = view.member(**owner).is_some_and(|member| member.takes_writes());
-            is_there && !forward.tried.contains(owner)
-        };
+        let is_fit =
+            |owner: &&Incarnation| view.takes_writes(**owner) && !forward.tried.contains(owner);
         // A member that is suspected to be gone comes last.
         let is_doubtful = |owner: &Incarnation| view.member(*owner).is_none_or(|m| m.suspect);
-        let mut fit: Vec<_> = owners.iter().filter(is_fit).copied().collect();
-        fit.sort_by_key(is_doubtful);
-        let owner = fit.first().copied().filter(|_| left_ms > 0);
+        let fit = owners.iter().filter(is_fit).copied();
+        let owner = fit.min_by_key(is_doubtful).filter(|_| left_ms > 0);
         let is_full = self.pending.len() >= FORWARDS_MAX;
         let Some(member) = owner.filter(|_| !is_full).and_then(|owner| view.member(owner)) else {
             let response = forward.given_up();

@@ -66,9 +66,7 @@ impl<B: Backend> Node<B> {
             gathering.covered += 1;
             let Some(item) = cx.replica.store.item(key, now) else { continue };
             let owners = placement.owners(key);
-            let is_there = |owner: &&Incarnation| {
-                membership.view.member(**owner).is_some_and(|member| member.takes_writes())
-            };
+            let is_there = |owner: &&Incarnation| membership.view.takes_writes(**owner);
             let owner = owners.iter().find(is_there).filter(|_| !owners.contains(&own));
             match (&item, owner) {
                 (StoredItem::Tombstone(..), Some(owner)) => {

@@ -71,17 +71,11 @@ impl ReadPolicy {
                 remaining_ms: entry.expires.since_ms(now.mono),
             },
             Lookup::Miss { known } => {
+                let is_recent = (known >> Version::COUNTER_BITS) + KNOWN_MS >= now.wall_ms;
                 let warming = !self.is_miss_authoritative();
-                Response::NotFound { warming, known: self.recent(known, now) }
+                Response::NotFound { warming, known: if is_recent { known } else { 0 } }
             }
         }
-    }
-
-    /// Returns the stamp that a miss names: that of what is known of the key, if it is recent.
-    #[must_use]
-    pub const fn recent(&self, known: u64, now: Now) -> u64 {
-        let is_recent = (known >> Version::COUNTER_BITS) + KNOWN_MS >= now.wall_ms;
-        if is_recent { known } else { 0 }
     }
 }
 

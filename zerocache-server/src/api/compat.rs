@@ -59,7 +59,8 @@ pub(super) async fn handle(
     let scope = if is_local { WriteScope::NodeOnly } else { WriteScope::Cluster };
     match *method {
         Method::GET => {
-            let value = ReadableEntry::read(api, &key, false).and_then(|entry| entry.value(api));
+            let entry = ReadableEntry::read_anywhere(api, key, false).await;
+            let value = entry.and_then(|entry| entry.value(api));
             value.map(IntoResponse::into_response).map_err(ApiError::without_warming)
         }
         Method::PUT => {
@@ -71,7 +72,7 @@ pub(super) async fn handle(
             done(api.driver.write(Write { scope, ..Write::new(key, op) }).await, true)
         }
         Method::DELETE => {
-            let is_held = has_fresh_value(api, &key);
+            let is_held = has_fresh_value(api, &key).await;
             let write = Write { scope, ..Write::new(key, WriteOp::Delete) };
             done(api.driver.write(write).await, is_held)
         }
@@ -95,8 +96,11 @@ fn clamped(seconds: i128) -> Ttl {
 }
 
 /// Returns whether a GET would find the key.
-fn has_fresh_value(api: &Api, key: &Key) -> bool {
+async fn has_fresh_value(api: &Api, key: &Key) -> bool {
     let reader = api.driver.reader();
+    if reader.is_witness(key.as_bytes()) {
+        return ReadableEntry::read_anywhere(api, key.clone(), false).await.is_ok();
+    }
     let context = reader.context();
     let Lookup::Hit(entry) = reader.peek(key, context) else { return false };
     let remaining_ms = entry.expires.since_ms(context.now.mono);

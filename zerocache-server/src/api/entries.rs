@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use zerocache_core::{
     access::Operation,
+    key::Key,
     metadata::Freshness,
     node::{Write, WriteOp},
     version::Version,
@@ -115,34 +116,43 @@ pub(super) async fn handle(
 async fn get_anywhere(
     api: &Api,
     caller: &Caller,
-    (raw_key, query): (&str, Option<&str>),
+    target: (&str, Option<&str>),
     headers: &HeaderMap,
 ) -> Result<HttpResponse, ApiError> {
-    match get(api, caller, (raw_key, query), headers) {
-        Err(error) if error.is_miss() => {
-            let key = key::from_path(raw_key, api.key_bytes_max)?;
-            if !api.driver.reader().is_witness(key.as_bytes()) {
-                return Err(error);
-            }
-            let allow_stale = Query::parse(query.unwrap_or_default())?.flag("stale")?;
-            served(api, &ReadableEntry::read_at_owner(api, key, allow_stale).await?, headers)
-        }
-        other => other,
-    }
+    let (key, allow_stale) = readable(api, caller, target)?;
+    served(api, &ReadableEntry::read_anywhere(api, key, allow_stale).await?, headers)
+}
+
+/// Returns whether other nodes own the key of a path, so that a miss here says nothing.
+pub(super) fn is_elsewhere(api: &Api, raw_key: &str) -> bool {
+    let reader = api.driver.reader();
+    reader.has_witnesses()
+        && key::from_path(raw_key, api.key_bytes_max)
+            .is_ok_and(|key| reader.is_witness(key.as_bytes()))
+}
+
+/// Returns the key that a GET reads, and whether it takes a stale value.
+fn readable(
+    api: &Api,
+    caller: &Caller,
+    (raw_key, query): (&str, Option<&str>),
+) -> Result<(Key, bool), ApiError> {
+    let key = key::from_path(raw_key, api.key_bytes_max)?;
+    api.permit(caller, Operation::Read(key.as_bytes()))?;
+    let query = Query::parse(query.unwrap_or_default())?;
+    query.allow(&["stale"])?;
+    Ok((key, query.flag("stale")?))
 }
 
 /// Handles a GET, which needs neither a body nor waiting.
 pub(super) fn get(
     api: &Api,
     caller: &Caller,
-    (raw_key, query): (&str, Option<&str>),
+    target: (&str, Option<&str>),
     headers: &HeaderMap,
 ) -> Result<HttpResponse, ApiError> {
-    let key = key::from_path(raw_key, api.key_bytes_max)?;
-    api.permit(caller, Operation::Read(key.as_bytes()))?;
-    let query = Query::parse(query.unwrap_or_default())?;
-    query.allow(&["stale"])?;
-    let entry = ReadableEntry::read(api, &key, query.flag("stale")?)?;
+    let (key, allow_stale) = readable(api, caller, target)?;
+    let entry = ReadableEntry::read(api, &key, allow_stale)?;
     served(api, &entry, headers)
 }
 

@@ -145,8 +145,8 @@ impl ApiError {
     /// Returns whether the request is invalid; a miss and a caller without permission are not.
     pub(super) fn is_bad_request(&self) -> bool {
         let is_denied = matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        let is_shown = !matches!(self.code, "not_found" | "unreadable_value");
-        self.status.is_client_error() && !is_denied && is_shown
+        let is_miss = self.is_miss() || self.code == "unreadable_value";
+        self.status.is_client_error() && !is_denied && !is_miss
     }
 
     /// Removes the warming mark, for paths without it.

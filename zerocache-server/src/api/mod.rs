@@ -165,8 +165,7 @@ pub fn sync_handler(api: Api) -> SyncHandler {
             return None;
         }
         match entries::get(&api, caller, (key, request.uri().query()), request.headers()) {
-            // Other nodes may own the key.
-            Err(error) if error.is_miss() && api.driver.reader().has_witnesses() => None,
+            Err(error) if error.is_miss() && entries::is_elsewhere(&api, key) => None,
             answer => Some(answer.unwrap_or_else(|error| error_response(&api, error))),
         }
     })

@@ -39,12 +39,15 @@ impl ReadableEntry {
         Self::of(api, entry, remaining_ms, allow_stale)
     }
 
-    /// Reads a key that other nodes own, as [`read`](Self::read) does.
-    pub(super) async fn read_at_owner(
+    /// Reads a key as [`read`](Self::read) does, at an owner if other nodes own it.
+    pub(super) async fn read_anywhere(
         api: &Api,
         key: Key,
         allow_stale: bool,
     ) -> Result<Self, ApiError> {
+        if !api.driver.reader().is_witness(key.as_bytes()) {
+            return Self::read(api, &key, allow_stale);
+        }
         match api.driver.read_at_owner(key).await {
             Response::Found { value, metadata, version, remaining_ms } => {
                 let expires = clock::mono().plus_ms(remaining_ms);

@@ -92,13 +92,12 @@ impl NodeDriver {
         };
         match request {
             Request::Get { key } => {
-                let context = self.reader.context();
-                let lookup = self.reader.get(&key, context);
-                if !lookup.is_hit() && self.reader.is_witness(key.as_bytes()) {
+                if self.reader.is_witness(key.as_bytes()) {
                     let message = RequestMessage { envelope, request: Request::Get { key } };
                     return Admission::Node(NodeRequest::Message(connection, caller, message));
                 }
-                Admission::Complete(context.response(lookup))
+                let context = self.reader.context();
+                Admission::Complete(context.response(self.reader.get(&key, context)))
             }
             Request::Put { key, value, metadata, ttl, ack, version } => {
                 let op = WriteOp::Put { value, metadata, ttl };

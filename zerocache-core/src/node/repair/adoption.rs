@@ -46,8 +46,9 @@ pub(super) struct Adoption {
     pending: BTreeMap<KeyHash, Version>,
     /// What was fetched, also if it was evicted since.
     done: BTreeMap<KeyHash, Version>,
-    /// Own keys of which this node has learned a version without the value, and when to ask for it, in this order.
+    /// Own keys of which this node has learned a version without the value.
     lacking: BTreeMap<KeyHash, Lack>,
+    /// When to ask for each of them, once, in this order.
     retries: VecDeque<(Instant, KeyHash)>,
 }
 
@@ -76,9 +77,10 @@ impl Repair {
             return;
         }
         let lack = Lack { version, since: cx.now.mono, without: Vec::new() };
-        adoption.lacking.insert(key, lack);
-        // The other owners have it in a moment, if they do not have it now.
-        adoption.retries.push_back((cx.now.mono.plus_ms(GUEST_MS), key));
+        if adoption.lacking.insert(key, lack).is_none() {
+            // The other owners have it in a moment, if they do not have it now.
+            adoption.retries.push_back((cx.now.mono.plus_ms(GUEST_MS), key));
+        }
     }
 
     /// Whether this node lacks no value of a key that it owns, as far as it knows.
@@ -140,10 +142,8 @@ impl Repair {
                 lack.without.clear();
             }
             let version = (key, lack.version);
-            let mut fit = others().filter(|owner| {
-                let is_there = view.member(**owner).is_some_and(|member| member.takes_writes());
-                is_there && !lack.without.contains(owner)
-            });
+            let mut fit = others()
+                .filter(|owner| view.takes_writes(**owner) && !lack.without.contains(owner));
             let is_pending = adoption.pending.get(&key) >= Some(&version.1);
             if let Some(owner) =
                 fit.next().filter(|_| adoption.pending.len() < ADOPTING_MAX && !is_pending)
@@ -250,13 +250,14 @@ impl Adoption {
 
     /// Notes that an owner has no value of a key.
     fn note_without(&mut self, key: KeyHash, owner: Incarnation) {
-        if let Some(lack) = self.lacking.get_mut(&key) {
+        if let Some(lack) = self.lacking.get_mut(&key).filter(|lack| !lack.without.contains(&owner))
+        {
             lack.without.push(owner);
         }
     }
 
+    /// Notes that a value was fetched. If it was lacking, the next look at it finds it here.
     fn note_done(&mut self, key: KeyHash, version: Version) {
-        self.lacking.remove(&key);
         if self.done.len() >= ADOPTED_MAX {
             self.done.clear();
         }

@@ -46,13 +46,14 @@ const UNPLACED: u64 = u64::MAX;
 /// A page that brings its owners nothing for so many offers is given up.
 const ATTEMPTS_MAX: u32 = 50;
 
-/// A page ends with so many values, or bytes: little enough that an owner that is full has had each of them before it
-/// evicts it.
-const PAGE_VALUES_MAX: usize = KEYS_PER_REQUEST;
+/// A page ends when so many entries were looked at, which takes a fraction of a millisecond and fits into one request
+/// for each owner, or with so many bytes: little enough that an owner that is full has had each value before it evicts
+/// it.
+const PAGE_ENTRIES_MAX: usize = KEYS_PER_REQUEST;
 const PAGE_BYTES_MAX: u64 = 4 << 20;
 
-/// The most entries that are looked at for a page in one step.
-const LOOKED_AT_MAX: usize = 4_096;
+/// The most entries that are looked at while one shard is locked.
+const STEP_ENTRIES_MAX: usize = 256;
 
 /// The most guests that are remembered; with more, everything is offered.
 const GUESTS_MAX: usize = 65_536;
@@ -63,21 +64,15 @@ const OFFER_TIMEOUT_MS: u64 = 2_000;
 /// The counters of the handover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandoverCounts {
-    /// Values that were taken in for keys that other nodes own.
-    pub guests: u64,
     /// Values that were dropped because all owners of their keys have them.
     pub displaced: u64,
     /// Values that were fetched because this node owns their keys.
     pub adopted: u64,
-    /// Offers of everything that came to their end.
-    pub completed: u64,
 }
 
 /// The state of the handover.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Handover {
-    /// Since when the owners are the present ones.
-    since: Instant,
     /// The placement for which everything was offered.
     placed: u64,
     /// Whether an owner was not there then. It gets its offers when it is back; if it stays away, others own its keys.
@@ -120,20 +115,6 @@ struct Page {
 }
 
 impl Handover {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            since: now,
-            placed: 0,
-            has_skipped: false,
-            next_walk: None,
-            walk: None,
-            guests: VecDeque::new(),
-            page: Page::default(),
-            adoption: Adoption::default(),
-            counts: HandoverCounts::default(),
-        }
-    }
-
     /// Notes that this node has fetched a value that it owns. Other owners may have learned its version before it was
     /// anywhere to be fetched: it is offered to them once, unless so much is that whoever holds it offers it all.
     pub(super) fn note_adopted(&mut self, key: KeyHash, now: Instant) {
@@ -143,7 +124,6 @@ impl Handover {
     }
 
     fn note_guest(&mut self, key: KeyHash, now: Instant) {
-        self.counts.guests += 1;
         if self.guests.len() >= GUESTS_MAX {
             self.guests.clear();
             self.next_walk = Some(now);
@@ -163,7 +143,7 @@ impl Page {
         let (own, placement) = (cx.local.id(), view.placement());
         let mut is_complete = true;
         let mut offer = |owner: Incarnation| {
-            let is_there = view.member(owner).is_some_and(|member| member.takes_writes());
+            let is_there = view.takes_writes(owner);
             is_complete &= is_there;
             if is_there {
                 self.unconfirmed.entry(owner).or_default().insert(value.key, value.version);
@@ -255,7 +235,7 @@ impl Repair {
     /// Notes that keys have other owners.
     pub(in crate::node) fn placement_changed<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
         let handover = &mut self.handover;
-        (handover.since, handover.walk) = (cx.now.mono, None);
+        handover.walk = None;
         handover.page = Page::default();
         handover.adoption.owners_changed();
         handover.next_walk = Some(cx.now.mono.plus_ms(STABLE_MS));
@@ -299,19 +279,20 @@ impl Repair {
     fn begin_page<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
         let (now, handover) = (cx.now.mono, &mut self.handover);
         let mut page = Page::default();
-        let mut bytes = 0;
+        let (mut looked_at, mut bytes) = (0, 0);
         let is_due = |at: Instant| now.since_ms(at) >= GUEST_MS;
-        while handover.guests.front().is_some_and(|(_, at)| is_due(*at)) {
-            let Some((key, at)) = handover.guests.pop_front() else { break };
+        while looked_at < PAGE_ENTRIES_MAX
+            && bytes < PAGE_BYTES_MAX
+            && handover.guests.front().is_some_and(|(_, at)| is_due(*at))
+        {
+            let Some((key, _)) = handover.guests.pop_front() else { break };
+            looked_at += 1;
             let Some(value) = cx.replica.store.held_value(key, cx.now) else { continue };
             if !page.add(cx, view, value) {
                 // Until its owners are there, or others.
                 handover.guests.push_back((key, now));
             }
             bytes += value.bytes;
-            if page.guests.len() >= PAGE_VALUES_MAX || bytes >= PAGE_BYTES_MAX || at == now {
-                break;
-            }
         }
         if page.is_empty() {
             self.begin_walk_page(cx, view, &mut page);
@@ -319,9 +300,8 @@ impl Repair {
         self.handover.page = page;
         let handover = &self.handover;
         let next_guest = handover.guests.front().map(|(_, at)| at.plus_ms(GUEST_MS));
-        let stable = handover.since.plus_ms(STABLE_MS);
         let next_walk = handover.next_walk.filter(|_| handover.walk.is_none());
-        for at in next_guest.into_iter().chain(next_walk.map(|at| at.max(stable))) {
+        for at in next_guest.into_iter().chain(next_walk) {
             self.wake_by(cx.local, at.max(now));
         }
     }
@@ -345,12 +325,12 @@ impl Repair {
         };
         let walk = match &mut handover.walk {
             Some(walk) => walk,
-            walk if is_due && now.since_ms(handover.since) >= STABLE_MS => walk.insert(start),
+            walk if is_due => walk.insert(start),
             _ => return,
         };
         let (mut looked_at, mut bytes, mut values) = (0, 0, Vec::new());
-        while walk.shard < SHARDS && looked_at < LOOKED_AT_MAX {
-            let most = (LOOKED_AT_MAX - looked_at).min(256);
+        while walk.shard < SHARDS && looked_at < PAGE_ENTRIES_MAX && bytes < PAGE_BYTES_MAX {
+            let most = (PAGE_ENTRIES_MAX - looked_at).min(STEP_ENTRIES_MAX);
             let store = &cx.replica.store;
             store.held_values(walk.shard, &mut walk.left, most, cx.now, &mut values);
             looked_at += most;
@@ -361,19 +341,12 @@ impl Repair {
             if walk.left == 0 {
                 (walk.shard, walk.left) = (walk.shard + 1, usize::MAX);
             }
-            if bytes >= PAGE_BYTES_MAX {
-                break;
-            }
         }
         page.is_of_walk = true;
-        if walk.shard < SHARDS {
-            return self.wake_by(cx.local, now);
+        if walk.shard == SHARDS && page.is_empty() {
+            return self.walk_complete(cx, view.placement());
         }
-        if page.is_empty() {
-            self.walk_complete(cx, view.placement());
-        } else {
-            self.wake_by(cx.local, now);
-        }
+        self.wake_by(cx.local, now);
     }
 
     /// Ends an offer of everything.
@@ -381,7 +354,6 @@ impl Repair {
         let handover = &mut self.handover;
         let Some(walk) = handover.walk.take() else { return };
         let now = cx.now.mono;
-        handover.counts.completed += 1;
         if walk.is_complete && walk.placement == placement.id() {
             if handover.placed != walk.placement {
                 let event = Event::Placed { placement: walk.placement };
@@ -412,21 +384,13 @@ impl Repair {
             return self.end_page(cx);
         }
         page.attempts += 1;
-        let mut offers = Vec::new();
         for (owner, versions) in &page.unconfirmed {
-            offers.push((*owner, versions.iter().map(|(key, version)| (*key, *version)).collect()));
+            let offered = versions.iter().map(|(key, version)| (*key, *version)).collect();
+            let to = (*owner, RepairCall::Offer);
+            let call = Self::ask(cx, view, to, Request::Offer(offered), OFFER_TIMEOUT_MS);
+            page.calls.extend(call.map(|call| (call, *owner)));
         }
-        for (owner, versions) in offers {
-            let versions: Vec<KeyVersion> = versions;
-            for versions in versions.chunks(KEYS_PER_REQUEST) {
-                let request = Request::Offer(versions.to_vec());
-                let to = (owner, RepairCall::Offer);
-                if let Some(call) = Self::ask(cx, view, to, request, OFFER_TIMEOUT_MS) {
-                    self.handover.page.calls.insert(call, owner);
-                }
-            }
-        }
-        if self.handover.page.calls.is_empty() {
+        if page.calls.is_empty() {
             // None of them is a member any more.
             self.pause_page(cx);
         }

@@ -173,7 +173,7 @@ impl Repair {
             missing_sources: Vec::new(),
             copy_source: None,
             restored: Restored::default(),
-            handover: Handover::new(now),
+            handover: Handover::default(),
             wake: now,
         }
     }

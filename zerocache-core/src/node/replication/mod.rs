@@ -143,12 +143,14 @@ impl Replication {
             return Awaited::default();
         }
         let peers = || view.writable_in(cx.local.region());
-        let is_witness = |member: &&Member| !view.keeps(member.info.incarnation, &record.key);
-        let keeps_value = record.change != Change::Delete;
+        let owners = view.owners(&record.key).filter(|_| record.change != Change::Delete);
+        let is_witness = |member: &&Member| {
+            owners.is_some_and(|owners| !owners.contains(&member.info.incarnation))
+        };
         let relays = if ack == Ack::All { view.other_regions().len() } else { 0 };
         Awaited {
             peers: peers().count() as u32,
-            witnesses: peers().filter(|member| keeps_value && is_witness(member)).count() as u32,
+            witnesses: peers().filter(is_witness).count() as u32,
             relays: relays as u32,
         }
     }
@@ -234,14 +236,9 @@ impl Replication {
     ) {
         let peers = view.writable_in(cx.local.region());
         let peers: Vec<_> = peers.map(|member| member.info.incarnation).collect();
-        if view.placement().is_everyone() || record.change == Change::Delete {
-            for peer in peers {
-                self.send(cx, peer, OutboxItem::new(record, waiter, None));
-            }
-            return;
-        }
+        let owners = view.owners(&record.key);
         for peer in peers {
-            let item = match view.keeps(peer, &record.key) {
+            let item = match owners.is_none_or(|owners| owners.contains(&peer)) {
                 true => OutboxItem::new(record, waiter, None),
                 false => OutboxItem::for_witness(record, waiter),
             };

@@ -77,12 +77,11 @@ impl OutboxItem {
         Self { replicated, waiters, alone: false, attempts: 0, relay }
     }
 
-    /// An item for a witness of the record's key, without the value.
+    /// An item for a witness of the record's key, without the value. A delete has none in any case.
     pub(super) fn for_witness(record: &Record, waiter: Option<RequestId>) -> Self {
         let mut item = Self::new(record, waiter, None);
-        item.replicated.witness = true;
         if let Change::Put { value, .. } = &mut item.replicated.record.change {
-            *value = Bytes::new();
+            (*value, item.replicated.witness) = (Bytes::new(), true);
         }
         item
     }
