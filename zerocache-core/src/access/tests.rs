@@ -11,7 +11,7 @@ use crate::{
     store::CopyRange,
     ttl::Ttl,
     version::{Incarnation, Version, VersionSource},
-    wire::{Ack, Envelope, Hello, PROTOCOL, Resolution, Window},
+    wire::{Ack, Envelope, Hello, Resolution, Window},
 };
 
 fn secret(byte: u8) -> Secret {
@@ -118,18 +118,7 @@ fn prefixes_cover_their_keys_only() {
 }
 
 fn hello(node: Option<crate::wire::NodeInfo>) -> Request {
-    Request::Hello(Box::new(Hello {
-        cluster: "zerocache".into(),
-        protocol: PROTOCOL,
-        features: 0,
-        entries: 0,
-        session: None,
-        auth: Bytes::new(),
-        wall_ms: 0,
-        node,
-        region: "oslo".into(),
-        members: Vec::new(),
-    }))
+    Request::Hello(Box::new(Hello { node, ..Hello::of_client("zerocache", "oslo", 0) }))
 }
 
 /// One request of each kind on the key `k`, with the least role that may send it.

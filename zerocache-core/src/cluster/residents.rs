@@ -13,11 +13,14 @@ use super::placement::{Placement, PlacementNode, Replicas};
 use crate::{
     time::Instant,
     version::Incarnation,
-    wire::{NodeInfo, features},
+    wire::{ABSENT_MAX, AbsentNode, NodeInfo, features},
 };
 
 /// A node that is gone for this long loses its keys to the others, in milliseconds.
 const ABSENT_MS: u64 = 30_000;
+
+/// The most nodes of a region that are remembered.
+const RESIDENTS_MAX: usize = 4_096;
 
 /// The nodes of a region by their names.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +76,35 @@ impl Residents {
     #[must_use]
     pub fn fallback(&self) -> &Placement {
         &self.fallback
+    }
+
+    /// Returns the nodes that are gone for a moment.
+    #[must_use]
+    pub fn absent(&self, now: Instant) -> Vec<AbsentNode> {
+        let absent = |(name, resident): (&String, &Resident)| {
+            Some(AbsentNode {
+                name: name.clone(),
+                incarnation: resident.node,
+                zone: resident.zone.clone(),
+                bytes_max: resident.bytes_max,
+                replicas: resident.replicas,
+                absent_ms: now.since_ms(resident.absent?),
+            })
+        };
+        self.by_name.iter().filter_map(absent).take(ABSENT_MAX).collect()
+    }
+
+    /// Takes in nodes that are gone for a moment, as another one says.
+    pub fn learn(&mut self, now: Instant, absent: Vec<AbsentNode>) {
+        for node in absent {
+            let AbsentNode { name, incarnation, zone, bytes_max, replicas, absent_ms } = node;
+            if absent_ms >= ABSENT_MS || self.by_name.len() >= RESIDENTS_MAX {
+                continue;
+            }
+            let absent = Some(now.minus_ms(absent_ms));
+            let resident = Resident { node: incarnation, bytes_max, zone, replicas, absent };
+            self.by_name.entry(name).or_insert(resident);
+        }
     }
 
     /// Takes in who is there at `now`, with the features of each, and returns the placement that follows.

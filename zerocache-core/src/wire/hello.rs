@@ -88,6 +88,9 @@ pub mod features {
 /// The most addresses that a node announces.
 pub const ADDRESSES_MAX: usize = 16;
 
+/// The most absent nodes in one handshake.
+pub const ABSENT_MAX: usize = 64;
+
 /// The most members in one handshake.
 pub const MEMBERS_MAX: usize = 1024;
 
@@ -178,6 +181,26 @@ pub struct Hello {
     pub entries: u64,
     /// The session of datagrams from the caller to the sender. Only in a response to a node.
     pub session: Option<Session>,
+    /// The nodes of the sender's region that are gone for a moment, and own keys still.
+    pub absent: Vec<AbsentNode>,
+}
+
+/// A node that is gone for a moment, where not every node keeps every value: its keys are its own until it is gone for
+/// long. Those who come meanwhile have to know of it, to choose the same owners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsentNode {
+    /// Its name.
+    pub name: String,
+    /// Its last process.
+    pub incarnation: Incarnation,
+    /// Its zone within the region, if stated.
+    pub zone: Option<String>,
+    /// Its byte budget.
+    pub bytes_max: u64,
+    /// How many nodes are to keep a value, as it is configured.
+    pub replicas: Replicas,
+    /// How long it has been gone, in milliseconds.
+    pub absent_ms: u64,
 }
 
 mod tag {
@@ -190,6 +213,7 @@ mod tag {
     pub(super) const REGION: u32 = 7;
     pub(super) const MEMBER: u32 = 8;
     pub(super) const ENTRIES: u32 = 9;
+    pub(super) const ABSENT: u32 = 10;
     pub(super) const SESSION: u32 = 16;
     pub(super) const SEALED_SESSION: u32 = 17;
 
@@ -201,6 +225,7 @@ mod tag {
     pub(super) const BYTES_MAX: u32 = 6;
     pub(super) const NAME: u32 = 7;
     pub(super) const REPLICAS: u32 = 8;
+    pub(super) const ABSENT_MS: u32 = 9;
 }
 
 impl NodeInfo {
@@ -258,6 +283,44 @@ impl NodeInfo {
     }
 }
 
+impl AbsentNode {
+    fn write(&self, out: &mut Writer<'_>) {
+        out.number(tag::INCARNATION, self.incarnation.0);
+        out.bytes(tag::NAME, self.name.as_bytes());
+        if let Some(zone) = &self.zone {
+            out.bytes(tag::ZONE, zone.as_bytes());
+        }
+        out.number(tag::BYTES_MAX, self.bytes_max);
+        out.number(tag::REPLICAS, self.replicas.to_number());
+        out.number(tag::ABSENT_MS, self.absent_ms);
+    }
+
+    fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
+        let mut node = Self {
+            name: String::new(),
+            incarnation: Incarnation(0),
+            zone: None,
+            bytes_max: 0,
+            replicas: Replicas::All,
+            absent_ms: 0,
+        };
+        reader.each(|field| {
+            match field.tag {
+                tag::INCARNATION => node.incarnation = Incarnation(field.number()?),
+                // A name, or an address with its port.
+                tag::NAME => node.name = field.text(NAME_BYTES_MAX)?.to_owned(),
+                tag::ZONE => node.zone = Some(name(&field)?),
+                tag::BYTES_MAX => node.bytes_max = field.number()?,
+                tag::REPLICAS => node.replicas = Replicas::from_number(field.number()?),
+                tag::ABSENT_MS => node.absent_ms = field.number()?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(node)
+    }
+}
+
 impl Hello {
     /// Returns the introduction of a client of `cluster` that stands in `region`.
     #[must_use]
@@ -273,12 +336,13 @@ impl Hello {
             members: Vec::new(),
             entries: 0,
             session: None,
+            absent: Vec::new(),
         }
     }
 
     /// Estimates the encoded size in bytes.
     pub(super) fn size_hint(&self) -> usize {
-        256 + self.auth.len() + self.members.len() * 96
+        256 + self.auth.len() + (self.members.len() + self.absent.len()) * 96
     }
 
     pub(super) fn write(&self, out: &mut Writer<'_>) {
@@ -301,6 +365,9 @@ impl Hello {
         if self.entries > 0 {
             out.number(tag::ENTRIES, self.entries);
         }
+        for node in self.absent.iter().take(ABSENT_MAX) {
+            out.nested(tag::ABSENT, |out| node.write(out));
+        }
         if let Some(session) = &self.session {
             match session.generation {
                 None => out.bytes(tag::SESSION, session.key.as_bytes()),
@@ -316,18 +383,7 @@ impl Hello {
 
     pub(super) fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
         let mut cluster = None;
-        let mut hello = Self {
-            cluster: String::new(),
-            protocol: PROTOCOL,
-            features: 0,
-            auth: Bytes::new(),
-            wall_ms: 0,
-            node: None,
-            region: String::new(),
-            members: Vec::new(),
-            entries: 0,
-            session: None,
-        };
+        let mut hello = Self::of_client("", "", 0);
         reader.each(|field| {
             match field.tag {
                 tag::CLUSTER => cluster = Some(name(&field)?),
@@ -342,6 +398,10 @@ impl Hello {
                 }
                 tag::MEMBER => return Err(DecodeError::TooMany(field.tag)),
                 tag::ENTRIES => hello.entries = field.number()?,
+                tag::ABSENT if hello.absent.len() < ABSENT_MAX => {
+                    hello.absent.push(AbsentNode::read(field.reader())?);
+                }
+                tag::ABSENT => return Err(DecodeError::TooMany(field.tag)),
                 tag::SESSION => {
                     let key = SessionKey::from_bytes(field.array()?);
                     hello.session = Some(Session { key, generation: None });

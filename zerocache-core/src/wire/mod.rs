@@ -25,7 +25,10 @@ pub use self::{
     datagram::{CONTENT_BYTES_MAX, DATAGRAM_BYTES_MAX, Datagram, DatagramKind},
     delay::DelayEstimator,
     field::{DecodeError, Writer},
-    hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, features},
+    hello::{
+        ABSENT_MAX, ADDRESSES_MAX, AbsentNode, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL,
+        features,
+    },
     outcome::{Receipt, Refusal, RefusalCode, Status, Written},
     repair::{
         BLOCK_SECONDS, Bucket, Digests, FetchedItem, KEY_VERSION_BYTES, KEYS_MAX, Lineage,

@@ -60,6 +60,7 @@ fn hello() -> Hello {
         features: 5,
         entries: 77,
         session: None,
+        absent: placement::absent().into(),
         auth: Bytes::from_static(b"later"),
         wall_ms: 1_800_000_000_000,
         node: Some(info(1)),

@@ -105,18 +105,7 @@ fn said(node: Option<SocketAddr>) -> Hello {
         name: None,
         replicas: zerocache_core::cluster::Replicas::All,
     });
-    Hello {
-        cluster: "c".into(),
-        protocol: PROTOCOL,
-        features: 0,
-        entries: 0,
-        session: None,
-        auth: Bytes::new(),
-        wall_ms: 0,
-        node,
-        region: "a".into(),
-        members: Vec::new(),
-    }
+    Hello { node, ..Hello::of_client("c", "a", 0) }
 }
 
 fn message(request: Request) -> RequestMessage {

@@ -76,18 +76,7 @@ async fn datagrams_are_encrypted_where_tls_is_required() {
     let secret = || Some(Source::Value(Secret::from_random([7; 32]).to_text()));
     for (tls, is_sealed) in [(None, true), (Some(TlsMode::Optional), false)] {
         let node = node_with(|config| (config.secret, config.tls) = (secret(), tls)).await;
-        let hello = Hello {
-            cluster: ServerConfig::new("oslo").cluster,
-            protocol: PROTOCOL,
-            features: 0,
-            auth: Bytes::new(),
-            wall_ms: 0,
-            node: None,
-            region: "oslo".into(),
-            members: Vec::new(),
-            entries: 0,
-            session: None,
-        };
+        let hello = Hello::of_client(&ServerConfig::new("oslo").cluster, "oslo", 0);
         let answer = ask(&node, Request::Hello(Box::new(hello))).await;
         let Response::Hello(hello) = answer else { panic!("{answer:?}") };
         assert_eq!(hello.features & features::SEALED_DATAGRAMS != 0, is_sealed, "{tls:?}");

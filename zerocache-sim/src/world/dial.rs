@@ -146,18 +146,7 @@ impl World {
             return process.node.introduction(self.now_at(host));
         }
         let region = self.client_at(host).map_or(0, |client| self.plan.clients[client].region);
-        let hello = Hello {
-            cluster: CLUSTER.to_owned(),
-            protocol: PROTOCOL,
-            features: 0,
-            auth: Bytes::new(),
-            wall_ms: self.now_at(host).wall_ms,
-            node: None,
-            region: region_name(region),
-            members: Vec::new(),
-            entries: 0,
-            session: None,
-        };
+        let hello = Hello::of_client(CLUSTER, &region_name(region), self.now_at(host).wall_ms);
         let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
         RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
     }

@@ -97,16 +97,10 @@ impl World {
         let invented = info(Incarnation(self.stranger.random.number()), address);
         let victim_info = info(victim, address);
         let hello = Hello {
-            cluster: CLUSTER.to_owned(),
-            protocol: PROTOCOL,
             features: features::ALL | features::SEALED_DATAGRAMS,
-            auth: Bytes::new(),
-            wall_ms: self.now_at(to).wall_ms,
             node: Some(victim_info.clone()),
-            region: victim_info.region.clone(),
             members: vec![invented.clone()],
-            entries: 0,
-            session: None,
+            ..Hello::of_client(CLUSTER, &victim_info.region, self.now_at(to).wall_ms)
         };
         let now = self.now_at(to).mono;
         let mut told = Gossip::new(victim_info, now);

@@ -7,7 +7,7 @@ use super::{Membership, PING_TIMEOUT_MS};
 use crate::{
     access::Denial,
     call::{CallFailure, CallResult},
-    cluster::{AddressSource, DialRefusal, Reachability},
+    cluster::{AddressSource, DialRefusal, Member, Reachability},
     name::check_region,
     node::{
         Caller, ConnectionId, Effect, Event,
@@ -18,7 +18,7 @@ use crate::{
     time::{Instant, Now},
     version::Incarnation,
     wire::{
-        Hello, MEMBERS_MAX, NodeInfo, PROTOCOL, RefusalCode, Request, Response, Session, features,
+        AbsentNode, Hello, MEMBERS_MAX, NodeInfo, RefusalCode, Request, Response, Session, features,
     },
 };
 
@@ -96,16 +96,12 @@ impl Membership {
         node.state = local.readiness.state();
         let members = self.view.members().filter(|m| m.takes_writes());
         Hello {
-            cluster: local.config.cluster.clone(),
-            protocol: PROTOCOL,
+            node: Some(node.clone()),
             features: local.config.features,
             entries,
-            session: None,
-            auth: bytes::Bytes::new(),
-            wall_ms: now.wall_ms,
-            region: node.region.clone(),
-            node: Some(node),
             members: members.take(members_max).map(|m| m.info.clone()).collect(),
+            absent: self.residents.absent(now.mono),
+            ..Hello::of_client(&local.config.cluster, &node.region, now.wall_ms)
         }
     }
 
@@ -261,6 +257,7 @@ impl Membership {
         let member = self.view.member_mut(id);
         cx.local.clocks.note_member(cx.now, member, hello.wall_ms, elapsed_us);
         self.learn_members(cx, id, hello.features, hello.members);
+        self.learn_absent(cx, id, hello.absent);
         self.heard(cx, id);
     }
 
@@ -283,6 +280,19 @@ impl Membership {
             if let Some(session) = session.filter(fits) {
                 member.detector.session = Some(session);
             }
+        }
+    }
+
+    /// Notes nodes of this region that are gone for a moment: they own keys still.
+    fn learn_absent<B: Backend>(
+        &mut self,
+        cx: &Context<'_, B>,
+        id: Incarnation,
+        absent: Vec<AbsentNode>,
+    ) {
+        let is_local = |member: &Member| member.info.region == cx.local.region();
+        if self.view.member(id).is_some_and(is_local) {
+            self.residents.learn(cx.now.mono, absent);
         }
     }
 
@@ -346,6 +356,7 @@ impl Membership {
                 self.note_abilities(id, hello.features, hello.entries);
                 self.note_session(cx.local, id, hello.session);
                 self.learn_members(cx, id, hello.features, hello.members);
+                self.learn_absent(cx, id, hello.absent);
             }
             _ => self.replaced(cx, id),
         }

@@ -48,6 +48,8 @@ pub(super) struct Adoption {
     done: BTreeMap<KeyHash, Version>,
     /// Own keys of which this node has learned a version without the value.
     lacking: BTreeMap<KeyHash, Lack>,
+    /// How many of them are open.
+    open: usize,
     /// When to ask for each of them, once, in this order.
     retries: VecDeque<(Instant, KeyHash)>,
 }
@@ -59,6 +61,9 @@ struct Lack {
     since: Instant,
     /// The owners that have no value either.
     without: Vec<Incarnation>,
+    /// Whether an owner that is there may have it. One that is gone is asked when it is back, and counts for nothing
+    /// until then, as any node that is gone.
+    is_open: bool,
 }
 
 impl Repair {
@@ -76,16 +81,18 @@ impl Repair {
         if is_known || !owners.contains(&cx.local.id()) || adoption.lacking.len() >= LACKING_MAX {
             return;
         }
-        let lack = Lack { version, since: cx.now.mono, without: Vec::new() };
-        if adoption.lacking.insert(key, lack).is_none() {
+        let lack = Lack { version, since: cx.now.mono, without: Vec::new(), is_open: true };
+        adoption.open += 1;
+        match adoption.lacking.insert(key, lack) {
+            Some(before) => adoption.open -= usize::from(before.is_open),
             // The other owners have it in a moment, if they do not have it now.
-            adoption.retries.push_back((cx.now.mono.plus_ms(GUEST_MS), key));
+            None => adoption.retries.push_back((cx.now.mono.plus_ms(GUEST_MS), key)),
         }
     }
 
-    /// Whether this node lacks no value of a key that it owns, as far as it knows.
+    /// Whether this node lacks no value of its own keys that an owner which is there may have, as far as it knows.
     pub(super) fn lacks_nothing(&self) -> bool {
-        self.handover.adoption.lacking.is_empty()
+        self.handover.adoption.open == 0
     }
 
     /// Responds to an offer: with what this node has of it. It fetches what it lacks.
@@ -124,29 +131,40 @@ impl Repair {
     pub(super) fn retry_lacking<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
         let (now, own) = (cx.now.mono, cx.local.id());
         let adoption = &mut self.handover.adoption;
-        while adoption.retries.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, key)) = adoption.retries.pop_front() else { break };
+        for _ in 0..KEYS_PER_REQUEST {
+            let due = adoption.retries.front().copied().filter(|(at, _)| *at <= now);
+            let Some((_, key)) = due else { break };
+            adoption.retries.pop_front();
             let Some(lack) = adoption.lacking.get_mut(&key) else { continue };
             let store = &cx.replica.store;
             let is_gone = store.version(key) != Some(lack.version) || store.has_value(key);
             let owners = view.placement().owners(key);
             let others = || owners.iter().filter(|owner| **owner != own);
-            let nobody_has_it = others().all(|owner| lack.without.contains(owner));
-            let most_ms = if nobody_has_it { NOWHERE_MS } else { LACKING_MS };
-            let is_over = now.since_ms(lack.since) >= most_ms;
-            if is_gone || is_over || !owners.contains(&own) {
+            // Whoever comes back is asked again.
+            lack.without.retain(|owner| view.takes_writes(*owner));
+            let mut there = others().filter(|owner| view.takes_writes(**owner));
+            let next = there.find(|owner| !lack.without.contains(owner));
+            let passed_ms = now.since_ms(lack.since);
+            let is_open = next.is_some() || passed_ms < NOWHERE_MS;
+            adoption.open -= usize::from(lack.is_open && !is_open);
+            adoption.open += usize::from(!lack.is_open && is_open);
+            lack.is_open = is_open;
+            // Owners that are gone may have it.
+            let is_over = others().all(|owner| view.takes_writes(*owner)) && !is_open;
+            if is_gone || is_over || passed_ms >= LACKING_MS || !owners.contains(&own) {
+                adoption.open -= usize::from(is_open);
                 adoption.lacking.remove(&key);
                 continue;
             }
-            if nobody_has_it {
+            if next.is_none() && is_open {
+                // It may be on its way to them.
                 lack.without.clear();
             }
             let version = (key, lack.version);
-            let mut fit = others()
-                .filter(|owner| view.takes_writes(**owner) && !lack.without.contains(owner));
             let is_pending = adoption.pending.get(&key) >= Some(&version.1);
-            if let Some(owner) =
-                fit.next().filter(|_| adoption.pending.len() < ADOPTING_MAX && !is_pending)
+            if let Some(owner) = next
+                && adoption.pending.len() < ADOPTING_MAX
+                && !is_pending
             {
                 adoption.pending.insert(key, version.1);
                 adoption.due.push_back((*owner, version));

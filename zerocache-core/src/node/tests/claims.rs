@@ -15,8 +15,8 @@ use crate::{
     store::CopyRange,
     ttl::Ttl,
     wire::{
-        Ack, Datagram, DatagramKind, Hello, NodeInfo, PROTOCOL, Receipt, ReplicatedRecord, Session,
-        Status, cluster_id, features,
+        Ack, Datagram, DatagramKind, Hello, NodeInfo, Receipt, ReplicatedRecord, Session, Status,
+        cluster_id, features,
     },
 };
 
@@ -82,16 +82,10 @@ pub(super) fn info(id: u64, region: &str, addresses: Vec<SocketAddr>) -> NodeInf
 
 pub(super) fn hello(features: u64, node: NodeInfo) -> Request {
     Request::Hello(Box::new(Hello {
-        cluster: "test".into(),
-        protocol: PROTOCOL,
         features,
-        auth: Bytes::new(),
-        wall_ms: 1,
-        region: node.region.clone(),
-        node: Some(node),
-        members: Vec::new(),
         entries: 1 << 60,
-        session: None,
+        node: Some(node.clone()),
+        ..Hello::of_client("test", &node.region, 1)
     }))
 }
 

@@ -4,9 +4,7 @@ use super::{
     network::{Network, address, nowhere},
     prelude::*,
 };
-use crate::wire::{
-    Datagram, DatagramKind, Hello, NodeInfo, PROTOCOL, Session, SessionKey, features,
-};
+use crate::wire::{Datagram, DatagramKind, Hello, NodeInfo, Session, SessionKey, features};
 
 /// The handshake of a caller with node 1, in a name of its choice, and whether it gets a key.
 fn hello(network: &mut Network, caller: Caller, name: u64) -> Response {
@@ -21,16 +19,9 @@ fn hello(network: &mut Network, caller: Caller, name: u64) -> Response {
         replicas: crate::cluster::Replicas::All,
     };
     let (id, input) = network.request(Request::Hello(Box::new(Hello {
-        cluster: "test".into(),
-        protocol: PROTOCOL,
         features: features::ALL,
-        auth: Bytes::new(),
-        wall_ms: 1,
-        region: info.region.clone(),
-        node: Some(info),
-        members: [].into(),
-        entries: 0,
-        session: None,
+        node: Some(info.clone()),
+        ..Hello::of_client("test", &info.region, 1)
     })));
     let Input::Request { message, .. } = input else { panic!("no request") };
     let connection = ConnectionId(77);

@@ -399,3 +399,24 @@ fn callers_at_different_nodes_meet_at_an_owner() {
         assert_eq!(answers(&network), 5);
     }
 }
+
+#[test]
+fn process_that_starts_while_another_node_is_gone_chooses_the_same_owners() {
+    let mut network = region(5, 2);
+    network.fill_keys(&[1, 2, 3, 4, 5], "v");
+    network.frozen.insert(address(4));
+    network.run(5_000);
+    network.kill(2);
+    network.run(3_000);
+    network.start_in("test", 2, 20, "a", &[1]);
+    network.run(6_000);
+    for k in 0..KEYS {
+        let name = format!("k{k}");
+        assert_eq!(network.owners(2, &name), network.owners(1, &name), "k{k}");
+    }
+    // And is ready, with what it owns, long before the other one counts as gone for good.
+    network.run(4_000);
+    assert!([1, 2, 3, 5].iter().all(|n| network.is_authoritative(*n)));
+    network.frozen.remove(&address(4));
+    network.run_until_placed(1, "v", 20_000);
+}

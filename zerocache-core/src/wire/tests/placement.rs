@@ -11,6 +11,18 @@ pub(super) fn named(incarnation: u64) -> NodeInfo {
     NodeInfo { name: Some("cache-2".into()), replicas, ..info(incarnation) }
 }
 
+pub(super) fn absent() -> [AbsentNode; 2] {
+    let one = AbsentNode {
+        name: "127.0.0.1:6789".into(),
+        incarnation: Incarnation(5),
+        zone: Some("x".into()),
+        bytes_max: 1 << 30,
+        replicas: Replicas::from_number(2),
+        absent_ms: 12_345,
+    };
+    [AbsentNode { zone: None, ..one.clone() }, one]
+}
+
 pub(super) fn requests() -> [Request; 3] {
     let version = Version::new(42 << 16, Incarnation(9));
     let change = Change::Put {

@@ -199,17 +199,9 @@ impl World {
     }
 
     fn shake_hands(&mut self, client: usize, purpose: Purpose, address: SocketAddr) {
-        let hello = Hello {
-            cluster: CLUSTER.to_owned(),
-            protocol: PROTOCOL,
-            features: 0,
-            auth: bytes::Bytes::new(),
-            wall_ms: self.now_at(self.host_of(client as u32)).wall_ms,
-            node: None,
-            region: region_name(self.clients[client].region),
-            members: Vec::new(),
-            entries: 0,
-            session: None,
+        let hello = {
+            let wall_ms = self.now_at(self.host_of(client as u32)).wall_ms;
+            Hello::of_client(CLUSTER, &region_name(self.clients[client].region), wall_ms)
         };
         let request = Request::Hello(Box::new(hello));
         self.client_call(client, purpose, (address, None), request, (PROBE_TIMEOUT_MS, 0));
