@@ -246,6 +246,8 @@ impl ConditionalOperation {
                 };
                 return (outcome, AttemptResult::Refused(refusal.text));
             }
+            // Nor has the node to which the write was passed on answered.
+            Ok(Response::Unconfirmed) => (ConditionalResult::Unknown, AttemptResult::Answered),
             Ok(_) => {
                 // An answer that does not fit was not written by it.
                 self.is_refused = true;

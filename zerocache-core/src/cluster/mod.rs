@@ -19,5 +19,5 @@ pub use self::{
     placement::{Owners, Placement, PlacementNode, REPLICAS_MAX, Replicas},
     ranking::Ranking,
     residents::{Residents, resident_name},
-    view::{Member, Reachability, View},
+    view::{MEMBERS_MAX, Member, Reachability, View},
 };

@@ -112,6 +112,17 @@ impl Placement {
         Self::default()
     }
 
+    /// Returns the placement of a region in which every node is to keep everything, and has got `before`, so that not
+    /// all have everything yet.
+    #[must_use]
+    pub fn everyone_after(before: &Self) -> Self {
+        let id = match before.id {
+            0 => 0,
+            id => xxhash_rust::xxh3::xxh3_64(&id.to_le_bytes()).max(1),
+        };
+        Self { id, ..Self::default() }
+    }
+
     /// Returns the placement of a region of these nodes, which have different names, in any order.
     #[must_use]
     pub fn new<'a>(replicas: Replicas, nodes: impl IntoIterator<Item = PlacementNode<'a>>) -> Self {
@@ -141,7 +152,7 @@ impl Placement {
         });
         let nodes: Vec<_> = candidates.collect();
         let is_weighted = nodes.iter().any(|n| n.inverse_weight != nodes[0].inverse_weight);
-        // 0 is everyone.
+        // 0 is everyone, without a change to it.
         let id = id.max(1);
         let replicas = Some(usize::from(count.get()).min(REPLICAS_MAX));
         Self { replicas, nodes, is_weighted, has_zones: zones.len() > 1, id }
@@ -159,8 +170,8 @@ impl Placement {
         self.replicas
     }
 
-    /// Returns a number that is the same for all who choose among the same processes by the same rule; 0 for
-    /// everyone.
+    /// Returns a number that is the same for all who choose among the same processes by the same rule; 0 if every node
+    /// keeps everything, and none states otherwise.
     #[must_use]
     pub const fn id(&self) -> u64 {
         self.id

@@ -129,7 +129,7 @@ impl Residents {
                 replicas: replicas_of(info, features),
                 absent: None,
             };
-            if seen.insert(name.clone(), resident).is_some() {
+            if seen.insert(name.clone(), resident).is_some() && !self.conflicts.contains(&name) {
                 self.conflicts.push(name);
             }
         }
@@ -150,7 +150,7 @@ impl Residents {
             self.fallback = self.placement(number.unwrap_or_default());
             // Those who are gone count no more, once all who are there keep everything.
             self.by_name.clear();
-            return Placement::everyone();
+            return Placement::everyone_after(&self.fallback);
         }
         self.fallback = Placement::everyone();
         self.placement(self.effective)

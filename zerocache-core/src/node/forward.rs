@@ -3,11 +3,16 @@
 //! Clients that know who owns a key ask an owner themselves. The others ask any node. A request that another node
 //! passed on is never passed on again.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
 
 use super::{
     ConnectionId, Effect, Node, Parts, RequestId, Write, WriteOp,
     local::{CallPurpose, Context},
+    quota::Quota,
     reads::read,
 };
 use crate::{
@@ -19,8 +24,9 @@ use crate::{
     purge::is_reserved,
     store::{Backend, Lookup},
     time::{Instant, Now},
-    version::Incarnation,
-    wire::{RefusalCode, Request, Response},
+    ttl::Ttl,
+    version::{Incarnation, Version},
+    wire::{Envelope, RefusalCode, Request, Response},
 };
 
 /// The most requests that are passed on at a time.
@@ -65,25 +71,65 @@ impl ReadSource {
     }
 }
 
+/// The most leases that are remembered for one connection.
+const LEASES_MAX: usize = 256;
+
+/// How long the release of a lease may take, in milliseconds.
+const RELEASE_MS: u64 = 1_000;
+
 /// A request that was passed on.
 #[derive(Debug)]
 struct Forward {
     request: Request,
     key: Key,
+    /// The connection that it came on; it has ended if there is none.
+    connection: Option<ConnectionId>,
+    /// The stamp of the highest version that the caller has seen.
+    seen: u64,
     until: Instant,
     /// How long one owner may take, in milliseconds.
     each_ms: u64,
     tried: Vec<Incarnation>,
-    /// The highest stamp of a version that an owner named.
+    /// The highest stamp of a recent version of the key that this node knows, or that an owner named.
     known: u64,
+    /// Whether an owner has not received yet what this node knows of the key.
+    is_behind: bool,
 }
 
-/// The requests whose answers have not come.
-#[derive(Debug, Default)]
+/// How a request is passed on.
+#[derive(Clone, Copy, Debug)]
+struct ForwardTerms {
+    connection: ConnectionId,
+    seen: u64,
+    known: u64,
+    /// How long one owner may take, and all together, in milliseconds.
+    each_ms: u64,
+    most_ms: u64,
+}
+
+/// A lease that was granted by an owner through this node.
+#[derive(Debug)]
+struct PassedLease {
+    key: Key,
+    token: Version,
+    owner: Incarnation,
+}
+
+/// The requests whose answers have not come, and the leases of those that have.
+#[derive(Debug)]
 pub(super) struct Forwards {
     pending: BTreeMap<RequestId, Forward>,
+    quota: Quota,
+    leases: BTreeMap<ConnectionId, VecDeque<PassedLease>>,
     /// How many requests were passed on.
     pub(super) count: u64,
+}
+
+impl Default for Forwards {
+    fn default() -> Self {
+        let quota = Quota::of(FORWARDS_MAX);
+        Self { pending: BTreeMap::new(), quota, leases: BTreeMap::new(), count: 0 }
+    }
 }
 
 impl<B: Backend> Node<B> {
@@ -98,7 +144,8 @@ impl<B: Backend> Node<B> {
         &mut self,
         now: Now,
         id: RequestId,
-        (key, timeout_ms, source): (Key, u64, ReadSource),
+        (connection, source): (ConnectionId, ReadSource),
+        (key, timeout_ms): (Key, u64),
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
         let (store, policy) = (&self.replica.store, self.read_policy());
@@ -119,7 +166,8 @@ impl<B: Backend> Node<B> {
             let stated_ms = if timeout_ms == 0 { u64::MAX } else { timeout_ms };
             let most_ms = stated_ms.saturating_sub(MARGIN_MS).min(all_ms);
             let request = Request::Get { key: key.clone() };
-            self.forward(now, id, (request, key), (each_ms, most_ms), out);
+            let terms = ForwardTerms { connection, seen: 0, known, each_ms, most_ms };
+            self.forward(now, id, (request, key), terms, out);
             return None;
         }
         Some(response)
@@ -130,20 +178,25 @@ impl<B: Backend> Node<B> {
     pub(super) fn forward_lease(
         &mut self,
         now: Now,
-        id: RequestId,
-        (request, timeout_ms): (Request, u64),
+        (id, connection): (RequestId, ConnectionId),
+        (mut request, envelope): (Request, &Envelope),
         out: &mut Vec<Effect>,
     ) -> Option<Request> {
         let (Request::Lease { key, .. } | Request::Release { key, .. }) = &request else {
             return Some(request);
         };
-        if !self.is_witness(key) {
+        if envelope.from.is_some() || !self.is_witness(key) {
             return Some(request);
         }
         let key = key.clone();
-        let timeout_ms = if timeout_ms == 0 { LEASE_MS } else { timeout_ms };
+        if let Request::Lease { wait_ms, .. } = &mut request {
+            *wait_ms = wait_ms.saturating_sub(envelope.delay_ms);
+        }
+        let timeout_ms = if envelope.timeout_ms == 0 { LEASE_MS } else { envelope.timeout_ms };
         let most_ms = timeout_ms.saturating_sub(MARGIN_MS);
-        self.forward(now, id, (request, key), (most_ms, most_ms), out);
+        let terms =
+            ForwardTerms { connection, seen: envelope.seen, known: 0, each_ms: most_ms, most_ms };
+        self.forward(now, id, (request, key), terms, out);
         None
     }
 
@@ -155,9 +208,12 @@ impl<B: Backend> Node<B> {
         write: Write,
         out: &mut Vec<Effect>,
     ) {
-        let Write { key, op, ack, condition, timeout_ms, is_forwarded, .. } = write;
+        let Write { key, op, ack, condition, seen, timeout_ms, delay_ms, is_forwarded, .. } = write;
+        self.replica.note_seen(now, Version::new(seen, Incarnation(0)), &mut self.local.refused);
         let op = match op {
             WriteOp::Put { value, metadata, ttl } => {
+                let left_ms = ttl.as_millis().saturating_sub(delay_ms).max(1);
+                let ttl = Ttl::from_millis(left_ms).unwrap_or(ttl);
                 Some(ConditionalOp::Put { value, metadata, ttl })
             }
             WriteOp::Delete => Some(ConditionalOp::Delete),
@@ -175,7 +231,10 @@ impl<B: Backend> Node<B> {
         let timeout_ms = if timeout_ms == 0 { WRITE_MS } else { timeout_ms };
         let most_ms = timeout_ms.saturating_sub(MARGIN_MS);
         let request = Request::Conditional(Box::new(write));
-        self.forward(now, id, (request, key), (most_ms, most_ms), out);
+        // A connection carries few writes at a time: all of them have one quota.
+        let connection = ConnectionId(0).single_use();
+        let terms = ForwardTerms { connection, seen, known: 0, each_ms: most_ms, most_ms };
+        self.forward(now, id, (request, key), terms, out);
     }
 
     fn forward(
@@ -183,13 +242,29 @@ impl<B: Backend> Node<B> {
         now: Now,
         id: RequestId,
         (request, key): (Request, Key),
-        (each_ms, most_ms): (u64, u64),
+        terms: ForwardTerms,
         out: &mut Vec<Effect>,
     ) {
         let Parts { mut cx, membership, forwards, .. } = self.parts(now, out);
-        let until = now.mono.plus_ms(most_ms);
-        let forward = Forward { request, key, until, each_ms, tried: Vec::new(), known: 0 };
+        let ForwardTerms { connection, seen, known, each_ms, most_ms } = terms;
+        let forward = Forward {
+            request,
+            key,
+            connection: Some(connection),
+            seen,
+            until: now.mono.plus_ms(most_ms),
+            each_ms,
+            tried: Vec::new(),
+            known,
+            is_behind: false,
+        };
+        if !forwards.quota.has_room(connection, 1) {
+            cx.local.refused.over_quota += 1;
+            let response = forward.given_up();
+            return cx.out.push(Effect::Respond { id, response });
+        }
         forwards.count += 1;
+        forwards.quota.charge(connection, 1);
         forwards.ask(&mut cx, &membership.view, id, forward);
     }
 }
@@ -218,17 +293,16 @@ impl Forwards {
         let is_doubtful = |owner: &Incarnation| view.member(*owner).is_none_or(|m| m.suspect);
         let fit = owners.iter().filter(is_fit).copied();
         let owner = fit.min_by_key(is_doubtful).filter(|_| left_ms > 0);
-        let is_full = self.pending.len() >= FORWARDS_MAX;
-        let Some(member) = owner.filter(|_| !is_full).and_then(|owner| view.member(owner)) else {
+        let Some(member) = owner.and_then(|owner| view.member(owner)) else {
             let response = forward.given_up();
-            return cx.out.push(Effect::Respond { id, response });
+            return self.end(cx, view, (id, forward), response);
         };
         let timeout_ms = left_ms.min(forward.each_ms);
         let (owner, address) = (member.info.incarnation, member.address);
         forward.tried.push(owner);
-        let purpose = CallPurpose::Forward { request: id };
-        let request = forward.request.clone();
-        cx.local.call(purpose, (address, Some(owner)), request, timeout_ms, cx.out);
+        let (purpose, request) = (CallPurpose::Forward { request: id }, forward.request.clone());
+        let request = (request, forward.seen);
+        cx.local.call_after(purpose, (address, Some(owner)), request, timeout_ms, cx.out);
         self.pending.insert(id, forward);
     }
 
@@ -241,47 +315,124 @@ impl Forwards {
         result: CallResult,
     ) {
         let Some(mut forward) = self.pending.remove(&id) else { return };
-        let is_read = matches!(forward.request, Request::Get { .. });
+        let is_write = matches!(forward.request, Request::Conditional(_));
         let response = match result {
-            Ok(Response::NotFound { warming: true, known }) => {
+            Ok(Response::NotFound { warming, known }) => {
                 forward.known = forward.known.max(known);
-                None
+                let known = forward.known;
+                (!warming).then_some(Response::NotFound { warming, known })
             }
             Ok(Response::Refused(refusal)) => match refusal.code {
                 RefusalCode::Warming | RefusalCode::WrongNode | RefusalCode::Overloaded => None,
                 _ => Some(Response::Refused(refusal)),
             },
-            Ok(response) if forward.is_purged(cx, &response) => None,
-            Ok(response) => Some(response),
-            Err(CallFailure::NoAnswer) if !is_read => {
-                let text = "the owner of the key has not answered: the write may have been made";
-                Some(Response::refused(RefusalCode::Expired, text))
+            Ok(response) if forward.is_outdated(cx, &response) => {
+                forward.is_behind = true;
+                None
             }
+            Ok(response) => Some(response),
+            // Sent to another owner, it could be made twice.
+            Err(CallFailure::NoAnswer) if is_write => Some(Response::Unconfirmed),
             Err(_) => None,
         };
         match response {
-            Some(response) => cx.out.push(Effect::Respond { id, response }),
+            Some(response) => self.end(cx, view, (id, forward), response),
+            // Nobody waits any more.
+            None if forward.connection.is_none() => {}
             None => self.ask(cx, view, id, forward),
+        }
+    }
+
+    /// Gives the caller its response, and remembers a lease that it gets.
+    fn end<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        (id, forward): (RequestId, Forward),
+        response: Response,
+    ) {
+        let granted = match &response {
+            Response::LeaseGranted { token } => forward.tried.last().map(|owner| PassedLease {
+                key: forward.key.clone(),
+                token: *token,
+                owner: *owner,
+            }),
+            _ => None,
+        };
+        let Some(connection) = forward.connection else {
+            return granted.into_iter().for_each(|lease| lease.release(cx, view));
+        };
+        self.quota.release(connection, 1);
+        if let Some(lease) = granted.filter(|_| !connection.is_single_use()) {
+            let leases = self.leases.entry(connection).or_default();
+            leases.push_back(lease);
+            if leases.len() > LEASES_MAX {
+                leases.pop_front();
+            }
+        }
+        cx.out.push(Effect::Respond { id, response });
+    }
+
+    /// Ends what was passed on for a connection that ended, and the leases that it has.
+    pub(super) fn connection_closed<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        connection: ConnectionId,
+    ) {
+        let leases = self.leases.remove(&connection).unwrap_or_default();
+        leases.into_iter().for_each(|lease| lease.release(cx, view));
+        if self.quota.used_by(connection) == 0 {
+            return;
+        }
+        let is_of = |forward: &&mut Forward| forward.connection == Some(connection);
+        for forward in self.pending.values_mut().filter(is_of) {
+            // A lease may be granted still: it is released then.
+            forward.connection = None;
+            self.quota.release(connection, 1);
+        }
+    }
+}
+
+impl PassedLease {
+    /// Has its owner end a lease whose holder is gone.
+    fn release<B: Backend>(self, cx: &mut Context<'_, B>, view: &View) {
+        let Self { key, token, owner } = self;
+        if let Some(member) = view.member(owner) {
+            let to = (member.address, Some(owner));
+            let request = Request::Release { key, token, failed: false };
+            cx.local.call(CallPurpose::Release, to, request, RELEASE_MS, cx.out);
         }
     }
 }
 
 impl Forward {
-    /// Whether this node knows a purge that has ended the value in a response. The owner has it in a moment.
-    fn is_purged<B: Backend>(&self, cx: &Context<'_, B>, response: &Response) -> bool {
-        let Response::Found { value, metadata, version, remaining_ms } = response else {
-            return false;
-        };
-        let expires = cx.now.mono.plus_ms(*remaining_ms);
-        let change = Change::Put { value: value.clone(), metadata: metadata.clone(), expires };
-        let record = Record { key: self.key.clone(), version: *version, change };
-        cx.replica.store.is_purged(&record, cx.now)
+    /// Whether this node knows that the key has changed since, or a purge that has ended the value in a response. The
+    /// owner knows in a moment.
+    fn is_outdated<B: Backend>(&self, cx: &Context<'_, B>, response: &Response) -> bool {
+        let store = &cx.replica.store;
+        let is_before = |version| store.version(self.key.hash()) > Some(version);
+        match response {
+            Response::NotMet { current: Some(current) } => is_before(*current),
+            Response::Found { value, metadata, version, remaining_ms } => {
+                let expires = cx.now.mono.plus_ms(*remaining_ms);
+                let (value, metadata) = (value.clone(), metadata.clone());
+                let change = Change::Put { value, metadata, expires };
+                let record = Record { key: self.key.clone(), version: *version, change };
+                is_before(*version) || store.is_purged(&record, cx.now)
+            }
+            _ => false,
+        }
     }
 
     /// The response when no owner has answered.
     fn given_up(&self) -> Response {
         match self.request {
             Request::Get { .. } => Response::NotFound { warming: true, known: self.known },
+            Request::Conditional(_) if self.is_behind => {
+                let text = "the owners of the key have not received its last change yet";
+                Response::refused(RefusalCode::Behind, text)
+            }
             _ => not_an_owner(),
         }
     }

@@ -6,7 +6,7 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
-    Effect, Node, Parts, RequestId,
+    ConnectionId, Effect, Node, Parts, RequestId,
     local::{CallPurpose, Context},
     repair::{ITEMS_BYTES_MAX, serve_fetch},
 };
@@ -31,9 +31,11 @@ const OWNER_MS: u64 = 1_000;
 /// A request whose items are gathered.
 #[derive(Debug)]
 struct Gathering {
-    items: Vec<StoredItem>,
-    covered: u64,
+    keys: Vec<KeyHash>,
+    /// What is known of each key that is answered.
+    answered: BTreeMap<KeyHash, Option<StoredItem>>,
     outstanding: usize,
+    connection: ConnectionId,
 }
 
 /// The requests whose items are gathered.
@@ -46,7 +48,8 @@ impl<B: Backend> Node<B> {
         &mut self,
         now: Now,
         id: RequestId,
-        (from, keys): (Option<Incarnation>, Vec<KeyHash>),
+        (connection, from): (ConnectionId, Option<Incarnation>),
+        keys: Vec<KeyHash>,
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
         let view = &self.membership.view;
@@ -59,24 +62,28 @@ impl<B: Backend> Node<B> {
         }
         let Parts { mut cx, membership, gatherings, .. } = self.parts(now, out);
         let (own, placement) = (cx.local.id(), membership.view.placement());
-        let mut gathering = Gathering { items: Vec::new(), covered: 0, outstanding: 0 };
+        let mut gathering = Gathering {
+            keys: keys.into_iter().take(KEYS_MAX).collect(),
+            answered: BTreeMap::new(),
+            outstanding: 0,
+            connection,
+        };
         let mut elsewhere: BTreeMap<Incarnation, Vec<KeyHash>> = BTreeMap::new();
         let mut bytes = 0;
-        for key in keys.into_iter().take(KEYS_MAX) {
-            gathering.covered += 1;
-            let Some(item) = cx.replica.store.item(key, now) else { continue };
+        for key in gathering.keys.iter().copied() {
+            let item = cx.replica.store.item(key, now);
             let owners = placement.owners(key);
             let is_there = |owner: &&Incarnation| membership.view.takes_writes(**owner);
             let owner = owners.iter().find(is_there).filter(|_| !owners.contains(&own));
             match (&item, owner) {
-                (StoredItem::Tombstone(..), Some(owner)) => {
+                (Some(StoredItem::Tombstone(..)), Some(owner)) => {
                     elsewhere.entry(*owner).or_default().push(key);
                     continue;
                 }
-                (StoredItem::Value(record), _) => bytes += record.payload_bytes(),
-                (StoredItem::Tombstone(..), None) => {}
+                (Some(StoredItem::Value(record)), _) => bytes += record.payload_bytes(),
+                _ => {}
             }
-            gathering.items.push(item);
+            gathering.answered.insert(key, item);
             if bytes > ITEMS_BYTES_MAX {
                 break;
             }
@@ -84,7 +91,7 @@ impl<B: Backend> Node<B> {
         for (owner, keys) in elsewhere {
             let Some(member) = membership.view.member(owner) else { continue };
             let to = (member.address, Some(owner));
-            let purpose = CallPurpose::Gather { request: id };
+            let purpose = CallPurpose::Gather { request: id, keys: keys.clone() };
             cx.local.call(purpose, to, Request::Fetch(keys), OWNER_MS, cx.out);
             gathering.outstanding += 1;
         }
@@ -99,33 +106,62 @@ impl Gatherings {
             self.0.insert(id, gathering);
             return;
         }
-        let Gathering { items, covered, .. } = gathering;
-        // An owner may not have a purge yet that this node has.
-        let judged = |item| match item {
-            StoredItem::Value(record) if cx.replica.store.is_purged(&record, cx.now) => {
-                StoredItem::Tombstone(record.key.hash(), record.version)
+        let (mut items, mut bytes, mut covered) = (Vec::new(), 0, 0);
+        let Gathering { keys, mut answered, .. } = gathering;
+        // As many as fit, up to the first one whose owner has not answered: the caller asks again for the rest.
+        for key in keys {
+            let Some(item) = answered.remove(&key) else { break };
+            if let Some(item) = item {
+                let item = FetchedItem::of(judged(cx, item), cx.now.mono);
+                bytes += item.payload_bytes();
+                if bytes > ITEMS_BYTES_MAX && !items.is_empty() {
+                    break;
+                }
+                items.push(item);
             }
-            item => item,
-        };
-        let items = items.into_iter().map(judged);
-        let items = items.map(|item| FetchedItem::of(item, cx.now.mono)).collect();
+            covered += 1;
+        }
         let response = Response::Items { items, covered, more: None, tick: 0, from_second: 0 };
         cx.out.push(Effect::Respond { id, response });
     }
 
-    /// Takes in what an owner keeps. What it does not give, the caller asks for again.
+    /// Takes in what an owner keeps of some keys.
     pub(super) fn call_completed<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
-        id: RequestId,
+        (id, mut keys): (RequestId, Vec<KeyHash>),
         result: CallResult,
     ) {
         let Some(mut gathering) = self.0.remove(&id) else { return };
         gathering.outstanding -= 1;
-        if let Ok(Response::Items { items, .. }) = result {
-            let stored = items.into_iter().map(|item| item.into_stored(cx.now.mono));
-            gathering.items.extend(stored);
+        if let Ok(Response::Items { items, covered, .. }) = result {
+            keys.truncate(usize::try_from(covered).unwrap_or(usize::MAX));
+            gathering.answered.extend(keys.into_iter().map(|key| (key, None)));
+            for item in items.into_iter().map(|item| item.into_stored(cx.now.mono)) {
+                let (key, version) = item.key_version();
+                if cx.replica.store.version(key) > Some(version) {
+                    // The owner has not received yet what this node knows.
+                    gathering.answered.remove(&key);
+                } else if let Some(answer @ None) = gathering.answered.get_mut(&key) {
+                    *answer = Some(item);
+                }
+            }
         }
         self.keep(cx, id, gathering);
+    }
+
+    /// Forgets a request of a connection that ended.
+    pub(super) fn connection_closed(&mut self, connection: ConnectionId) {
+        self.0.retain(|_, gathering| gathering.connection != connection);
+    }
+}
+
+/// What is given of an item: an owner may not have a purge yet that this node has.
+fn judged<B: Backend>(cx: &Context<'_, B>, item: StoredItem) -> StoredItem {
+    match item {
+        StoredItem::Value(record) if cx.replica.store.is_purged(&record, cx.now) => {
+            StoredItem::Tombstone(record.key.hash(), record.version)
+        }
+        item => item,
     }
 }

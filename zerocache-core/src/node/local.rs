@@ -8,6 +8,7 @@ use super::{
     reads::Identity, repair::RepairCall, replica::Replica,
 };
 use crate::{
+    key::KeyHash,
     store::Backend,
     time::{Instant, Now},
     version::Incarnation,
@@ -54,7 +55,10 @@ pub(super) enum CallPurpose {
     /// Items that the member owns, for a request of another region.
     Gather {
         request: RequestId,
+        keys: Vec<KeyHash>,
     },
+    /// The end of a lease whose holder is gone.
+    Release,
     Goodbye,
 }
 
@@ -119,6 +123,18 @@ impl Local {
         timeout_ms: u64,
         out: &mut Vec<Effect>,
     ) -> CallId {
+        self.call_after(purpose, (address, to), (request, 0), timeout_ms, out)
+    }
+
+    /// The same for a request on behalf of a caller that has seen versions up to the stamp `seen`.
+    pub(super) fn call_after(
+        &mut self,
+        purpose: CallPurpose,
+        (address, to): (SocketAddr, Option<Incarnation>),
+        (request, seen): (Request, u64),
+        timeout_ms: u64,
+        out: &mut Vec<Effect>,
+    ) -> CallId {
         let call = CallId(self.next_call);
         self.next_call += 1;
         self.calls.insert(call, purpose);
@@ -127,6 +143,7 @@ impl Local {
             from: Some(self.id()),
             to,
             timeout_ms,
+            seen,
             ..Envelope::default()
         };
         let message = RequestMessage { envelope, request };

@@ -287,11 +287,11 @@ impl<B: Backend> Node<B> {
                 let Parts { mut cx, membership, forwards, .. } = self.parts(now, out);
                 forwards.call_completed(&mut cx, &membership.view, request, result);
             }
-            CallPurpose::Gather { request } => {
+            CallPurpose::Gather { request, keys } => {
                 let Parts { mut cx, gatherings, .. } = self.parts(now, out);
-                gatherings.call_completed(&mut cx, request, result);
+                gatherings.call_completed(&mut cx, (request, keys), result);
             }
-            CallPurpose::Goodbye => {}
+            CallPurpose::Release | CallPurpose::Goodbye => {}
         }
     }
 
@@ -318,7 +318,9 @@ impl<B: Backend> Node<B> {
     fn connection_closed(&mut self, now: Now, connection: ConnectionId, out: &mut Vec<Effect>) {
         self.repair.connection_closed(connection, out);
         self.end_leases_of(now, connection, out);
-        let Parts { mut cx, membership, watchers, .. } = self.parts(now, out);
+        self.gatherings.connection_closed(connection);
+        let Parts { mut cx, membership, watchers, forwards, .. } = self.parts(now, out);
+        forwards.connection_closed(&mut cx, &membership.view, connection);
         if !connection.is_single_use() {
             membership.view.candidates_mut().forget(connection.address_source());
         }

@@ -163,12 +163,16 @@ impl<B: Backend> Node<B> {
         let ready_at = readiness.warm_since.plus_ms(self.local.config.warm_max_ms);
         // A node that is ready because it took too long continues its start.
         let (now, has_caught_up) = self.continue_start(now, out);
-        let is_ready = has_caught_up || now.mono >= ready_at;
-        if is_ready && self.local.readiness.state == NodeState::Warming {
+        let is_late = now.mono >= ready_at;
+        // The copy is of one peer, which has a part of what this node owns.
+        let view = &self.membership.view;
+        let is_whole = has_caught_up && self.repair.has_owned(&self.local, view, now.mono);
+        if (is_whole || is_late) && self.local.readiness.state == NodeState::Warming {
             self.local.readiness.set_state(NodeState::InSync, out);
         }
-        // A node whose warming took too long serves what it has, but not what it is still reading.
-        if is_ready && !self.repair.is_restoring() {
+        // Values are current from then on. A node whose warming took too long serves what it has, but not what it is
+        // still reading.
+        if (has_caught_up || is_late) && !self.repair.is_restoring() {
             self.local.readiness.was_suspended = false;
         }
         self.repair.judge_misses(&mut self.local, &self.membership.view, now);
@@ -176,7 +180,7 @@ impl<B: Backend> Node<B> {
     }
 
     /// Takes the next step of the start. Returns the moment, by the clock as it is then, and whether the
-    /// node has caught up, with the values that it owns.
+    /// node has caught up.
     fn continue_start(&mut self, now: Now, out: &mut Vec<Effect>) -> (Now, bool) {
         let mut now = now;
         let has_caught_up = match self.repair.start() {
@@ -197,9 +201,7 @@ impl<B: Backend> Node<B> {
                 self.repair.has_caught_up(&self.local, &self.membership.view, *since)
             }
         };
-        // The copy is of one peer, which has a part of what this node owns.
-        let is_whole = has_caught_up && self.repair.has_owned(&self.local, &self.membership.view);
-        (now, is_whole)
+        (now, has_caught_up)
     }
 
     /// Whether the node has talked to all nodes that were found.

@@ -92,10 +92,17 @@ impl<B: Backend> Replica<B> {
         if self.clock.observe(record.version, now.wall_ms).is_err() {
             return;
         }
-        let before = self.targets(|| record.key.hash());
+        let key = record.key.hash();
+        let is_known = self.store.version(key) == Some(record.version);
+        let before = self.targets(|| key);
         let outcome = self.store.adopt(record, now);
-        if matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) && self.is_observed() {
-            self.notify(record, false, (outcome, before));
+        if !matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) || !self.is_observed() {
+            return;
+        }
+        match is_known {
+            // Followers have heard of the version; callers may wait for the value.
+            true => self.leases.note(key, record.version, false),
+            false => self.notify(record, false, (outcome, before)),
         }
     }
 
@@ -116,10 +123,7 @@ impl<B: Backend> Replica<B> {
     /// Imports an item that another node, or an earlier life of this one, has held for a while. Returns
     /// false if its version is too far ahead.
     pub(super) fn import(&mut self, now: Now, item: StoredItem) -> bool {
-        let (key, version) = match &item {
-            StoredItem::Value(record) => (record.key.hash(), record.version),
-            StoredItem::Tombstone(key, version) => (*key, *version),
-        };
+        let (key, version) = item.key_version();
         if self.clock.observe(version, now.wall_ms).is_err() {
             return false;
         }

@@ -69,10 +69,7 @@ impl<B: Backend> Node<B> {
             let seen = Version::new(seen, Incarnation(0));
             self.replica.note_seen(now, seen, &mut self.local.refused);
         }
-        let request = match from {
-            None => self.forward_lease(now, id, (request, timeout_ms), out)?,
-            Some(_) => request,
-        };
+        let request = self.forward_lease(now, (id, connection), (request, &envelope), out)?;
         match request {
             Request::Put { key, value, metadata, ttl, ack, version } => {
                 let op = WriteOp::Put { value, metadata, ttl };
@@ -89,8 +86,8 @@ impl<B: Backend> Node<B> {
                 }
             }
             Request::Get { key } => {
-                let terms = (key, timeout_ms, ReadSource::of(from, connection));
-                return self.read_or_forward(now, id, terms, out);
+                let caller = (connection, ReadSource::of(from, connection));
+                return self.read_or_forward(now, id, caller, (key, timeout_ms), out);
             }
             Request::Lease { key, lease_ms, wait_ms, newer_than } => {
                 let wait_ms = wait_ms.saturating_sub(delay_ms);
@@ -129,7 +126,7 @@ impl<B: Backend> Node<B> {
                     members.hello_received(cx, *hello, (connection, caller))
                 }));
             }
-            Request::Fetch(keys) => return self.fetch_for(now, id, (from, keys), out),
+            Request::Fetch(keys) => return self.fetch_for(now, id, (connection, from), keys, out),
             request => return self.serve_node(now, from, request, out),
         }
         None
@@ -210,8 +207,7 @@ impl<B: Backend> Node<B> {
                 if let Response::Digests(digests) = &mut response
                     && !from.is_some_and(is_reached)
                 {
-                    // Nothing was offered to it while it was gone.
-                    digests.placed = 0;
+                    digests.placed = self.repair.placed_for_unreached(from);
                 }
                 if let (Some(peer), Some(ms), Response::Digests(_)) =
                     (from, last_sync_ms, &response)
@@ -309,7 +305,7 @@ impl<B: Backend> Node<B> {
     pub fn persisted_state(&self, now: Now) -> PersistedState {
         let now = self.local.clocks.adjust(now);
         let retention_ms = self.replica.store.retention_ms(now);
-        self.repair.persisted_state(&self.local, retention_ms, now)
+        self.repair.persisted_state(&self.local, &self.membership.view, retention_ms, now)
     }
 
     /// The cluster as this node sees it at `now`.

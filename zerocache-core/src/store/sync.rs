@@ -32,6 +32,17 @@ pub enum StoredItem {
     Tombstone(KeyHash, Version),
 }
 
+impl StoredItem {
+    /// Returns the hash of its key, and its version.
+    #[must_use]
+    pub fn key_version(&self) -> KeyVersion {
+        match self {
+            Self::Value(record) => (record.key.hash(), record.version),
+            Self::Tombstone(key, version) => (*key, *version),
+        }
+    }
+}
+
 /// The progress of a scan over a shard, from the last slot to the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanCursor {

@@ -193,6 +193,7 @@ fn responses() -> Vec<Response> {
         Response::NotFound { warming: false, known: 1 << 40 },
         Response::LeaseGranted { token: version },
         Response::LeaseHeld,
+        Response::Unconfirmed,
         Response::Changes {
             next: 302,
             lost: false,

@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use zerocache_core::{
     call::CallFailure,
@@ -23,7 +22,7 @@ use zerocache_core::{
     time::Instant,
     version::Incarnation,
     wire::{
-        Envelope, Hello, NodeInfo, NodeState, PROTOCOL, Request, RequestMessage, Response,
+        Envelope, Hello, NodeInfo, NodeState, Request, RequestMessage, Response,
         frame::Opcode,
     },
 };

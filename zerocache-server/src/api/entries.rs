@@ -277,6 +277,7 @@ pub(super) fn written_body(response: Response) -> Result<(StatusCode, WrittenBod
             Ok((code, WrittenBody { status, replicas, replicas_wanted, version }))
         }
         Response::Refused(refusal) => Err(refusal.into()),
+        Response::Unconfirmed => Err(ApiError::unconfirmed()),
         _ => Err(ApiError::unexpected()),
     }
 }

@@ -172,6 +172,12 @@ impl ApiError {
         Self { retry_after_s: Some(RETRY_AFTER_S), ..error }
     }
 
+    /// A write of which it is not known whether it was made.
+    pub(super) fn unconfirmed() -> Self {
+        let message = "the owner of the key has not answered: the write may have been made";
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "unconfirmed", message)
+    }
+
     /// A response of the core that does not match the request.
     pub(super) fn unexpected() -> Self {
         let message = "unexpected response of the node";

@@ -10,7 +10,7 @@ use zerocache_core::{
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
     node::Caller,
-    wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, Response, cluster_id, features},
+    wire::{Envelope, Hello, Request, RequestMessage, Response, cluster_id, features},
 };
 
 use zerocache_net::security::Source;

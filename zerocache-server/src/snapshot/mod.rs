@@ -62,6 +62,9 @@ struct Header {
     line: (u64, u64),
     /// The fields of the [`SyncAge`] of each other node: incarnation, age, life.
     ages: Vec<(u64, u64, u64)>,
+    /// Whether the node kept the values of some keys only.
+    #[serde(default)]
+    is_placed: bool,
 }
 
 impl Header {
@@ -72,9 +75,10 @@ impl Header {
             lived_ms,
         };
         let ages = self.ages.iter().take(SYNC_AGES_MAX).map(age).collect();
-        let &Self { node, lived_ms, line: (of, ms), retention_ms, .. } = self;
+        let &Self { node, lived_ms, line: (of, ms), retention_ms, is_placed, .. } = self;
         let (node, line) = (Incarnation(node), Lineage { origin: Incarnation(of), age_ms: ms });
-        PersistedState { node, lived_ms, lineage: line, away_ms, retention_ms, sync_ages: ages }
+        let (lineage, sync_ages) = (line, ages);
+        PersistedState { node, lived_ms, lineage, away_ms, retention_ms, sync_ages, is_placed }
     }
 }
 

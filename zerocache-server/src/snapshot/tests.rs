@@ -44,6 +44,7 @@ fn state() -> PersistedState {
         away_ms: 0,
         retention_ms,
         sync_ages: vec![age],
+        is_placed: true,
     }
 }
 

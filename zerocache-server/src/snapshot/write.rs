@@ -91,6 +91,7 @@ where
         lived_ms: contents.state.lived_ms,
         line: (contents.state.lineage.origin.0, contents.state.lineage.age_ms),
         ages: ages.map(|age| (age.node.0, age.age_ms, age.lived_ms)).collect(),
+        is_placed: contents.state.is_placed,
     };
     out.block(&serde_json::to_vec(&header).map_err(std::io::Error::other)?)?;
     let (mut count, mut items, mut bytes) = (0, Vec::new(), 0);

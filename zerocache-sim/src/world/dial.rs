@@ -8,7 +8,7 @@ use zerocache_core::{
     name,
     node::{Caller, ConnectionId, Input, RequestId},
     version::Incarnation,
-    wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
+    wire::{Envelope, Hello, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };
 use zerocache_net::transport::framed::{FrameReader, UnlimitedMemory};
 

@@ -3,13 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bytes::Bytes;
 use zerocache_core::{
     cluster::Gossip,
     node::{Caller, Input, RequestId},
     version::Incarnation,
     wire::{
-        CONTENT_BYTES_MAX, Datagram, DatagramKind, Envelope, Hello, NodeInfo, NodeState, PROTOCOL,
+        CONTENT_BYTES_MAX, Datagram, DatagramKind, Envelope, Hello, NodeInfo, NodeState,
         Request, RequestMessage, Response, Session, SessionKey, cluster_id, features,
     },
 };

@@ -18,7 +18,7 @@ use self::{
 };
 use super::{
     Effect, Event,
-    local::{CallPurpose, Context, Local},
+    local::{CallPurpose, Context, Local, TICK_EVERY_MS},
 };
 use crate::{
     cluster::{Gossip, Residents, View},
@@ -56,6 +56,8 @@ pub(super) struct Membership {
     paces: Paces,
     reports: Reports,
     residents: Residents,
+    /// When the owners of keys are chosen again, unless a member changes before.
+    next_placement: Instant,
     /// Changes that other parts of the node have not acted on yet.
     changes: Vec<MemberChange>,
 }
@@ -70,6 +72,7 @@ impl Membership {
             paces: Paces::default(),
             reports: Reports::default(),
             residents: Residents::default(),
+            next_placement: now,
             changes: Vec::new(),
         }
     }
@@ -106,19 +109,21 @@ impl Membership {
 
     /// Chooses the owners of keys among those who are there now.
     fn place<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        if cx.now.mono < self.next_placement && self.changes.is_empty() {
+            return;
+        }
+        self.next_placement = cx.now.mono.plus_ms(TICK_EVERY_MS);
         let own = (&cx.local.config.info, cx.local.config.features);
         let own = Some(own).filter(|_| !cx.local.is_leaving());
         let peers = self.view.writable_in(cx.local.region()).map(|m| (&m.info, m.features));
-        let known = self.residents.conflicts().len();
+        let known = self.residents.conflicts().to_vec();
         let placement = self.residents.update(cx.now.mono, own.into_iter().chain(peers));
         if self.view.set_placement(placement, self.residents.fallback()) {
             self.changes.push(MemberChange::Placement);
         }
-        if self.residents.conflicts().len() > known {
-            for name in self.residents.conflicts() {
-                let event = Event::NameConflict { name: name.clone() };
-                cx.out.push(Effect::Event(event));
-            }
+        for name in self.residents.conflicts().iter().filter(|name| !known.contains(name)) {
+            let event = Event::NameConflict { name: name.clone() };
+            cx.out.push(Effect::Event(event));
         }
     }
 

@@ -5,8 +5,13 @@ use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
+use core::ops::Bound;
 
-use super::{Repair, RepairCall, fetch::KEYS_PER_REQUEST, handover::GUEST_MS};
+use super::{
+    Repair, RepairCall,
+    fetch::KEYS_PER_REQUEST,
+    handover::{GUEST_MS, OFFER_AGAIN_MS},
+};
 use crate::{
     call::CallResult,
     cluster::View,
@@ -31,6 +36,10 @@ const RETRY_MS: u64 = 1_000;
 const LACKING_MS: u64 = 60_000;
 const NOWHERE_MS: u64 = 4_000;
 
+/// If more is lacking than is remembered, it is not known for so long what is lacking, in milliseconds: meanwhile each
+/// holder has offered everything again.
+const OVERFLOW_MS: u64 = 2 * OFFER_AGAIN_MS;
+
 /// The most fetches in flight.
 const FETCHES_MAX: usize = 4;
 
@@ -40,7 +49,9 @@ const FETCH_TIMEOUT_MS: u64 = 10_000;
 /// What this node is to fetch because it owns it.
 #[derive(Debug, Default)]
 pub(super) struct Adoption {
-    due: VecDeque<(Incarnation, KeyVersion)>,
+    due: BTreeMap<Incarnation, VecDeque<KeyVersion>>,
+    /// The owner that was asked last: the next one follows.
+    asked: Option<Incarnation>,
     calls: BTreeMap<CallId, Vec<KeyVersion>>,
     /// What is due or in flight.
     pending: BTreeMap<KeyHash, Version>,
@@ -52,6 +63,8 @@ pub(super) struct Adoption {
     open: usize,
     /// When to ask for each of them, once, in this order.
     retries: VecDeque<(Instant, KeyHash)>,
+    /// Until when more may be lacking than is remembered.
+    overflows_until: Option<Instant>,
 }
 
 /// A value that this node owns and lacks.
@@ -61,6 +74,8 @@ struct Lack {
     since: Instant,
     /// The owners that have no value either.
     without: Vec<Incarnation>,
+    /// How often owners were asked: each time another one.
+    asked: usize,
     /// Whether an owner that is there may have it. One that is gone is asked when it is back, and counts for nothing
     /// until then, as any node that is gone.
     is_open: bool,
@@ -78,10 +93,15 @@ impl Repair {
         let adoption = &mut self.handover.adoption;
         let owners = view.placement().owners(key);
         let is_known = adoption.lacking.get(&key).is_some_and(|lack| lack.version >= version);
-        if is_known || !owners.contains(&cx.local.id()) || adoption.lacking.len() >= LACKING_MAX {
+        if is_known || !owners.contains(&cx.local.id()) {
             return;
         }
-        let lack = Lack { version, since: cx.now.mono, without: Vec::new(), is_open: true };
+        if adoption.lacking.len() >= LACKING_MAX {
+            adoption.overflows_until = Some(cx.now.mono.plus_ms(OVERFLOW_MS));
+            return;
+        }
+        let since = cx.now.mono;
+        let lack = Lack { version, since, without: Vec::new(), asked: 0, is_open: true };
         adoption.open += 1;
         match adoption.lacking.insert(key, lack) {
             Some(before) => adoption.open -= usize::from(before.is_open),
@@ -91,8 +111,9 @@ impl Repair {
     }
 
     /// Whether this node lacks no value of its own keys that an owner which is there may have, as far as it knows.
-    pub(super) fn lacks_nothing(&self) -> bool {
-        self.handover.adoption.open == 0
+    pub(super) fn lacks_nothing(&self, now: Instant) -> bool {
+        let Adoption { open, overflows_until, .. } = &self.handover.adoption;
+        *open == 0 && overflows_until.is_none_or(|until| until <= now)
     }
 
     /// Responds to an offer: with what this node has of it. It fetches what it lacks.
@@ -109,18 +130,19 @@ impl Repair {
         let mut versions = Vec::new();
         for (key, version) in offered {
             let known = store.version(*key);
-            let is_newer = known.is_some_and(|known| known > *version);
-            let is_held = known == Some(*version) && store.has_value(*key);
-            if is_newer || is_held || adoption.done.get(key) >= Some(version) {
+            if known.is_some_and(|known| known > *version) {
                 versions.push((*key, known.unwrap_or(*version)));
                 continue;
             }
-            let Some(from) = from else { continue };
-            let is_pending = adoption.pending.get(key) >= Some(version);
-            let has_room = adoption.pending.len() < ADOPTING_MAX;
-            if !is_pending && has_room && placement.keeps(own, *key) {
-                adoption.pending.insert(*key, *version);
-                adoption.due.push_back((from, (*key, *version)));
+            // What a node has as a guest it gives away itself: it does not count as kept here.
+            if !placement.keeps(own, *key) {
+                continue;
+            }
+            let is_held = known == Some(*version) && store.has_value(*key);
+            if is_held || adoption.done.get(key) >= Some(version) {
+                versions.push((*key, *version));
+            } else if let Some(from) = from {
+                adoption.want(from, (*key, *version));
             }
         }
         self.wake_by(cx.local, cx.now.mono);
@@ -142,8 +164,10 @@ impl Repair {
             let others = || owners.iter().filter(|owner| **owner != own);
             // Whoever comes back is asked again.
             lack.without.retain(|owner| view.takes_writes(*owner));
-            let mut there = others().filter(|owner| view.takes_writes(**owner));
-            let next = there.find(|owner| !lack.without.contains(owner));
+            let is_there = |owner: &&Incarnation| view.takes_writes(**owner);
+            let may_have = |owner: &&Incarnation| is_there(owner) && !lack.without.contains(owner);
+            let fit: Vec<_> = others().filter(may_have).copied().collect();
+            let next = lack.asked.checked_rem(fit.len()).map(|at| fit[at]);
             let passed_ms = now.since_ms(lack.since);
             let is_open = next.is_some() || passed_ms < NOWHERE_MS;
             adoption.open -= usize::from(lack.is_open && !is_open);
@@ -161,13 +185,9 @@ impl Repair {
                 lack.without.clear();
             }
             let version = (key, lack.version);
-            let is_pending = adoption.pending.get(&key) >= Some(&version.1);
-            if let Some(owner) = next
-                && adoption.pending.len() < ADOPTING_MAX
-                && !is_pending
-            {
-                adoption.pending.insert(key, version.1);
-                adoption.due.push_back((*owner, version));
+            if let Some(owner) = next {
+                lack.asked += 1;
+                adoption.want(owner, version);
             }
             adoption.retries.push_back((now.plus_ms(RETRY_MS), key));
         }
@@ -180,19 +200,13 @@ impl Repair {
     /// Fetches what was offered.
     pub(super) fn fetch_adopted<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
         while self.handover.adoption.calls.len() < FETCHES_MAX
-            && let Some((from, _)) = self.handover.adoption.due.front()
+            && let Some(from) = self.handover.adoption.next_asked()
         {
             let free = self.bandwidth_used_until[0];
             if free > cx.now.mono {
                 return self.wake_by(cx.local, free);
             }
-            let (from, adoption) = (*from, &mut self.handover.adoption);
-            let mut versions = Vec::new();
-            while versions.len() < KEYS_PER_REQUEST
-                && adoption.due.front().is_some_and(|(of, _)| *of == from)
-            {
-                versions.extend(adoption.due.pop_front().map(|(_, version)| version));
-            }
+            let versions = self.handover.adoption.take_due(from);
             let request = Request::Fetch(versions.iter().map(|version| version.0).collect());
             let to = (from, RepairCall::Adopt);
             match Self::ask(cx, view, to, request, FETCH_TIMEOUT_MS) {
@@ -224,8 +238,12 @@ impl Repair {
                     self.handover.counts.adopted += 1;
                     self.counts.bytes_fetched += record.payload_bytes() as u64;
                     cx.replica.adopt(cx.now, &record);
-                    self.handover.adoption.note_done(record.key.hash(), record.version);
-                    self.handover.note_adopted(record.key.hash(), cx.now.mono);
+                    let key = record.key.hash();
+                    // Unless it was refused.
+                    if cx.replica.store.version(key) >= Some(record.version) {
+                        self.handover.adoption.note_done(key, record.version);
+                        self.handover.note_adopted(key, cx.now.mono);
+                    }
                 }
                 StoredItem::Tombstone(key, version) => {
                     cx.replica.receive_tombstone(cx.now, key, version);
@@ -238,25 +256,54 @@ impl Repair {
         adoption.forget(&versions[..covered]);
         match covered {
             0 => adoption.forget(&versions),
-            _ => versions[covered..].iter().rev().for_each(|version| {
-                adoption.due.push_front((from, *version));
-            }),
+            _ => {
+                let due = adoption.due.entry(from).or_default();
+                versions[covered..].iter().rev().for_each(|version| due.push_front(*version));
+            }
         }
         self.wake_by(cx.local, cx.now.mono);
     }
 }
 
 impl Adoption {
-    /// Notes that keys have other owners: what was fetched may have gone on to them since, and others may have what is
+    /// Notes that keys have other owners: what was fetched may have been given to them since, and others may have what is
     /// lacking.
     pub(super) fn owners_changed(&mut self) {
         self.done.clear();
         self.lacking.values_mut().for_each(|lack| lack.without.clear());
     }
 
-    /// Notes that the value of a key was dropped here.
-    pub(super) fn displaced(&mut self, key: KeyHash) {
+    /// Notes that the value of a key was dropped here, other than by an eviction.
+    pub(super) fn dropped(&mut self, key: KeyHash) {
         self.done.remove(&key);
+    }
+
+    /// Has a version of a key fetched, unless that is under way or too much is.
+    fn want(&mut self, from: Incarnation, (key, version): KeyVersion) {
+        let is_pending = self.pending.get(&key) >= Some(&version);
+        if !is_pending && self.pending.len() < ADOPTING_MAX {
+            self.pending.insert(key, version);
+            self.due.entry(from).or_default().push_back((key, version));
+        }
+    }
+
+    /// The node that is asked next: they take turns.
+    fn next_asked(&self) -> Option<Incarnation> {
+        let after = self.asked.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.due.range((after, Bound::Unbounded)).next();
+        let next = next.or_else(|| self.due.first_key_value());
+        next.map(|(node, _)| *node)
+    }
+
+    /// Takes what is asked of a node in one request.
+    fn take_due(&mut self, node: Incarnation) -> Vec<KeyVersion> {
+        self.asked = Some(node);
+        let Some(mut due) = self.due.remove(&node) else { return Vec::new() };
+        let rest = due.split_off(due.len().min(KEYS_PER_REQUEST));
+        if !rest.is_empty() {
+            self.due.insert(node, rest);
+        }
+        due.into()
     }
 
     /// Forgets what is not fetched any more.

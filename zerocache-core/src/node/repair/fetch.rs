@@ -82,8 +82,6 @@ impl Repair {
             return self.abort(cx.local, view, cx.now, round);
         };
         let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(versions.len());
-        // Where values are gathered from several nodes, some may not have answered.
-        round.is_complete &= items.len() >= covered || !round.is_remote;
         let (bytes, are_all_taken) = self.take_items(cx, view, items);
         round.is_complete &= are_all_taken;
         self.charge_bandwidth(cx.now.mono, round.is_remote, bytes);

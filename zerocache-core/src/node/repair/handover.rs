@@ -10,14 +10,14 @@
 //! per second.
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
 use super::{Repair, RepairCall, adoption::Adoption, fetch::KEYS_PER_REQUEST};
 use crate::{
     call::CallResult,
-    cluster::{Placement, View},
+    cluster::{MEMBERS_MAX, Placement, View},
     entry::Change,
     key::{KeyHash, SHARDS},
     node::{CallId, Effect, Event, local::Context},
@@ -32,7 +32,7 @@ use crate::{
 const STABLE_MS: u64 = 1_000;
 
 /// Everything is offered again after this time, in milliseconds.
-const OFFER_AGAIN_MS: u64 = 600_000;
+pub(super) const OFFER_AGAIN_MS: u64 = 600_000;
 
 /// The pause after a page whose owners lack something still, or before guests are offered, in milliseconds.
 const PAUSE_MS: u64 = 100;
@@ -75,8 +75,9 @@ pub struct HandoverCounts {
 pub(super) struct Handover {
     /// The placement for which everything was offered.
     placed: u64,
-    /// Whether an owner was not there then. It gets its offers when it is back; if it stays away, others own its keys.
-    has_skipped: bool,
+    /// The owners that were not there then. They get their offers when they are back. While they stay away, others own
+    /// their keys; but where everybody owns everything they have to get it, whenever they come.
+    skipped: BTreeSet<Incarnation>,
     /// When everything is offered next; none while every node keeps everything.
     next_walk: Option<Instant>,
     walk: Option<Walk>,
@@ -88,7 +89,7 @@ pub(super) struct Handover {
 }
 
 /// The progress of offering everything.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Walk {
     placement: u64,
     shard: usize,
@@ -96,8 +97,8 @@ struct Walk {
     left: usize,
     /// Whether every page was taken.
     is_complete: bool,
-    /// Whether an owner was not there, to which nothing was offered.
-    has_skipped: bool,
+    /// The owners that were not there, to which nothing was offered.
+    skipped: BTreeSet<Incarnation>,
 }
 
 /// The values that are being offered.
@@ -112,6 +113,8 @@ struct Page {
     attempts: u32,
     waits_until: Option<Instant>,
     is_of_walk: bool,
+    /// Guests of which an owner went away since they were offered.
+    postponed: Vec<KeyHash>,
 }
 
 impl Handover {
@@ -138,15 +141,25 @@ impl Page {
         self.unconfirmed.is_empty() && self.guests.is_empty()
     }
 
-    /// Adds a value. Returns whether all its owners can be asked.
-    fn add<B: Backend>(&mut self, cx: &Context<'_, B>, view: &View, value: HeldValue) -> bool {
+    /// Adds a value. Returns whether all its owners can be asked, and those that cannot in `skipped`.
+    fn add<B: Backend>(
+        &mut self,
+        cx: &Context<'_, B>,
+        view: &View,
+        value: HeldValue,
+        skipped: &mut BTreeSet<Incarnation>,
+    ) -> bool {
         let (own, placement) = (cx.local.id(), view.placement());
         let mut is_complete = true;
         let mut offer = |owner: Incarnation| {
             let is_there = view.takes_writes(owner);
             is_complete &= is_there;
-            if is_there {
-                self.unconfirmed.entry(owner).or_default().insert(value.key, value.version);
+            match is_there {
+                true => {
+                    let unconfirmed = self.unconfirmed.entry(owner).or_default();
+                    unconfirmed.insert(value.key, value.version);
+                }
+                false => drop(skipped.insert(owner)),
             }
         };
         if placement.is_everyone() {
@@ -186,6 +199,21 @@ impl Repair {
         self.handover.placed
     }
 
+    /// The same, as far as a node is concerned that this one does not reach: nothing is offered to it.
+    pub(in crate::node) fn placed_for_unreached(&self, node: Option<Incarnation>) -> u64 {
+        let Handover { placed, skipped, .. } = &self.handover;
+        // Where nothing had to be offered, nobody lacks anything.
+        let is_skipped = node.is_none_or(|node| skipped.contains(&node));
+        if *placed == 0 && !is_skipped { 0 } else { UNPLACED }
+    }
+
+    /// Notes that this node has values of an earlier process that kept some keys only: if every node keeps everything
+    /// now, the others may lack them.
+    pub(super) fn restored_placed(&mut self, now: Instant) {
+        self.handover.placed = UNPLACED;
+        self.handover.next_walk = Some(now);
+    }
+
     /// The guests that wait for their owners.
     pub(in crate::node) fn guests(&self) -> u64 {
         self.handover.guests.len() as u64
@@ -223,9 +251,9 @@ impl Repair {
     }
 
     /// Notes that a local peer is there, again or for the first time: what it owns is offered to it.
-    pub(super) fn owner_up(&mut self, now: Instant) {
+    pub(super) fn owner_up(&mut self, now: Instant, id: Incarnation) {
         let handover = &mut self.handover;
-        if handover.has_skipped || handover.walk.is_some() {
+        if handover.skipped.contains(&id) || handover.walk.is_some() {
             handover.walk = None;
             handover.placed = UNPLACED;
             handover.next_walk = Some(now);
@@ -243,16 +271,11 @@ impl Repair {
         self.wake_by(cx.local, cx.now.mono);
     }
 
-    /// Offers and fetches what is due. `agrees` says whether this node knows the versions of its peers.
-    pub(super) fn continue_handover<B: Backend>(
-        &mut self,
-        cx: &mut Context<'_, B>,
-        view: &View,
-        agrees: bool,
-    ) {
+    /// Offers and fetches what is due.
+    pub(super) fn continue_handover<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
         self.retry_lacking(cx, view);
         self.fetch_adopted(cx, view);
-        if !agrees || !self.page_is_due(cx) {
+        if !self.page_is_due(cx) || !self.agrees(cx.local, view, cx.now) {
             return;
         }
         if self.handover.page.is_empty() {
@@ -263,8 +286,9 @@ impl Repair {
 
     /// Whether a page may be begun or offered again.
     fn page_is_due<B: Backend>(&mut self, cx: &mut Context<'_, B>) -> bool {
-        let page = &mut self.handover.page;
-        if !page.calls.is_empty() {
+        let Handover { page, guests, walk, next_walk, .. } = &mut self.handover;
+        let is_idle = page.is_empty() && guests.is_empty() && walk.is_none() && next_walk.is_none();
+        if is_idle || !page.calls.is_empty() {
             return false;
         }
         let waits_until = page.waits_until.filter(|at| *at > cx.now.mono);
@@ -275,27 +299,18 @@ impl Repair {
         waits_until.is_none()
     }
 
-    /// Gathers the next page: of guests that came a moment ago, or else of everything, if that is due.
+    /// Gathers the next page: of guests that came a moment ago and of everything, if that is due, in turns.
     fn begin_page<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
-        let (now, handover) = (cx.now.mono, &mut self.handover);
+        let now = cx.now.mono;
         let mut page = Page::default();
-        let (mut looked_at, mut bytes) = (0, 0);
-        let is_due = |at: Instant| now.since_ms(at) >= GUEST_MS;
-        while looked_at < PAGE_ENTRIES_MAX
-            && bytes < PAGE_BYTES_MAX
-            && handover.guests.front().is_some_and(|(_, at)| is_due(*at))
-        {
-            let Some((key, _)) = handover.guests.pop_front() else { break };
-            looked_at += 1;
-            let Some(value) = cx.replica.store.held_value(key, cx.now) else { continue };
-            if !page.add(cx, view, value) {
-                // Until its owners are there, or others.
-                handover.guests.push_back((key, now));
-            }
-            bytes += value.bytes;
+        if self.handover.page.is_of_walk {
+            self.begin_guest_page(cx, view, &mut page);
         }
         if page.is_empty() {
             self.begin_walk_page(cx, view, &mut page);
+        }
+        if page.is_empty() {
+            self.begin_guest_page(cx, view, &mut page);
         }
         self.handover.page = page;
         let handover = &self.handover;
@@ -303,6 +318,32 @@ impl Repair {
         let next_walk = handover.next_walk.filter(|_| handover.walk.is_none());
         for at in next_guest.into_iter().chain(next_walk) {
             self.wake_by(cx.local, at.max(now));
+        }
+    }
+
+    /// Gathers guests that came a moment ago.
+    fn begin_guest_page<B: Backend>(
+        &mut self,
+        cx: &Context<'_, B>,
+        view: &View,
+        page: &mut Page,
+    ) {
+        let (now, handover) = (cx.now.mono, &mut self.handover);
+        let (mut looked_at, mut bytes) = (0, 0);
+        let is_due = |at: Instant| now.since_ms(at) >= GUEST_MS;
+        page.is_of_walk = false;
+        while looked_at < PAGE_ENTRIES_MAX
+            && bytes < PAGE_BYTES_MAX
+            && handover.guests.front().is_some_and(|(_, at)| is_due(*at))
+        {
+            let Some((key, _)) = handover.guests.pop_front() else { break };
+            looked_at += 1;
+            let Some(value) = cx.replica.store.held_value(key, cx.now) else { continue };
+            if !page.add(cx, view, value, &mut BTreeSet::new()) {
+                // Until its owners are there, or others.
+                handover.guests.push_back((key, now));
+            }
+            bytes += value.bytes;
         }
     }
 
@@ -321,13 +362,18 @@ impl Repair {
             shard: 0,
             left: usize::MAX,
             is_complete: true,
-            has_skipped: false,
+            skipped: BTreeSet::new(),
         };
         let walk = match &mut handover.walk {
             Some(walk) => walk,
             walk if is_due => walk.insert(start),
             _ => return,
         };
+        if view.placement().is_everyone() {
+            let locals = view.members().filter(|m| m.info.region == cx.local.region());
+            let gone = locals.filter(|member| !member.takes_writes());
+            walk.skipped.extend(gone.map(|member| member.info.incarnation));
+        }
         let (mut looked_at, mut bytes, mut values) = (0, 0, Vec::new());
         while walk.shard < SHARDS && looked_at < PAGE_ENTRIES_MAX && bytes < PAGE_BYTES_MAX {
             let most = (PAGE_ENTRIES_MAX - looked_at).min(STEP_ENTRIES_MAX);
@@ -336,7 +382,7 @@ impl Repair {
             looked_at += most;
             for value in values.drain(..) {
                 bytes += value.bytes;
-                walk.has_skipped |= !page.add(cx, view, value);
+                page.add(cx, view, value, &mut walk.skipped);
             }
             if walk.left == 0 {
                 (walk.shard, walk.left) = (walk.shard + 1, usize::MAX);
@@ -359,7 +405,11 @@ impl Repair {
                 let event = Event::Placed { placement: walk.placement };
                 cx.out.push(Effect::Event(event));
             }
-            (handover.placed, handover.has_skipped) = (walk.placement, walk.has_skipped);
+            handover.placed = walk.placement;
+            if !placement.is_everyone() || handover.skipped.len() >= MEMBERS_MAX {
+                handover.skipped.clear();
+            }
+            handover.skipped.extend(walk.skipped);
             let again = (!placement.is_everyone()).then(|| now.plus_ms(OFFER_AGAIN_MS));
             handover.next_walk = again;
         } else {
@@ -369,10 +419,11 @@ impl Repair {
 
     /// Offers what is not confirmed to its owners, or ends the page.
     fn offer_page<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
-        let page = &mut self.handover.page;
-        if page.is_empty() {
+        if self.handover.page.is_empty() {
             return;
         }
+        self.postpone_absent(view);
+        let page = &mut self.handover.page;
         let is_given_up = page.attempts >= ATTEMPTS_MAX;
         if is_given_up
             && page.is_of_walk
@@ -391,9 +442,26 @@ impl Repair {
             page.calls.extend(call.map(|call| (call, *owner)));
         }
         if page.calls.is_empty() {
-            // None of them is a member any more.
             self.pause_page(cx);
         }
+    }
+
+    /// Takes those out of a page who have gone since it was begun: nobody waits for them.
+    fn postpone_absent(&mut self, view: &View) {
+        let Handover { page, walk, .. } = &mut self.handover;
+        let (there, gone) = core::mem::take(&mut page.unconfirmed)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(owner, _)| view.takes_writes(*owner));
+        page.unconfirmed = there;
+        if gone.is_empty() {
+            return;
+        }
+        if let Some(walk) = walk.as_mut().filter(|_| page.is_of_walk) {
+            walk.skipped.extend(gone.keys());
+        }
+        let is_postponed = |key: &KeyHash| gone.values().any(|of| of.contains_key(key));
+        let postponed = page.guests.extract_if(.., |(key, _)| is_postponed(key));
+        page.postponed.extend(postponed.map(|(key, _)| key));
     }
 
     fn pause_page<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
@@ -404,9 +472,13 @@ impl Repair {
 
     /// Drops the guests of a page that all owners have.
     fn end_page<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
-        let page = core::mem::take(&mut self.handover.page);
-        let is_missing = |key: &KeyHash| page.unconfirmed.values().any(|of| of.contains_key(key));
         let handover = &mut self.handover;
+        let next = Page { is_of_walk: handover.page.is_of_walk, ..Page::default() };
+        let page = core::mem::replace(&mut handover.page, next);
+        let is_missing = |key: &KeyHash| page.unconfirmed.values().any(|of| of.contains_key(key));
+        for key in page.postponed.into_iter().filter(|_| !page.is_of_walk) {
+            handover.note_guest(key, cx.now.mono);
+        }
         for (key, version) in page.guests {
             if is_missing(&key) {
                 // It stays a guest, and is offered again.
@@ -414,7 +486,7 @@ impl Repair {
                     handover.guests.push_back((key, cx.now.mono));
                 }
             } else if cx.replica.store.displace(key, version) {
-                handover.adoption.displaced(key);
+                handover.adoption.dropped(key);
                 handover.counts.displaced += 1;
             }
         }

@@ -245,8 +245,7 @@ impl Repair {
                 self.continue_round(cx, view, partner);
             }
             self.continue_copy(cx, view);
-            let agrees = self.agrees(cx.local, view, cx.now);
-            self.continue_handover(cx, view, agrees);
+            self.continue_handover(cx, view);
         }
         cx.local.wake_by(Some(self.wake));
     }
@@ -263,7 +262,7 @@ impl Repair {
         let remote = view.member(id).filter(|member| member.info.region != local.region());
         match remote {
             Some(member) => drop(self.region_rounds.remove(&member.info.region)),
-            None => self.owner_up(now.mono),
+            None => self.owner_up(now.mono, id),
         }
         self.wake_by(local, now.mono);
     }

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::{Repair, Start, sync_ages::Partner};
 use crate::{
+    cluster::View,
     node::{
         Effect,
         local::{Context, Local},
@@ -29,6 +30,8 @@ pub struct PersistedState {
     pub retention_ms: u64,
     /// When it last had everything that others knew, as of then.
     pub sync_ages: Vec<SyncAge>,
+    /// Whether it kept the values of some keys only, or may have been the only one to have some.
+    pub is_placed: bool,
 }
 
 /// What a node has of an earlier process.
@@ -97,9 +100,12 @@ impl Repair {
         let is_whole = self.restored == Restored::Reading { is_whole: true };
         self.restored = Restored::Nothing;
         if let Some(state) = state.filter(|_| is_whole) {
-            let PersistedState { node, lived_ms, lineage, away_ms, retention_ms, sync_ages } =
-                state;
+            let PersistedState { node, lived_ms, lineage, away_ms, .. } = state;
+            let PersistedState { retention_ms, sync_ages, is_placed, .. } = state;
             let now = cx.now;
+            if is_placed {
+                self.restored_placed(now.mono);
+            }
             let knew_ms = away_ms.saturating_add(retention_ms.min(RETENTION_MS));
             cx.replica.store.forget_before(now.wall_ms.saturating_sub(knew_ms) / 1_000 + 1);
             // It has everything that it knew itself.
@@ -119,10 +125,13 @@ impl Repair {
     pub(in crate::node) fn persisted_state(
         &self,
         local: &Local,
+        view: &View,
         retention_ms: u64,
         now: Now,
     ) -> PersistedState {
-        let Partner { id: node, lived_ms, lineage, ages } = self.describe(local, now);
-        PersistedState { node, lived_ms, lineage, away_ms: 0, retention_ms, sync_ages: ages }
+        let Partner { id: node, lived_ms, lineage, ages: sync_ages } = self.describe(local, now);
+        let is_placed = view.placement().id() != 0 || self.placed() != 0;
+        let away_ms = 0;
+        PersistedState { node, lived_ms, lineage, away_ms, retention_ms, sync_ages, is_placed }
     }
 }

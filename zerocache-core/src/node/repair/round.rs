@@ -276,6 +276,7 @@ impl Repair {
                         // older version: no round brings it this one, so the copy brings that one here.
                         _ => {
                             let is_erased = cx.replica.erase(key, version);
+                            self.handover.adoption.dropped(key);
                             self.counts.entries_dropped += u64::from(is_erased);
                         }
                     }

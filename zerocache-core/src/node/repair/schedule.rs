@@ -190,14 +190,15 @@ impl Repair {
     /// Judges whether this node's misses are authoritative: it agrees with its peers, and so do all on who owns
     /// which key, and each of them has offered to the owners what it holds.
     pub(in crate::node) fn judge_misses(&self, local: &mut Local, view: &View, now: Now) {
-        let is_placed = self.placed() == view.placement().id() && self.has_owned(local, view);
+        let has_owned = self.has_owned(local, view, now.mono);
+        let is_placed = self.placed() == view.placement().id() && has_owned;
         let agrees = self.agrees(local, view, now);
         local.readiness.misses_are_authoritative = agrees && is_placed;
     }
 
     /// Whether this node has got the values that it owns, as far as it knows: each local peer in sync has offered what
     /// it holds, for the present owners.
-    pub(in crate::node) fn has_owned(&self, local: &Local, view: &View) -> bool {
+    pub(in crate::node) fn has_owned(&self, local: &Local, view: &View, now: Instant) -> bool {
         let placement = view.placement().id();
         let has_placed = |member: &Member| {
             let peer = self.peers.get(&member.info.incarnation);
@@ -205,7 +206,7 @@ impl Repair {
             !is_local || peer.is_some_and(|peer| peer.placed == placement)
         };
         let mut colleagues = view.members().filter(|member| is_colleague(local, member));
-        self.lacks_nothing() && colleagues.all(has_placed)
+        self.lacks_nothing(now) && colleagues.all(has_placed)
     }
 
     /// Whether this node knows the versions of its peers: it is in sync, and agreed with every local peer a moment

@@ -160,6 +160,7 @@ impl Body {
                 token: self.version.ok_or(DecodeError::Missing(tag::VERSION))?,
             },
             kind::LEASE_HELD => Response::LeaseHeld,
+            kind::UNCONFIRMED => Response::Unconfirmed,
             kind::CHANGES => {
                 let Self { next, lost, changes, purges, .. } = self;
                 Response::Changes { next, lost, changes, purges }

@@ -77,6 +77,8 @@ pub enum Response {
         /// The version of the value that the node holds, if it holds one.
         current: Option<Version>,
     },
+    /// A write may have been made: the node to which it was passed on has not answered.
+    Unconfirmed,
     /// The value that the node deleted.
     Taken(Box<TakenItem>),
     /// One receipt per record of a batch, in the order of the batch.
@@ -167,6 +169,7 @@ impl Response {
             Self::Gossip(_) => kind::GOSSIP,
             Self::LeaseGranted { .. } => kind::LEASE_GRANTED,
             Self::LeaseHeld => kind::LEASE_HELD,
+            Self::Unconfirmed => kind::UNCONFIRMED,
             Self::Changes { .. } => kind::CHANGES,
             Self::ChangeRows { .. } => kind::CHANGE_ROWS,
             Self::Located(_) => kind::LOCATED,
@@ -222,7 +225,7 @@ impl Response {
                 out.number(tag::VIEW, *view);
                 out.number(tag::WALL_MS, *wall_ms);
             }
-            Self::Done | Self::LeaseHeld => {}
+            Self::Done | Self::LeaseHeld | Self::Unconfirmed => {}
             Self::LeaseGranted { token } => out.bytes(tag::VERSION, &token.to_bytes()),
             Self::Changes { next, lost, changes, purges } => {
                 out.number(tag::NEXT, *next);

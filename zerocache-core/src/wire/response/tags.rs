@@ -20,6 +20,7 @@ pub mod kind {
     pub const NOT_MET: u64 = 27;
     pub const TAKEN: u64 = 28;
     pub const CHANGE_ROWS: u64 = 29;
+    pub const UNCONFIRMED: u64 = 30;
 }
 
 pub mod tag {

@@ -20,7 +20,7 @@ use zerocache_core::{
     route::TierBounds,
     time::Instant,
     version::{Incarnation, Version},
-    wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, cluster_id},
+    wire::{Envelope, Hello, Request, RequestMessage, cluster_id},
 };
 
 pub(super) use self::operations::RunningRead;
