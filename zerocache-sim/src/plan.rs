@@ -196,7 +196,7 @@ impl Plan {
             duplicate_permille: *random.pick(&[0, 0, 20, 200]),
             begin_us,
             heal_us,
-            end_us: heal_us + AFTER_US,
+            end_us: heal_us + after_us(profile),
             nodes,
         }
     }
@@ -263,6 +263,15 @@ fn loss_for_all(hosts: usize, (at_us, until_us): (u64, u64)) -> PlannedFault {
     let loss_permille = CONNECTION_LOSS_PERMILLE;
     let fault = Fault::Impairment { area, loss_permille, delay_us: 0, jitter_us: 0 };
     PlannedFault { at_us, until_us, fault }
+}
+
+/// Returns how long a run goes on after its faults, in microseconds. Nodes that are gone keep their keys for half a
+/// minute.
+const fn after_us(profile: Profile) -> u64 {
+    match profile {
+        Profile::Placement => AFTER_US + 55 * SECOND_US,
+        _ => AFTER_US,
+    }
 }
 
 /// Draws the initial number of nodes of each region.

@@ -154,8 +154,11 @@ impl<B: Backend> Node<B> {
             return Some(read(store, &key, now, policy));
         }
         // The read that led here is counted where it came in.
-        let guest = Some(store.peek(&key, now)).filter(|_| policy.values_are_current);
-        let response = policy.response(guest.unwrap_or(Lookup::Miss { known: 0 }), now);
+        let guest = match store.peek(&key, now) {
+            Lookup::Hit(_) if !policy.values_are_current => Lookup::Miss { known: 0 },
+            guest => guest,
+        };
+        let response = policy.response(guest, now);
         if let Response::NotFound { known, .. } = response {
             let miss = Response::NotFound { warming: true, known };
             let (each_ms, all_ms) = match source {

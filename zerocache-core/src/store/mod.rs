@@ -260,15 +260,17 @@ impl<B: Backend> Store<B> {
     /// Reads a key without counting a read or a use.
     pub fn peek(&self, key: &Key, now: Now) -> Lookup {
         let hash = key.hash();
-        let entry: Option<Entry> = self.shard(hash.shard()).with(|shard| {
-            let slot = shard.peek(hash, key.as_bytes(), now.mono)?;
-            let mut entry = slot.entry().to_entry();
-            if let Some(end) = self.purged_from(slot) {
-                entry.expires = entry.expires.min(end);
-            }
-            (entry.expires > now.mono).then_some(entry)
-        });
-        entry.into()
+        self.shard(hash.shard()).with(|shard| {
+            let slot = shard.peek(hash, key.as_bytes(), now.mono);
+            let entry: Option<Entry> = slot.and_then(|slot| {
+                let mut entry = slot.entry().to_entry();
+                if let Some(end) = self.purged_from(slot) {
+                    entry.expires = entry.expires.min(end);
+                }
+                (entry.expires > now.mono).then_some(entry)
+            });
+            entry.map_or_else(|| self.miss(shard.version(hash)), Lookup::Hit)
+        })
     }
 
     /// Returns the known version of a key, of its value or its tombstone.

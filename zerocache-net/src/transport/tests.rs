@@ -22,8 +22,7 @@ use zerocache_core::{
     time::Instant,
     version::Incarnation,
     wire::{
-        Envelope, Hello, NodeInfo, NodeState, Request, RequestMessage, Response,
-        frame::Opcode,
+        Envelope, Hello, NodeInfo, NodeState, Request, RequestMessage, Response, frame::Opcode,
     },
 };
 

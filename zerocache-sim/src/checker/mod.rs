@@ -66,6 +66,8 @@ pub enum Rule {
     Saved,
     /// At the end nothing is copied any more.
     Quiet,
+    /// At the end the nodes of a region agree on who owns what, and each has offered the owners what it holds.
+    Placed,
     /// A node grants the lease of a key to one caller at a time.
     Exclusive,
     /// A caller that waits for a lease is answered in time.

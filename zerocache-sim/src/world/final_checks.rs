@@ -38,6 +38,7 @@ impl World {
         }
         self.check_stranger();
         self.check_final_agreement();
+        self.check_placed();
         self.check_final_misses();
     }
 }

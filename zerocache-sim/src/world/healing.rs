@@ -173,9 +173,7 @@ impl World {
             return;
         }
         let copied = self.counts.replicated + self.counts.fetched;
-        // Keys of nodes that are gone get other owners half a minute later.
-        let is_placing = self.plan.profile == Profile::Placement;
-        let healing = self.healing.as_ref().filter(|_| !is_placing);
+        let healing = self.healing.as_ref();
         if healing.is_some_and(|healing| healing.copied != Some(copied)) {
             self.checker.violate(Rule::Quiet, "records are still copied");
         }
@@ -270,8 +268,7 @@ impl World {
         let lacks = |host: &usize| {
             let may_lack = (self.is_forgotten(*host, version) && !is_final(*host))
                 || !self.keeps(*host, number)
-                || is_lost(*host)
-                || self.is_placing(*host);
+                || is_lost(*host);
             holders.iter().all(|(holder, ..)| holder != host) && !may_lack
         };
         let lacking = self.agreeing().find(lacks);

@@ -97,7 +97,7 @@ pub(super) struct Process {
 #[derive(Debug)]
 pub(super) enum Reply {
     /// Onto a connection; of a read, with its key.
-    Framed { connection: usize, id: u32, key: Option<usize> },
+    Framed { connection: usize, id: u32, key: Option<usize>, is_passed_on: bool },
     /// To whoever asked from within the process.
     Internal(Option<Response>),
 }
@@ -264,8 +264,11 @@ impl World {
                 self.check_given(host, &response);
                 let Some(process) = self.nodes[host as usize].as_mut() else { return };
                 match process.replies.remove(&id) {
-                    Some(Reply::Framed { connection, id, key }) => {
-                        self.check_served(host, key, &response);
+                    Some(Reply::Framed { connection, id, key, is_passed_on }) => {
+                        match key.filter(|_| is_passed_on) {
+                            Some(key) => self.check_passed_on(host, key, &response),
+                            None => self.check_served(host, key, &response),
+                        }
                         self.respond(connection, id, &response);
                     }
                     Some(Reply::Internal(None)) => {
@@ -391,8 +394,10 @@ impl World {
                 }
             };
             self.counts.late_us_max = self.counts.late_us_max.max(delay_ms * 1_000);
-            let key = self.key_read(host, &message.request);
-            if let (true, Some(key)) = (short, key) {
+            let read = self.key_read(host, &message.request);
+            let is_passed_on = read.is_some_and(|(_, is_passed_on)| is_passed_on);
+            let key = read.map(|(key, _)| key);
+            if let (true, false, Some(key)) = (short, is_passed_on, key) {
                 self.fast_read(host, index, header.id, key, &envelope);
                 continue;
             }
@@ -411,7 +416,8 @@ impl World {
             let id = RequestId(process.next_request);
             process.leasing.name(id);
             process.writes.extend(write.map(|write| (id, write)));
-            process.replies.insert(id, Reply::Framed { connection: index, id: header.id, key });
+            let reply = Reply::Framed { connection: index, id: header.id, key, is_passed_on };
+            process.replies.insert(id, reply);
             self.record_condition(host, id, &mut message);
             inputs.push(Input::Request { id, connection, caller, message });
             if is_conditional {

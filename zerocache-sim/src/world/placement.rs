@@ -1,15 +1,51 @@
 //! Who keeps which values, as the nodes see it.
 
-use zerocache_core::wire::Request;
+use std::collections::BTreeMap;
+
+use zerocache_core::wire::{Request, Response, features};
 
 use super::World;
-use crate::profile::Profile;
+use crate::checker::Rule;
 
 impl World {
-    /// The key of a plain read that a node answers itself. What an owner gives is checked there.
-    pub(super) fn key_read(&self, host: u32, request: &Request) -> Option<usize> {
+    /// The key of a plain read, and whether the node passes it on. What an owner gives is checked there, too.
+    pub(super) fn key_read(&self, host: u32, request: &Request) -> Option<(usize, bool)> {
         let Request::Get { key } = request else { return None };
-        self.number_of(key).filter(|key| !self.is_forwarded(host, *key))
+        self.number_of(key).map(|key| (key, self.is_forwarded(host, key)))
+    }
+
+    /// Checks the answer to a read that the node has passed on: it is no older than what the node knows by now.
+    pub(super) fn check_passed_on(&mut self, host: u32, key: usize, response: &Response) {
+        let Response::Found { version, .. } = response else { return };
+        let known = self.nodes[host as usize].as_ref().map(|process| &process.store);
+        let known = known.and_then(|store| store.version(self.keys[key].hash()));
+        if known > Some(*version) {
+            let text = format!("{host} gives {version} of key {key}, and knows {known:?}");
+            self.checker.violate(Rule::Order, text);
+        }
+    }
+
+    /// Checks at the end that all know who owns what, and have offered what they hold.
+    pub(super) fn check_placed(&mut self) {
+        let takes_offers =
+            |host: &usize| self.plan.nodes[*host].features & features::PLACEMENT != 0;
+        let nodes: Vec<_> = self.agreeing().filter(takes_offers).collect();
+        let mut ids = BTreeMap::new();
+        for host in nodes {
+            let now = self.now_at(host as u32);
+            let Some(process) = self.nodes[host].as_ref() else { continue };
+            let placement = process.node.status(now).placement;
+            if !placement.is_complete {
+                let text = format!("{host} has not offered everything: {placement:?}");
+                self.checker.violate(Rule::Placed, text);
+            }
+            let (first, id) =
+                *ids.entry(self.plan.nodes[host].region).or_insert((host, placement.id));
+            if id != placement.id {
+                let text = format!("{first} and {host} do not agree on who owns what");
+                self.checker.violate(Rule::Placed, text);
+            }
+        }
     }
 
     /// Whether the node passes a read on, because it has no value and others own the key.
@@ -27,19 +63,5 @@ impl World {
         let Some(process) = self.nodes[host].as_ref() else { return false };
         let placement = process.node.placement();
         self.checker.is_register(key) || placement.keeps(process.incarnation, self.keys[key].hash())
-    }
-
-    /// Whether a node of this one's region has not offered yet what others own.
-    pub(super) fn is_placing(&self, host: usize) -> bool {
-        let region = self.plan.nodes[host].region;
-        let mut peers = self.agreeing().filter(|other| self.plan.nodes[*other].region == region);
-        let id =
-            |host: usize| self.nodes[host].as_ref().map(|process| process.node.placement().id());
-        let is_placing = |other: usize| {
-            let Some(process) = self.nodes[other].as_ref() else { return false };
-            let status = process.node.status(self.now_at(other as u32)).placement;
-            id(other) != id(host) || !status.is_complete
-        };
-        self.plan.profile == Profile::Placement && peers.any(is_placing)
     }
 }

@@ -8,8 +8,8 @@ use zerocache_core::{
     node::{Caller, Input, RequestId},
     version::Incarnation,
     wire::{
-        CONTENT_BYTES_MAX, Datagram, DatagramKind, Envelope, Hello, NodeInfo, NodeState,
-        Request, RequestMessage, Response, Session, SessionKey, cluster_id, features,
+        CONTENT_BYTES_MAX, Datagram, DatagramKind, Envelope, Hello, NodeInfo, NodeState, Request,
+        RequestMessage, Response, Session, SessionKey, cluster_id, features,
     },
 };
 

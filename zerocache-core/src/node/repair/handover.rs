@@ -17,14 +17,14 @@ use alloc::{
 use super::{Repair, RepairCall, adoption::Adoption, fetch::KEYS_PER_REQUEST};
 use crate::{
     call::CallResult,
-    cluster::{MEMBERS_MAX, Placement, View},
+    cluster::{MEMBERS_MAX, Member, Placement, View},
     entry::Change,
     key::{KeyHash, SHARDS},
     node::{CallId, Effect, Event, local::Context},
     store::{Backend, HeldValue, KeyVersion},
     time::Instant,
     version::{Incarnation, Version},
-    wire::{ReplicatedRecord, Request, Response},
+    wire::{ReplicatedRecord, Request, Response, features},
 };
 
 /// The owners are the same for so long before everything is offered to them, in milliseconds: a node that starts
@@ -163,7 +163,9 @@ impl Page {
             }
         };
         if placement.is_everyone() {
-            let peers = view.writable_in(cx.local.region());
+            // An earlier release gets what is written; it takes no offers.
+            let takes_offers = |member: &&Member| member.features & features::PLACEMENT != 0;
+            let peers = view.writable_in(cx.local.region()).filter(takes_offers);
             peers.for_each(|member| offer(member.info.incarnation));
             return is_complete;
         }
@@ -322,12 +324,7 @@ impl Repair {
     }
 
     /// Gathers guests that came a moment ago.
-    fn begin_guest_page<B: Backend>(
-        &mut self,
-        cx: &Context<'_, B>,
-        view: &View,
-        page: &mut Page,
-    ) {
+    fn begin_guest_page<B: Backend>(&mut self, cx: &Context<'_, B>, view: &View, page: &mut Page) {
         let (now, handover) = (cx.now.mono, &mut self.handover);
         let (mut looked_at, mut bytes) = (0, 0);
         let is_due = |at: Instant| now.since_ms(at) >= GUEST_MS;

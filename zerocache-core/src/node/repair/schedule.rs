@@ -9,7 +9,7 @@ use crate::{
     store::Backend,
     time::{Instant, Now},
     version::Incarnation,
-    wire::NodeState,
+    wire::{NodeState, features},
 };
 
 /// How often a round with each local peer begins, in milliseconds.
@@ -202,8 +202,10 @@ impl Repair {
         let placement = view.placement().id();
         let has_placed = |member: &Member| {
             let peer = self.peers.get(&member.info.incarnation);
-            let is_local = member.info.region == local.region();
-            !is_local || peer.is_some_and(|peer| peer.placed == placement)
+            // An earlier release offers nothing, as it gives nothing away.
+            let offers = member.features & features::PLACEMENT != 0;
+            let is_asked = offers && member.info.region == local.region();
+            !is_asked || peer.is_some_and(|peer| peer.placed == placement)
         };
         let mut colleagues = view.members().filter(|member| is_colleague(local, member));
         self.lacks_nothing(now) && colleagues.all(has_placed)

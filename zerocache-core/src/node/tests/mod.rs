@@ -7,6 +7,7 @@ mod conditions;
 mod drain;
 mod fanout;
 mod feed;
+mod forward;
 mod gossip;
 mod heartbeat;
 mod introductions;

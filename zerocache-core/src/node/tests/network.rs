@@ -82,6 +82,8 @@ pub(super) struct Network {
     pub(super) ahead_ms: BTreeMap<SocketAddr, u64>,
     /// Bytes of messages sent so far.
     pub(super) bytes: u64,
+    /// The bytes of the largest response so far.
+    pub(super) largest_response: usize,
 }
 
 pub(super) fn address(n: u64) -> SocketAddr {
@@ -252,6 +254,7 @@ impl Network {
                 Some((to, call, sent_ms)) => {
                     let response = response.encode();
                     self.bytes += response.len() as u64;
+                    self.largest_response = self.largest_response.max(response.len());
                     self.post((to, Packet::Response { call, sent_ms, response }));
                 }
                 None => {

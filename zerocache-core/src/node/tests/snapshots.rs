@@ -125,3 +125,30 @@ fn node_that_reads_its_snapshot_for_longer_than_it_may_warm_serves_afterwards() 
     network.run(1_000);
     assert!(network.nodes[&address(1)].read_policy().values_are_current);
 }
+
+#[test]
+fn values_of_a_snapshot_that_others_lack_are_offered_to_them() {
+    let mut network = Network::default();
+    network.replicas = 1;
+    (1..=3).for_each(|n| network.start(n, "a", &[1]));
+    network.run(8_000);
+    for name in keys(50) {
+        network.put_long(1, &name, "v", Ack::Region);
+        network.run(5);
+    }
+    network.run(3_000);
+    let saved = stop(&mut network, 2);
+    // All are to keep everything from now on.
+    network.run(3_000);
+    network.replicas = 0;
+    for n in [1, 3] {
+        network.kill(n);
+        network.start(n, "a", &[1, 3]);
+    }
+    start_with_snapshot(&mut network, 2, &[1, 3]);
+    restore(&mut network, 2, saved, 3_000);
+    network.run(60_000);
+    let held: Vec<_> = network.nodes.values().map(|n| n.replica.store.entry_count()).collect();
+    assert!(held.iter().all(|count| *count == held[0]) && held[0] > 5, "{held:?}");
+    assert!(network.nodes.values().all(Node::misses_are_authoritative));
+}
