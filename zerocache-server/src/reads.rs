@@ -97,9 +97,10 @@ impl EntryReader {
 
     /// Stores who keeps which values from now on. Called under the lock of the node, as [`set_policy`](Self::set_policy).
     pub(crate) fn set_placement(&self, placement: &Placement) {
-        if self.placement_id.load(Ordering::Relaxed) != placement.id() {
+        let id = if placement.is_everyone() { 0 } else { placement.id() };
+        if self.placement_id.load(Ordering::Relaxed) != id {
             self.placement.write().1 = placement.clone();
-            self.placement_id.store(placement.id(), Ordering::Relaxed);
+            self.placement_id.store(id, Ordering::Relaxed);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod contacts;
+mod draw;
 mod failure_detector;
 mod gossip;
 mod latency;

@@ -28,7 +28,6 @@ pub struct Residents {
     by_name: BTreeMap<String, Resident>,
     /// Names that two nodes have which are both there: neither owns keys.
     conflicts: Vec<String>,
-    effective: Replicas,
     /// Who has the values while nodes change to keeping everything.
     fallback: Placement,
 }
@@ -59,12 +58,6 @@ fn replicas_of(info: &NodeInfo, features: u64) -> Replicas {
 }
 
 impl Residents {
-    /// Returns how many nodes keep a value: the largest number that a node states.
-    #[must_use]
-    pub fn replicas(&self) -> Replicas {
-        self.effective
-    }
-
     /// Returns the names that two nodes have at the same time.
     #[must_use]
     pub fn conflicts(&self) -> &[String] {
@@ -115,7 +108,8 @@ impl Residents {
     ) -> Placement {
         let is_everyone = |(info, of): (&NodeInfo, u64)| replicas_of(info, of) == Replicas::All;
         if self.by_name.is_empty() && present.clone().all(is_everyone) {
-            (self.effective, self.fallback) = (Replicas::All, Placement::everyone());
+            self.conflicts.clear();
+            self.fallback = Placement::everyone();
             return Placement::everyone();
         }
         let mut seen = BTreeMap::new();
@@ -143,8 +137,8 @@ impl Residents {
             resident.absent.is_none_or(|since| now.since_ms(since) < ABSENT_MS)
         });
         let replicas = self.by_name.values().map(|resident| resident.replicas).max();
-        self.effective = replicas.unwrap_or_default();
-        if self.effective == Replicas::All {
+        let replicas = replicas.unwrap_or_default();
+        if replicas == Replicas::All {
             let stated = self.by_name.values().map(|resident| resident.replicas);
             let number = stated.filter(|replicas| *replicas != Replicas::All).max();
             self.fallback = self.placement(number.unwrap_or_default());
@@ -153,7 +147,7 @@ impl Residents {
             return Placement::everyone_after(&self.fallback);
         }
         self.fallback = Placement::everyone();
-        self.placement(self.effective)
+        self.placement(replicas)
     }
 
     fn placement(&self, replicas: Replicas) -> Placement {

@@ -51,7 +51,8 @@ const SOFTWARE: SoftwareBody = SoftwareBody { name: env!("CARGO_PKG_NAME"), vers
 struct PlacementBody {
     /// How many nodes keep a value; null for all.
     replicas: Option<usize>,
-    /// The same at all nodes that choose owners alike; null where all keep everything.
+    /// The same at all nodes that choose owners alike; null where all keep everything, and none states
+    /// a number.
     id: Option<String>,
     /// Whether this node has offered all that it holds to the owners.
     complete: bool,

@@ -10,21 +10,21 @@
 //! per second.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     vec::Vec,
 };
 
-use super::{Repair, RepairCall, adoption::Adoption, fetch::KEYS_PER_REQUEST};
+use super::{Repair, RepairCall, adoption::Adoption, fetch::KEYS_PER_REQUEST, page::Page};
 use crate::{
     call::CallResult,
-    cluster::{MEMBERS_MAX, Member, Placement, View},
+    cluster::{MEMBERS_MAX, Placement, View},
     entry::Change,
     key::{KeyHash, SHARDS},
     node::{CallId, Effect, Event, local::Context},
-    store::{Backend, HeldValue, KeyVersion},
+    store::Backend,
     time::Instant,
-    version::{Incarnation, Version},
-    wire::{ReplicatedRecord, Request, Response, features},
+    version::Incarnation,
+    wire::{ReplicatedRecord, Request, Response},
 };
 
 /// The owners are the same for so long before everything is offered to them, in milliseconds: a node that starts
@@ -101,22 +101,6 @@ struct Walk {
     skipped: BTreeSet<Incarnation>,
 }
 
-/// The values that are being offered.
-#[derive(Debug, Default)]
-struct Page {
-    /// What each owner has not confirmed yet.
-    unconfirmed: BTreeMap<Incarnation, BTreeMap<KeyHash, Version>>,
-    /// The values that are dropped when all owners have them.
-    guests: Vec<KeyVersion>,
-    calls: BTreeMap<CallId, Incarnation>,
-    /// Offers in a row that brought nothing.
-    attempts: u32,
-    waits_until: Option<Instant>,
-    is_of_walk: bool,
-    /// Guests of which an owner went away since they were offered.
-    postponed: Vec<KeyHash>,
-}
-
 impl Handover {
     /// Notes that this node has fetched a value that it owns. Other owners may have learned its version before it was
     /// anywhere to be fetched: it is offered to them once, unless so much is that whoever holds it offers it all.
@@ -132,65 +116,6 @@ impl Handover {
             self.next_walk = Some(now);
         } else {
             self.guests.push_back((key, now));
-        }
-    }
-}
-
-impl Page {
-    fn is_empty(&self) -> bool {
-        self.unconfirmed.is_empty() && self.guests.is_empty()
-    }
-
-    /// Adds a value. Returns whether all its owners can be asked, and those that cannot in `skipped`.
-    fn add<B: Backend>(
-        &mut self,
-        cx: &Context<'_, B>,
-        view: &View,
-        value: HeldValue,
-        skipped: &mut BTreeSet<Incarnation>,
-    ) -> bool {
-        let (own, placement) = (cx.local.id(), view.placement());
-        let mut is_complete = true;
-        let mut offer = |owner: Incarnation| {
-            let is_there = view.takes_writes(owner);
-            is_complete &= is_there;
-            match is_there {
-                true => {
-                    let unconfirmed = self.unconfirmed.entry(owner).or_default();
-                    unconfirmed.insert(value.key, value.version);
-                }
-                false => drop(skipped.insert(owner)),
-            }
-        };
-        if placement.is_everyone() {
-            // An earlier release gets what is written; it takes no offers.
-            let takes_offers = |member: &&Member| member.features & features::PLACEMENT != 0;
-            let peers = view.writable_in(cx.local.region()).filter(takes_offers);
-            peers.for_each(|member| offer(member.info.incarnation));
-            return is_complete;
-        }
-        let owners = placement.owners(value.key);
-        owners.iter().filter(|owner| **owner != own).for_each(|owner| offer(*owner));
-        if is_complete && !owners.is_empty() && !owners.contains(&own) {
-            self.guests.push((value.key, value.version));
-        }
-        is_complete
-    }
-
-    /// Notes what an owner has.
-    fn confirmed(&mut self, owner: Incarnation, versions: &[KeyVersion]) {
-        let Some(unconfirmed) = self.unconfirmed.get_mut(&owner) else { return };
-        let before = unconfirmed.len();
-        for (key, known) in versions {
-            if unconfirmed.get(key).is_some_and(|offered| known >= offered) {
-                unconfirmed.remove(key);
-            }
-        }
-        if unconfirmed.len() < before {
-            self.attempts = 0;
-        }
-        if unconfirmed.is_empty() {
-            self.unconfirmed.remove(&owner);
         }
     }
 }
@@ -419,14 +344,12 @@ impl Repair {
         if self.handover.page.is_empty() {
             return;
         }
-        self.postpone_absent(view);
-        let page = &mut self.handover.page;
+        let Handover { page, walk, .. } = &mut self.handover;
+        let gone = page.postpone_absent(view);
         let is_given_up = page.attempts >= ATTEMPTS_MAX;
-        if is_given_up
-            && page.is_of_walk
-            && let Some(walk) = &mut self.handover.walk
-        {
-            walk.is_complete = false;
+        if let Some(walk) = walk.as_mut().filter(|_| page.is_of_walk) {
+            walk.skipped.extend(gone);
+            walk.is_complete &= !is_given_up;
         }
         if page.unconfirmed.is_empty() || is_given_up {
             return self.end_page(cx);
@@ -441,24 +364,6 @@ impl Repair {
         if page.calls.is_empty() {
             self.pause_page(cx);
         }
-    }
-
-    /// Takes those out of a page who have gone since it was begun: nobody waits for them.
-    fn postpone_absent(&mut self, view: &View) {
-        let Handover { page, walk, .. } = &mut self.handover;
-        let (there, gone) = core::mem::take(&mut page.unconfirmed)
-            .into_iter()
-            .partition::<BTreeMap<_, _>, _>(|(owner, _)| view.takes_writes(*owner));
-        page.unconfirmed = there;
-        if gone.is_empty() {
-            return;
-        }
-        if let Some(walk) = walk.as_mut().filter(|_| page.is_of_walk) {
-            walk.skipped.extend(gone.keys());
-        }
-        let is_postponed = |key: &KeyHash| gone.values().any(|of| of.contains_key(key));
-        let postponed = page.guests.extract_if(.., |(key, _)| is_postponed(key));
-        page.postponed.extend(postponed.map(|(key, _)| key));
     }
 
     fn pause_page<B: Backend>(&mut self, cx: &mut Context<'_, B>) {

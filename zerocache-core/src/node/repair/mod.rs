@@ -19,6 +19,7 @@ mod compare;
 mod copy;
 mod fetch;
 mod handover;
+mod page;
 mod persisted;
 mod round;
 mod scan;

@@ -8,7 +8,7 @@ use super::{
     network::{Network, address, key},
     prelude::*,
 };
-use crate::{cluster::Replicas, ttl::Ttl, wire::Ack};
+use crate::{ttl::Ttl, wire::Ack};
 
 pub(super) const KEYS: usize = 200;
 
@@ -274,8 +274,7 @@ fn one_node_for_all_makes_all_keep_everything() {
         |network: &Network| (0..KEYS).all(|k| network.holders(&format!("k{k}")) == all);
     network.run_until(60_000, is_everywhere);
     network.run_until(10_000, |network| (1..=4).all(|n| network.is_authoritative(n)));
-    let residents = network.nodes[&address(1)].membership.residents();
-    assert_eq!(residents.replicas(), Replicas::All);
+    assert!(network.nodes[&address(1)].membership.view.placement().is_everyone());
     // And back.
     network.kill(4);
     network.run(31_000);
