@@ -283,6 +283,7 @@ impl<'a> Operation<'a> {
             | Request::Replicate(_)
             | Request::Gossip(_)
             | Request::Fetch(_)
+            | Request::Adopt(_)
             | Request::Offer(_)
             | Request::Copy { .. } => Self::Join,
         }

@@ -179,6 +179,7 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::BucketVersions(Vec::new()), INSPECTORS),
         (Request::KeyVersions(Vec::new()), INSPECTORS),
         (Request::Fetch(Vec::new()), NODES),
+        (Request::Adopt(Vec::new()), NODES),
         (Request::Offer(Vec::new()), NODES),
         (copy(), NODES),
     ]

@@ -90,7 +90,7 @@ impl Cost {
             }
             Request::BucketVersions(_) => (KEY_VERSION_BYTES * VERSIONS_PER_RESPONSE, 0),
             Request::KeyVersions(keys) => (KEY_VERSION_BYTES * keys.len(), BASE * keys.len()),
-            Request::Fetch(keys) => (ITEMS_BYTES_MAX, BASE * keys.len()),
+            Request::Fetch(keys) | Request::Adopt(keys) => (ITEMS_BYTES_MAX, BASE * keys.len()),
             Request::Copy { .. } => (ITEMS_BYTES_MAX, 0),
             Request::Offer(versions) => (KEY_VERSION_BYTES * versions.len(), BASE * versions.len()),
             Request::Locate { keys, digest, spread } => {

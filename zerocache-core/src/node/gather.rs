@@ -32,7 +32,9 @@ const OWNER_MS: u64 = 1_000;
 #[derive(Debug)]
 struct Gathering {
     keys: Vec<KeyHash>,
-    /// What is known of each key that is answered.
+    /// Whether the caller owns the keys, and wants their values alone.
+    is_for_owner: bool,
+    /// What is to be had of each key now. Of those that are left out the owner had no room in its answer.
     answered: BTreeMap<KeyHash, Option<StoredItem>>,
     outstanding: usize,
     connection: ConnectionId,
@@ -49,21 +51,30 @@ impl<B: Backend> Node<B> {
         now: Now,
         id: RequestId,
         (connection, from): (ConnectionId, Option<Incarnation>),
-        keys: Vec<KeyHash>,
+        request: Request,
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
+        let (keys, is_for_owner) = match request {
+            Request::Fetch(keys) => (keys, false),
+            Request::Adopt(keys) => (keys, true),
+            _ => return None,
+        };
         let view = &self.membership.view;
         let is_remote = |id: Incarnation| {
             view.member(id).is_none_or(|member| member.info.region != self.local.region())
         };
         let is_gathered = !view.placement().is_everyone() && from.is_some_and(is_remote);
+        // That there is no value this node can tell only if its misses are authoritative.
+        let is_settled = !is_for_owner || self.misses_are_authoritative();
         if !is_gathered || self.gatherings.0.len() >= GATHERINGS_MAX {
-            return Some(serve_fetch(&self.replica.store, now, &keys));
+            let store = &self.replica.store;
+            return Some(serve_fetch(store, now, &keys, |item| is_settled || item.is_value()));
         }
         let Parts { mut cx, membership, gatherings, .. } = self.parts(now, out);
         let (own, placement) = (cx.local.id(), membership.view.placement());
         let mut gathering = Gathering {
             keys: keys.into_iter().take(KEYS_MAX).collect(),
+            is_for_owner,
             answered: BTreeMap::new(),
             outstanding: 0,
             connection,
@@ -75,15 +86,19 @@ impl<B: Backend> Node<B> {
             let owners = placement.owners(key);
             let is_there = |owner: &&Incarnation| membership.view.takes_writes(**owner);
             let owner = owners.iter().find(is_there).filter(|_| !owners.contains(&own));
-            match (&item, owner) {
-                (Some(StoredItem::Tombstone(..)), Some(owner)) => {
+            let given = match (item, owner) {
+                (Some(StoredItem::Value(record)), _) => {
+                    bytes += record.payload_bytes();
+                    Some(StoredItem::Value(record))
+                }
+                (Some(_), Some(owner)) => {
                     elsewhere.entry(*owner).or_default().push(key);
                     continue;
                 }
-                (Some(StoredItem::Value(record)), _) => bytes += record.payload_bytes(),
-                _ => {}
-            }
-            gathering.answered.insert(key, item);
+                (item, None) => item.filter(|_| is_settled && owners.contains(&own)),
+                (None, Some(_)) => None,
+            };
+            gathering.answered.insert(key, given);
             if bytes > ITEMS_BYTES_MAX {
                 break;
             }
@@ -92,7 +107,8 @@ impl<B: Backend> Node<B> {
             let Some(member) = membership.view.member(owner) else { continue };
             let to = (member.address, Some(owner));
             let purpose = CallPurpose::Gather { request: id, keys: keys.clone() };
-            cx.local.call(purpose, to, Request::Fetch(keys), OWNER_MS, cx.out);
+            let request = if is_for_owner { Request::Adopt(keys) } else { Request::Fetch(keys) };
+            cx.local.call(purpose, to, request, OWNER_MS, cx.out);
             gathering.outstanding += 1;
         }
         gatherings.keep(&mut cx, id, gathering);
@@ -107,11 +123,13 @@ impl Gatherings {
             return;
         }
         let (mut items, mut bytes, mut covered) = (Vec::new(), 0, 0);
-        let Gathering { keys, mut answered, .. } = gathering;
-        // As many as fit, up to the first one whose owner has not answered: the caller asks again for the rest.
+        let Gathering { keys, is_for_owner, mut answered, .. } = gathering;
+        // As many as fit, up to the first one for which its owner had no room: the caller asks again for the rest.
         for key in keys {
             let Some(item) = answered.remove(&key) else { break };
-            if let Some(item) = item {
+            // Others get the version at least; whoever owns the key there asks for its value.
+            let version = || cx.replica.store.item(key, cx.now).filter(|_| !is_for_owner);
+            if let Some(item) = item.or_else(version) {
                 let item = FetchedItem::of(judged(cx, item), cx.now.mono);
                 bytes += item.payload_bytes();
                 if bytes > ITEMS_BYTES_MAX && !items.is_empty() {
@@ -134,17 +152,19 @@ impl Gatherings {
     ) {
         let Some(mut gathering) = self.0.remove(&id) else { return };
         gathering.outstanding -= 1;
-        if let Ok(Response::Items { items, covered, .. }) = result {
-            keys.truncate(usize::try_from(covered).unwrap_or(usize::MAX));
-            gathering.answered.extend(keys.into_iter().map(|key| (key, None)));
-            for item in items.into_iter().map(|item| item.into_stored(cx.now.mono)) {
-                let (key, version) = item.key_version();
-                if cx.replica.store.version(key) > Some(version) {
-                    // The owner has not received yet what this node knows.
-                    gathering.answered.remove(&key);
-                } else if let Some(answer @ None) = gathering.answered.get_mut(&key) {
-                    *answer = Some(item);
-                }
+        let (items, covered) = match result {
+            Ok(Response::Items { items, covered, .. }) => (items, covered),
+            _ => (Vec::new(), u64::MAX),
+        };
+        keys.truncate(usize::try_from(covered).unwrap_or(usize::MAX));
+        gathering.answered.extend(keys.into_iter().map(|key| (key, None)));
+        for item in items.into_iter().map(|item| item.into_stored(cx.now.mono)) {
+            let (key, version) = item.key_version();
+            // Not if the owner has not received yet what this node knows.
+            if cx.replica.store.version(key) <= Some(version)
+                && let Some(answer @ None) = gathering.answered.get_mut(&key)
+            {
+                *answer = Some(item);
             }
         }
         self.keep(cx, id, gathering);

@@ -126,7 +126,9 @@ impl<B: Backend> Node<B> {
                     members.hello_received(cx, *hello, (connection, caller))
                 }));
             }
-            Request::Fetch(keys) => return self.fetch_for(now, id, (connection, from), keys, out),
+            request @ (Request::Fetch(_) | Request::Adopt(_)) => {
+                return self.fetch_for(now, id, (connection, from), request, out);
+            }
             request => return self.serve_node(now, from, request, out),
         }
         None

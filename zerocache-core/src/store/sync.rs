@@ -41,6 +41,12 @@ impl StoredItem {
             Self::Tombstone(key, version) => (*key, *version),
         }
     }
+
+    /// Returns whether it is a value.
+    #[must_use]
+    pub const fn is_value(&self) -> bool {
+        matches!(self, Self::Value(_))
+    }
 }
 
 /// The progress of a scan over a shard, from the last slot to the first.

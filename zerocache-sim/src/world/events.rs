@@ -86,7 +86,7 @@ pub(super) fn repair_request(request: &Request) -> Option<String> {
             Some(format!("for the versions in {} buckets", buckets.len()))
         }
         Request::KeyVersions(keys) => Some(format!("for the versions of {} keys", keys.len())),
-        Request::Fetch(keys) => Some(format!("for {} keys", keys.len())),
+        Request::Fetch(keys) | Request::Adopt(keys) => Some(format!("for {} keys", keys.len())),
         Request::Copy { first_shard, last_shard, range, .. } => {
             Some(format!("for a copy of shards {first_shard} to {last_shard}, {range:?}"))
         }

@@ -2,7 +2,9 @@
 //! learned the version alone.
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    string::String,
+    vec,
     vec::Vec,
 };
 use core::ops::Bound;
@@ -16,7 +18,10 @@ use crate::{
     call::CallResult,
     cluster::View,
     key::KeyHash,
-    node::{CallId, local::Context},
+    node::{
+        CallId,
+        local::{Context, Local},
+    },
     store::{Backend, KeyVersion, StoredItem},
     time::Instant,
     version::{Incarnation, Version},
@@ -83,7 +88,7 @@ struct Lack {
 
 impl Repair {
     /// Notes that this node has learned the version of a key without the value. If it owns the key, it asks the other
-    /// owners for it.
+    /// owners for it, and then other regions: they may have it, too, if it was written where they are cut off.
     pub(super) fn note_lacking<B: Backend>(
         &mut self,
         cx: &Context<'_, B>,
@@ -149,10 +154,11 @@ impl Repair {
         Response::Versions { versions, covered: offered.len() as u64 }
     }
 
-    /// Asks owners for what is lacking.
+    /// Asks owners for what is lacking, and then one node of each other region, which gathers it from its owners.
     pub(super) fn retry_lacking<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
         let (now, own) = (cx.now.mono, cx.local.id());
         let adoption = &mut self.handover.adoption;
+        let mut regions = None;
         for _ in 0..KEYS_PER_REQUEST {
             let due = adoption.retries.front().copied().filter(|(at, _)| *at <= now);
             let Some((_, key)) = due else { break };
@@ -173,8 +179,12 @@ impl Repair {
             adoption.open -= usize::from(lack.is_open && !is_open);
             adoption.open += usize::from(!lack.is_open && is_open);
             lack.is_open = is_open;
+            // Misses say nothing of other regions.
+            let elsewhere = regions.get_or_insert_with(|| remote_nodes(view, cx.local.region()));
+            let next = next.or_else(|| lack.next_remote(key, elsewhere));
             // Owners that are gone may have it.
-            let is_over = others().all(|owner| view.takes_writes(*owner)) && !is_open;
+            let are_there = others().all(|owner| view.takes_writes(*owner));
+            let is_over = are_there && next.is_none() && !is_open;
             if is_gone || is_over || passed_ms >= LACKING_MS || !owners.contains(&own) {
                 adoption.open -= usize::from(is_open);
                 adoption.lacking.remove(&key);
@@ -202,12 +212,13 @@ impl Repair {
         while self.handover.adoption.calls.len() < FETCHES_MAX
             && let Some(from) = self.handover.adoption.next_asked()
         {
-            let free = self.bandwidth_used_until[0];
+            let is_remote = is_remote(cx.local, view, from);
+            let free = self.bandwidth_used_until[usize::from(is_remote)];
             if free > cx.now.mono {
                 return self.wake_by(cx.local, free);
             }
             let versions = self.handover.adoption.take_due(from);
-            let request = Request::Fetch(versions.iter().map(|version| version.0).collect());
+            let request = Request::Adopt(versions.iter().map(|version| version.0).collect());
             let to = (from, RepairCall::Adopt);
             match Self::ask(cx, view, to, request, FETCH_TIMEOUT_MS) {
                 Some(call) => drop(self.handover.adoption.calls.insert(call, versions)),
@@ -220,8 +231,8 @@ impl Repair {
     pub(super) fn adopted<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
-        call: CallId,
-        from: Incarnation,
+        view: &View,
+        (call, from): (CallId, Incarnation),
         result: CallResult,
     ) {
         let Some(versions) = self.handover.adoption.calls.remove(&call) else { return };
@@ -230,7 +241,7 @@ impl Repair {
             return self.handover.adoption.forget(&versions);
         };
         let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(versions.len());
-        let mut bytes = 0;
+        let (mut bytes, mut given, mut absent) = (0, BTreeSet::new(), BTreeSet::new());
         for item in items {
             bytes += item.payload_bytes() as u64;
             match item.into_stored(cx.now.mono) {
@@ -239,6 +250,7 @@ impl Repair {
                     self.counts.bytes_fetched += record.payload_bytes() as u64;
                     cx.replica.adopt(cx.now, &record);
                     let key = record.key.hash();
+                    given.insert(key);
                     // Unless it was refused.
                     if cx.replica.store.version(key) >= Some(record.version) {
                         self.handover.adoption.note_done(key, record.version);
@@ -247,12 +259,19 @@ impl Repair {
                 }
                 StoredItem::Tombstone(key, version) => {
                     cx.replica.receive_tombstone(cx.now, key, version);
-                    self.handover.adoption.note_without(key, from);
+                    absent.insert(key);
                 }
             }
         }
-        self.charge_bandwidth(cx.now.mono, false, bytes);
+        let is_remote = is_remote(cx.local, view, from);
+        self.charge_bandwidth(cx.now.mono, is_remote, bytes);
         let adoption = &mut self.handover.adoption;
+        // Another region that says nothing may have it in a moment.
+        let is_without =
+            |key: &KeyHash| absent.contains(key) || (!is_remote && !given.contains(key));
+        for (key, _) in versions[..covered].iter().filter(|(key, _)| is_without(key)) {
+            adoption.note_without(*key, from);
+        }
         adoption.forget(&versions[..covered]);
         match covered {
             0 => adoption.forget(&versions),
@@ -262,6 +281,39 @@ impl Repair {
             }
         }
         self.wake_by(cx.local, cx.now.mono);
+    }
+}
+
+/// Whether a node is in another region.
+fn is_remote(local: &Local, view: &View, id: Incarnation) -> bool {
+    view.member(id).is_some_and(|member| member.info.region != local.region())
+}
+
+/// The nodes of each other region that can be asked.
+fn remote_nodes(view: &View, own: &str) -> BTreeMap<String, Vec<Incarnation>> {
+    let mut regions = BTreeMap::<String, Vec<Incarnation>>::new();
+    let there = view.members().filter(|m| m.takes_writes() && m.info.region != own);
+    for member in there {
+        match regions.get_mut(&member.info.region) {
+            Some(nodes) => nodes.push(member.info.incarnation),
+            None => drop(regions.insert(member.info.region.clone(), vec![member.info.incarnation])),
+        }
+    }
+    regions
+}
+
+impl Lack {
+    /// The node of another region to be asked next: of one of which none has said yet that it has no value.
+    fn next_remote(
+        &self,
+        key: KeyHash,
+        regions: &BTreeMap<String, Vec<Incarnation>>,
+    ) -> Option<Incarnation> {
+        let may_have =
+            |nodes: &&Vec<Incarnation>| !self.without.iter().any(|without| nodes.contains(without));
+        let fit: Vec<_> = regions.values().filter(may_have).collect();
+        let nodes = fit.get(self.asked.checked_rem(fit.len())?)?;
+        nodes.get(key.0 as usize % nodes.len()).copied()
     }
 }
 

@@ -289,7 +289,7 @@ impl Repair {
             RepairCall::Fetch => self.fetch_completed(cx, view, call, id, result),
             RepairCall::Copy => return self.page_received(cx, view, call, id, result),
             RepairCall::Offer => return self.offer_completed(cx, call, result),
-            RepairCall::Adopt => return self.adopted(cx, call, id, result),
+            RepairCall::Adopt => return self.adopted(cx, view, (call, id), result),
         }
         self.continue_round(cx, view, id);
     }

@@ -7,7 +7,7 @@ use crate::{
     cluster::View,
     key::KeyHash,
     node::local::{Context, Local},
-    store::{Backend, Store},
+    store::{Backend, Store, StoredItem},
     time::{Instant, Now},
     version::Incarnation,
     wire::{
@@ -124,21 +124,16 @@ impl Repair {
     }
 }
 
-/// Responds with the versions known of some keys.
-pub(in crate::node) fn serve_versions<B: Backend>(store: &Store<B>, keys: &[KeyHash]) -> Response {
-    let known = keys.iter().filter_map(|key| Some((*key, store.version(*key)?)));
-    Response::Versions { versions: known.collect(), covered: keys.len() as u64 }
-}
-
 /// Responds with the items of some keys, values included.
 pub(in crate::node) fn serve_fetch<B: Backend>(
     store: &Store<B>,
     now: Now,
     keys: &[KeyHash],
+    wanted: impl Fn(&StoredItem) -> bool,
 ) -> Response {
     let (mut items, mut bytes, mut covered) = (Vec::new(), 0, 0);
     for key in keys {
-        if let Some(item) = store.item(*key, now) {
+        if let Some(item) = store.item(*key, now).filter(&wanted) {
             let item = FetchedItem::of(item, now.mono);
             bytes += item.payload_bytes();
             if bytes > ITEMS_BYTES_MAX && !items.is_empty() {
@@ -149,6 +144,12 @@ pub(in crate::node) fn serve_fetch<B: Backend>(
         covered += 1;
     }
     Response::Items { items, covered, more: None, tick: 0, from_second: 0 }
+}
+
+/// Responds with the versions known of some keys.
+pub(in crate::node) fn serve_versions<B: Backend>(store: &Store<B>, keys: &[KeyHash]) -> Response {
+    let known = keys.iter().filter_map(|key| Some((*key, store.version(*key)?)));
+    Response::Versions { versions: known.collect(), covered: keys.len() as u64 }
 }
 
 /// The digests of the blocks of a window, from those of its seconds.

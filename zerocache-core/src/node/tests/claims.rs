@@ -458,6 +458,7 @@ fn request_in_another_name_than_the_proven_one_is_refused() {
         (None, Request::Replicate(Vec::new())),
         (None, Request::Gossip(Bytes::new())),
         (None, Request::Fetch(Vec::new())),
+        (None, Request::Adopt(Vec::new())),
         (Some(2), get()),
         (Some(2), Request::Ping),
     ] {

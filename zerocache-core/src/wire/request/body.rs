@@ -199,6 +199,7 @@ impl Body {
             },
             kind::BUCKET_VERSIONS => Request::BucketVersions(self.buckets),
             kind::KEY_VERSIONS => Request::KeyVersions(self.hashes),
+            kind::FETCH if self.owned => Request::Adopt(self.hashes),
             kind::FETCH => Request::Fetch(self.hashes),
             kind::OFFER => Request::Offer(self.offered),
             kind::COPY => Request::Copy {

@@ -40,7 +40,7 @@ impl Request {
             Self::Digests { .. } => kind::DIGESTS,
             Self::BucketVersions(_) => kind::BUCKET_VERSIONS,
             Self::KeyVersions(_) => kind::KEY_VERSIONS,
-            Self::Fetch(_) => kind::FETCH,
+            Self::Fetch(_) | Self::Adopt(_) => kind::FETCH,
             Self::Copy { .. } => kind::COPY,
             Self::Offer(_) => kind::OFFER,
         }
@@ -87,7 +87,7 @@ impl Request {
                 ..
             } => 32 + 8 * selectors.len(),
             Self::BucketVersions(buckets) => 8 * buckets.len(),
-            Self::KeyVersions(keys) | Self::Fetch(keys) => 16 * keys.len(),
+            Self::KeyVersions(keys) | Self::Fetch(keys) | Self::Adopt(keys) => 16 * keys.len(),
         }
     }
 
@@ -188,6 +188,10 @@ impl Request {
             }
             Self::BucketVersions(buckets) => write_buckets(out, tag::BUCKETS, buckets),
             Self::KeyVersions(keys) | Self::Fetch(keys) => write_hashes(out, tag::HASHES, keys),
+            Self::Adopt(keys) => {
+                write_hashes(out, tag::HASHES, keys);
+                out.number(tag::OWNED, 1);
+            }
             Self::Offer(versions) => write_versions(out, tag::OFFERED, versions),
             Self::Copy { first_shard, last_shard, range, owned } => {
                 out.number(tag::FIRST_SHARD, u64::from(*first_shard));

@@ -219,6 +219,9 @@ pub enum Request {
     KeyVersions(Vec<KeyHash>),
     /// Requests the values or tombstones of these keys.
     Fetch(Vec<KeyHash>),
+    /// Requests the values of these keys, of which the caller, who owns them, knows the versions. Of those of which no
+    /// value is to be had now there is no item.
+    Adopt(Vec<KeyHash>),
     /// Requests the entries of some shards, hottest first within each shard, for a node that starts.
     Copy {
         /// The first shard.
