@@ -464,8 +464,8 @@ fn request_in_another_name_than_the_proven_one_is_refused() {
     ] {
         assert!(refused(network.call_as(client, from, request)), "{from:?}");
     }
-    assert_eq!(network.refused().identities, 13);
+    assert_eq!(network.refused().identities, 14);
     assert!(!refused(network.call_as(client, None, get())));
     assert!(!refused(network.call_as(client, None, Request::Ping)));
-    assert_eq!(network.refused().identities, 13);
+    assert_eq!(network.refused().identities, 14);
 }

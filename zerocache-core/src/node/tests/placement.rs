@@ -469,3 +469,32 @@ fn other_region_gets_large_values_in_several_messages() {
     assert!((0..24).all(|k| held(k) == 1));
     assert!(network.largest_response < 2 << 20, "{}", network.largest_response);
 }
+
+#[test]
+fn owner_in_another_region_gets_a_value_whose_owner_was_not_reached() {
+    let mut network = Network::default();
+    network.replicas = 1;
+    (1..=4).for_each(|n| network.start(n, "a", &[1]));
+    (5..=7).for_each(|n| network.start(n, "b", &[1]));
+    network.run(8_000);
+    // Nothing passes between the regions, nor to node 2 from the others of its region.
+    let cut = |network: &mut Network, is_up| {
+        (1..=4).for_each(|a| (5..=7).for_each(|b| network.set_link(a, b, is_up)));
+    };
+    cut(&mut network, false);
+    network.run(5_000);
+    network.fill_keys(&[2], "v");
+    network.run(3_000);
+    [1, 3, 4].iter().for_each(|n| network.set_link(2, *n, false));
+    cut(&mut network, true);
+    (5..=7).for_each(|b| network.set_link(2, b, false));
+    network.run(15_000);
+    // Every node there knows the version by now, and lacks what node 2 alone has.
+    let of_2 = (0..KEYS).map(|k| format!("k{k}")).find(|name| network.holders(name).len() == 1);
+    let name = of_2.unwrap();
+    let store = &network.nodes[&address(5)].replica.store;
+    assert!(store.version(key(&name).hash()).is_some() && !store.has_value(key(&name).hash()));
+    [1, 3, 4, 5, 6, 7].iter().for_each(|n| network.set_link(2, *n, true));
+    network.run(10_000);
+    assert_eq!(network.holders(&name).len(), 2);
+}
