@@ -105,11 +105,19 @@ pub enum Variant {
     FeedPurgesIgnored,
     /// A node leaves its snapshot aside if another node is in sync when it starts.
     SnapshotsSetAside,
+    /// Nodes take each offer for taken, and drop what others own before these have it.
+    OffersConfirmed,
+    /// Owners never get what is offered to them.
+    OffersIgnored,
+    /// Owners never get what is offered to them, and nodes say that they have offered everything.
+    OffersClaimed,
+    /// Each node chooses owners by weights of its own.
+    OwnersApart,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 46] = [
+    pub const BROKEN: [Self; 50] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -156,6 +164,10 @@ impl Variant {
         Self::HardPurgesSoft,
         Self::FeedPurgesIgnored,
         Self::SnapshotsSetAside,
+        Self::OffersConfirmed,
+        Self::OffersIgnored,
+        Self::OffersClaimed,
+        Self::OwnersApart,
     ];
 
     /// The name on the command line.
@@ -209,6 +221,10 @@ impl Variant {
             Self::HardPurgesSoft => "hard-purges-soft",
             Self::FeedPurgesIgnored => "feed-purges-ignored",
             Self::SnapshotsSetAside => "snapshots-set-aside",
+            Self::OffersConfirmed => "offers-confirmed",
+            Self::OffersIgnored => "offers-ignored",
+            Self::OffersClaimed => "offers-claimed",
+            Self::OwnersApart => "owners-apart",
         }
     }
 
@@ -324,6 +340,10 @@ impl Variant {
 
     pub(crate) fn leaves_holes(self) -> bool {
         self == Self::CopiesWithHoles
+    }
+
+    pub(crate) fn loses_adopted(self) -> bool {
+        matches!(self, Self::OffersIgnored | Self::OffersClaimed)
     }
 
     pub(crate) fn ticks_always(self) -> bool {

