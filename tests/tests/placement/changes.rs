@@ -6,7 +6,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::poll::until_true;
 
 use super::{
-    load::{Entries, Seen},
+    load::{Entries, Observations},
     region, restart, wait_until_placed,
 };
 
@@ -17,13 +17,13 @@ const SIZES: (usize, usize) = (1 << 10, 8 << 10);
 /// The operations between two restarts.
 const BETWEEN: usize = 300;
 
-fn wait_for_reads(seen: &Seen) {
+fn wait_for_reads(seen: &Observations) {
     let then = seen.reads.load(Relaxed);
     until_true("reads", || seen.reads.load(Relaxed) > then + BETWEEN);
 }
 
 /// Restarts each node with other replicas: the next one when it is ready.
-fn change(cluster: &mut Cluster, replicas: &str, seen: &Seen) {
+fn change(cluster: &mut Cluster, replicas: &str, seen: &Observations) {
     for at in 0..cluster.nodes.len() {
         cluster[at].shut_down();
         assert_eq!(cluster[at].ended().code(), Some(0), "{}", cluster[at].log());

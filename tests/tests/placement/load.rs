@@ -27,7 +27,7 @@ const HEAD_BYTES: usize = 16;
 const WRITE_EVERY: usize = 5;
 
 /// A node that leaves gets no writes any more, and answers for its drain of 2 s.
-const SETTLED_MS: u64 = 4_000;
+const EVERYWHERE_MS: u64 = 4_000;
 
 /// The pause between two operations of a thread: the machine has other things to do.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -42,7 +42,7 @@ pub(super) struct Entries {
 
 /// What threads saw.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct Observations {
     pub(super) reads: AtomicUsize,
     pub(super) writes: AtomicUsize,
     pub(super) misses: AtomicUsize,
@@ -61,8 +61,8 @@ impl Entries {
     fn written(&self, n: usize, is_writer: bool) -> u64 {
         let (written, at_ms) = &self.written[n];
         let (written, at_ms) = (written.load(Relaxed), at_ms.load(Relaxed));
-        let is_settled = is_writer || at_ms + SETTLED_MS < clock::mono().as_millis();
-        if is_settled { written } else { 0 }
+        let is_everywhere = is_writer || at_ms + EVERYWHERE_MS < clock::mono().as_millis();
+        if is_everywhere { written } else { 0 }
     }
 
     pub(super) fn key(n: usize) -> String {
@@ -132,7 +132,7 @@ impl Entries {
         client: &ZerocacheClient,
         (thread, threads): (usize, usize),
         stop: &StopFlag,
-        seen: &Seen,
+        seen: &Observations,
     ) {
         let mut random = Random::new(thread as u64);
         while !stop.is_set() {
@@ -170,9 +170,9 @@ impl Entries {
     pub(super) fn under_load<T>(
         &self,
         clients: &[ZerocacheClient],
-        change: impl FnOnce(&Seen) -> T,
-    ) -> (T, Seen) {
-        let (stop, seen) = (StopFlag::default(), Seen::default());
+        change: impl FnOnce(&Observations) -> T,
+    ) -> (T, Observations) {
+        let (stop, seen) = (StopFlag::default(), Observations::default());
         let result = std::thread::scope(|threads| {
             let end = stop.set_on_drop();
             let (stop, seen) = (&stop, &seen);

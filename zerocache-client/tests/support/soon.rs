@@ -1,4 +1,4 @@
-//! Waiting for what threads of a cluster do behind a call: a moment of real time, also where time stands still.
+//! Waiting for what threads of a cluster do behind a call: a moment of real time, also in paused time.
 
 use std::time::Duration;
 

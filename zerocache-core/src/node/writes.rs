@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Effect, Node, Parts, RequestId,
-    replication::{Awaited, PENDING_MAX, PendingWrite, Replication, Waiters},
+    replication::{AwaitedReplicas, PENDING_MAX, PendingWrite, Replication, Waiters},
 };
 use crate::{
     condition::{Condition, ConditionalOp, ConditionalWrite},
@@ -203,9 +203,9 @@ impl<B: Backend> Node<B> {
         if record.change != Change::Delete && !view.keeps(cx.local.id(), &record.key) {
             repair.note_guest(record.key.hash(), now.mono);
         }
-        let Awaited { peers, witnesses, relays } = match scope {
+        let AwaitedReplicas { peers, witnesses, relays } = match scope {
             WriteScope::Cluster => Replication::replicas_awaited(&cx, view, &record, ack),
-            WriteScope::NodeOnly => Awaited::default(),
+            WriteScope::NodeOnly => AwaitedReplicas::default(),
         };
         let outstanding = peers + relays;
         let deadline = now.mono.plus_ms(wait_ms(timeout_ms));

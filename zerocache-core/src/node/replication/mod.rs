@@ -59,7 +59,7 @@ pub(super) struct Waiters {
 
 /// Whom a write waits for.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Awaited {
+pub(super) struct AwaitedReplicas {
     /// Local peers.
     pub(super) peers: u32,
     /// Those of them that take the version and no value: they are no replicas.
@@ -138,9 +138,9 @@ impl Replication {
         view: &View,
         record: &Record,
         ack: Ack,
-    ) -> Awaited {
+    ) -> AwaitedReplicas {
         if ack == Ack::Local {
-            return Awaited::default();
+            return AwaitedReplicas::default();
         }
         let peers = || view.writable_in(cx.local.region());
         let owners = view.owners(&record.key).filter(|_| record.change != Change::Delete);
@@ -148,7 +148,7 @@ impl Replication {
             owners.is_some_and(|owners| !owners.contains(&member.info.incarnation))
         };
         let relays = if ack == Ack::All { view.other_regions().len() } else { 0 };
-        Awaited {
+        AwaitedReplicas {
             peers: peers().count() as u32,
             witnesses: peers().filter(is_witness).count() as u32,
             relays: relays as u32,
