@@ -87,6 +87,12 @@ impl Residents {
         self.by_name.iter().filter_map(absent).take(ABSENT_MAX).collect()
     }
 
+    /// Returns the names of these nodes.
+    pub fn absent_names(&self) -> impl Iterator<Item = &str> {
+        let absent = self.by_name.iter().filter(|(_, resident)| resident.absent.is_some());
+        absent.map(|(name, _)| name.as_str()).take(ABSENT_MAX)
+    }
+
     /// Takes in nodes that are gone for a moment, as another one says.
     pub fn learn(&mut self, now: Instant, absent: Vec<AbsentNode>) {
         for node in absent {

@@ -91,6 +91,8 @@ pub struct PlacementStatus {
     pub guests: u64,
     /// The names that two nodes have at the same time: neither owns keys.
     pub conflicts: Vec<String>,
+    /// The names of nodes that are gone and own keys still: they may be back in a moment.
+    pub absent: Vec<String>,
     /// Requests that this node passed on to owners.
     pub forwarded: u64,
     /// The counters of the handover.
@@ -209,6 +211,7 @@ impl<B: Backend> Node<B> {
             is_complete: self.repair.placed() == placement.id(),
             guests: self.repair.guests(),
             conflicts: self.membership.residents().conflicts().to_vec(),
+            absent: self.membership.residents().absent_names().map(Into::into).collect(),
             forwarded: self.forwards.count,
             handover: self.repair.handover_counts(),
         }

@@ -36,9 +36,13 @@ impl<B: Backend> Store<B> {
     /// Stores a value that another node hands over, also where its version alone is known. Apart from that it is
     /// as [`import`](Self::import).
     pub fn adopt(&self, record: &Record, now: Now) -> ApplyOutcome {
-        let hash = record.key.hash();
-        self.change(hash.shard(), |shard| shard.forget_version(hash, record.version));
+        self.forget_tombstone(record.key.hash(), record.version);
         self.import(record, now)
+    }
+
+    /// Forgets the tombstone of a key, if it is of this version, so that its value can be stored.
+    pub(crate) fn forget_tombstone(&self, hash: KeyHash, version: Version) {
+        self.change(hash.shard(), |shard| shard.forget_version(hash, version));
     }
 
     /// Returns whether a value of a key is held, whether it is served or not.

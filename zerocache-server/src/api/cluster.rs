@@ -58,6 +58,8 @@ struct PlacementBody {
     complete: bool,
     /// Names that two nodes have at the same time.
     conflicts: Vec<String>,
+    /// Names of nodes that are gone and own keys still.
+    absent: Vec<String>,
 }
 
 impl From<PlacementStatus> for PlacementBody {
@@ -67,6 +69,7 @@ impl From<PlacementStatus> for PlacementBody {
             id: (placement.id != 0).then(|| format!("{:016x}", placement.id)),
             complete: placement.is_complete,
             conflicts: placement.conflicts,
+            absent: placement.absent,
         }
     }
 }

@@ -69,5 +69,25 @@ pub(super) fn incomplete(evidence: &Evidence) -> Vec<Finding> {
         let finding = if is_moving { Finding::note } else { Finding::warning };
         finding("placement-incomplete", text, action)
     };
-    waiting.into_iter().map(finding).collect()
+    let mut findings: Vec<_> = waiting.into_iter().map(finding).collect();
+    findings.extend(absent_owners(evidence));
+    findings
+}
+
+/// Nodes that are gone and own keys still: what they keep has a copy less.
+fn absent_owners(evidence: &Evidence) -> Vec<Finding> {
+    let action = "Wait: within half a minute the node is back under its name, or others own its keys and get the values. Stop no other node of the region before.";
+    let mut regions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for node in &evidence.survey.nodes {
+        let names = node.cluster["placement"]["absent"].as_array().into_iter().flatten();
+        let names = names.filter_map(|name| name.as_str());
+        regions.entry(node.region()).or_default().extend(names);
+    }
+    let finding = |(region, names): (&str, BTreeSet<&str>)| {
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        let text =
+            format!("{region}: {names} gone, and counted on still: one copy less of what it keeps");
+        Finding::note("placement-incomplete", text, action)
+    };
+    regions.into_iter().filter(|(_, names)| !names.is_empty()).map(finding).collect()
 }

@@ -180,6 +180,9 @@ fn misfortune_of_placement_gives_its_id_alone() {
             incomplete(all, 3);
             stats(all, 1)["adopted"] = 31.into();
         }),
+        ("placement-incomplete", Verdict::Note, |all| {
+            all.survey.nodes[0].cluster["placement"]["absent"] = json!(["cache-2"]);
+        }),
     ]);
 }
 

@@ -152,3 +152,22 @@ fn values_of_a_snapshot_that_others_lack_are_offered_to_them() {
     assert!(held.iter().all(|count| *count == held[0]) && held[0] > 5, "{held:?}");
     assert!(network.nodes.values().all(Node::misses_are_authoritative));
 }
+
+#[test]
+fn value_of_a_snapshot_counts_where_its_version_came_first() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.run(1_000);
+    network.put_long(1, "k1", "v", Ack::Local);
+    network.run(1_000);
+    let saved = stop(&mut network, 1);
+    start_with_snapshot(&mut network, 1, &[]);
+    let (hash, now) = (key("k1").hash(), network.now());
+    let version =
+        saved.0.iter().map(StoredItem::key_version).find(|(key, _)| *key == hash).unwrap().1;
+    let store = network.nodes[&address(1)].replica.store.clone();
+    store.apply_version(hash, version, now);
+    restore(&mut network, 1, saved, 1_000);
+    network.run(1_000);
+    assert_eq!(network.get(1, "k1").as_deref(), Some("v"));
+}
