@@ -273,12 +273,12 @@ impl Repair {
             adoption.note_without(*key, from);
         }
         adoption.forget(&versions[..covered]);
-        match covered {
-            0 => adoption.forget(&versions),
-            _ => {
-                let due = adoption.due.entry(from).or_default();
-                versions[covered..].iter().rev().for_each(|version| due.push_front(*version));
-            }
+        let left = &versions[covered..];
+        if covered == 0 {
+            adoption.forget(left);
+        } else if !left.is_empty() {
+            let due = adoption.due.entry(from).or_default();
+            left.iter().rev().for_each(|version| due.push_front(*version));
         }
         self.wake_by(cx.local, cx.now.mono);
     }

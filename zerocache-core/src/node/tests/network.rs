@@ -236,6 +236,9 @@ impl Network {
                 if let Request::Hello(_) = &message.request {
                     self.dials.push((at, to));
                 }
+                if let Request::Adopt(keys) = &message.request {
+                    assert!(!keys.is_empty());
+                }
                 self.timeouts.insert((at, call), self.now_ms + timeout_ms);
                 let message = message.encode(self.now().mono);
                 self.bytes += message.len() as u64;
