@@ -232,7 +232,9 @@ def check_citations():
         for file, names in re.findall(r"[|;] (\w+): ((?:`\w+`(?:, )?)+)", text):
             for name in re.findall(r"`(\w+)`", names):
                 test = Path("tests/tests", f"{file}.rs")
-                where = [test] if str(test) in paths else tracked(f"zerocache-{file}/*.rs")
+                of_folder = tracked(f"tests/tests/{file}/*.rs")
+                where = of_folder or tracked(f"zerocache-{file}/*.rs")
+                where = [test] if str(test) in paths else where
                 if not any(re.search(rf"\b(fn|mod) {name}\b", read(path)) for path in where):
                     fail("citations", f"{page}: {file} has no test {name}")
     for page in tracked("*.md"):

@@ -265,8 +265,7 @@ fn loss_for_all(hosts: usize, (at_us, until_us): (u64, u64)) -> PlannedFault {
     PlannedFault { at_us, until_us, fault }
 }
 
-/// Returns how long a run goes on after its faults, in microseconds. Nodes that are gone keep their keys for half a
-/// minute.
+/// Returns the length of a run after its faults, in microseconds. Other nodes own the keys of a lost one 30 s later.
 const fn after_us(profile: Profile) -> u64 {
     match profile {
         Profile::Placement => AFTER_US + 55 * SECOND_US,

@@ -9,7 +9,10 @@ use alloc::{
     vec::Vec,
 };
 
-use super::placement::{Placement, PlacementNode, Replicas};
+use super::{
+    placement::{Placement, PlacementNode, Replicas},
+    view::MEMBERS_MAX,
+};
 use crate::{
     time::Instant,
     version::Incarnation,
@@ -18,9 +21,6 @@ use crate::{
 
 /// A node that is gone for this long loses its keys to the others, in milliseconds.
 const ABSENT_MS: u64 = 30_000;
-
-/// The most nodes of a region that are remembered.
-const RESIDENTS_MAX: usize = 4_096;
 
 /// The nodes of a region by their names.
 #[derive(Clone, Debug, Default)]
@@ -87,17 +87,11 @@ impl Residents {
         self.by_name.iter().filter_map(absent).take(ABSENT_MAX).collect()
     }
 
-    /// Returns the names of these nodes.
-    pub fn absent_names(&self) -> impl Iterator<Item = &str> {
-        let absent = self.by_name.iter().filter(|(_, resident)| resident.absent.is_some());
-        absent.map(|(name, _)| name.as_str()).take(ABSENT_MAX)
-    }
-
     /// Takes in nodes that are gone for a moment, as another one says.
     pub fn learn(&mut self, now: Instant, absent: Vec<AbsentNode>) {
         for node in absent {
             let AbsentNode { name, incarnation, zone, bytes_max, replicas, absent_ms } = node;
-            if absent_ms >= ABSENT_MS || self.by_name.len() >= RESIDENTS_MAX {
+            if absent_ms >= ABSENT_MS || self.by_name.len() >= MEMBERS_MAX {
                 continue;
             }
             let absent = Some(now.minus_ms(absent_ms));

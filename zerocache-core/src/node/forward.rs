@@ -13,7 +13,7 @@ use super::{
     ConnectionId, Effect, Node, Parts, RequestId, Write, WriteOp,
     local::{CallPurpose, Context},
     quota::Quota,
-    reads::read,
+    reads::{read, recent},
 };
 use crate::{
     call::{CallFailure, CallResult},
@@ -96,17 +96,6 @@ struct Forward {
     is_behind: bool,
 }
 
-/// How a request is passed on.
-#[derive(Clone, Copy, Debug)]
-struct ForwardTerms {
-    connection: ConnectionId,
-    seen: u64,
-    known: u64,
-    /// How long one owner may take, and all together, in milliseconds.
-    each_ms: u64,
-    most_ms: u64,
-}
-
 /// A lease that was granted by an owner through this node.
 #[derive(Debug)]
 struct PassedLease {
@@ -153,27 +142,25 @@ impl<B: Backend> Node<B> {
         if is_owner || is_reserved(key.as_bytes()) {
             return Some(read(store, &key, now, policy));
         }
-        // The read that led here is counted where it came in.
-        let guest = match store.peek(&key, now) {
-            Lookup::Hit(_) if !policy.values_are_current => Lookup::Miss { known: 0 },
-            guest => guest,
+        // What is passed on is counted at the owner.
+        let known = match store.peek(&key, now) {
+            Lookup::Hit(_) if policy.values_are_current => {
+                return Some(read(store, &key, now, policy));
+            }
+            Lookup::Hit(_) => 0,
+            Lookup::Miss { known } => recent(known, now),
         };
-        let response = policy.response(guest, now);
-        if let Response::NotFound { known, .. } = response {
-            let miss = Response::NotFound { warming: true, known };
-            let (each_ms, all_ms) = match source {
-                ReadSource::Node => return Some(miss),
-                ReadSource::Framed => (FRAMED_READ_MS, FRAMED_READS_MS),
-                ReadSource::SingleUse => (READ_MS, 2 * READ_MS),
-            };
-            let stated_ms = if timeout_ms == 0 { u64::MAX } else { timeout_ms };
-            let most_ms = stated_ms.saturating_sub(MARGIN_MS).min(all_ms);
-            let request = Request::Get { key: key.clone() };
-            let terms = ForwardTerms { connection, seen: 0, known, each_ms, most_ms };
-            self.forward(now, id, (request, key), terms, out);
-            return None;
-        }
-        Some(response)
+        let (each_ms, all_ms) = match source {
+            ReadSource::Node => return Some(Response::NotFound { warming: true, known }),
+            ReadSource::Framed => (FRAMED_READ_MS, FRAMED_READS_MS),
+            ReadSource::SingleUse => (READ_MS, 2 * READ_MS),
+        };
+        let stated_ms = if timeout_ms == 0 { u64::MAX } else { timeout_ms };
+        let most_ms = stated_ms.saturating_sub(MARGIN_MS).min(all_ms);
+        let request = Request::Get { key: key.clone() };
+        let forward = Forward::new((request, key), connection, now.mono.plus_ms(most_ms));
+        self.forward(now, id, Forward { known, each_ms, ..forward }, out);
+        None
     }
 
     /// Passes a request for a lease, or its release, on to an owner: there the value arrives for which callers wait.
@@ -197,9 +184,8 @@ impl<B: Backend> Node<B> {
         }
         let timeout_ms = if envelope.timeout_ms == 0 { LEASE_MS } else { envelope.timeout_ms };
         let most_ms = timeout_ms.saturating_sub(MARGIN_MS);
-        let terms =
-            ForwardTerms { connection, seen: envelope.seen, known: 0, each_ms: most_ms, most_ms };
-        self.forward(now, id, (request, key), terms, out);
+        let forward = Forward::new((request, key), connection, now.mono.plus_ms(most_ms));
+        self.forward(now, id, Forward { seen: envelope.seen, ..forward }, out);
         None
     }
 
@@ -236,31 +222,13 @@ impl<B: Backend> Node<B> {
         let request = Request::Conditional(Box::new(write));
         // A connection carries few writes at a time: all of them have one quota.
         let connection = ConnectionId(0).single_use();
-        let terms = ForwardTerms { connection, seen, known: 0, each_ms: most_ms, most_ms };
-        self.forward(now, id, (request, key), terms, out);
+        let forward = Forward::new((request, key), connection, now.mono.plus_ms(most_ms));
+        self.forward(now, id, Forward { seen, ..forward }, out);
     }
 
-    fn forward(
-        &mut self,
-        now: Now,
-        id: RequestId,
-        (request, key): (Request, Key),
-        terms: ForwardTerms,
-        out: &mut Vec<Effect>,
-    ) {
+    fn forward(&mut self, now: Now, id: RequestId, forward: Forward, out: &mut Vec<Effect>) {
         let Parts { mut cx, membership, forwards, .. } = self.parts(now, out);
-        let ForwardTerms { connection, seen, known, each_ms, most_ms } = terms;
-        let forward = Forward {
-            request,
-            key,
-            connection: Some(connection),
-            seen,
-            until: now.mono.plus_ms(most_ms),
-            each_ms,
-            tried: Vec::new(),
-            known,
-            is_behind: false,
-        };
+        let Some(connection) = forward.connection else { return };
         if !forwards.quota.has_room(connection, 1) {
             cx.local.refused.over_quota += 1;
             let response = forward.given_up();
@@ -410,6 +378,21 @@ impl PassedLease {
 }
 
 impl Forward {
+    /// A request that an owner may take until then to answer.
+    fn new((request, key): (Request, Key), connection: ConnectionId, until: Instant) -> Self {
+        Self {
+            request,
+            key,
+            connection: Some(connection),
+            seen: 0,
+            until,
+            each_ms: u64::MAX,
+            tried: Vec::new(),
+            known: 0,
+            is_behind: false,
+        }
+    }
+
     /// Whether this node knows that the key has changed since, or a purge that has ended the value in a response. The
     /// owner knows in a moment.
     fn is_outdated<B: Backend>(&self, cx: &Context<'_, B>, response: &Response) -> bool {

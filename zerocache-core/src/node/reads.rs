@@ -71,12 +71,17 @@ impl ReadPolicy {
                 remaining_ms: entry.expires.since_ms(now.mono),
             },
             Lookup::Miss { known } => {
-                let is_recent = (known >> Version::COUNTER_BITS) + KNOWN_MS >= now.wall_ms;
                 let warming = !self.is_miss_authoritative();
-                Response::NotFound { warming, known: if is_recent { known } else { 0 } }
+                Response::NotFound { warming, known: recent(known, now) }
             }
         }
     }
+}
+
+/// Returns the stamp that a miss names: that of what is known of the key, if it is recent; else 0.
+pub(super) const fn recent(known: u64, now: Now) -> u64 {
+    let is_recent = (known >> Version::COUNTER_BITS) + KNOWN_MS >= now.wall_ms;
+    if is_recent { known } else { 0 }
 }
 
 /// Reads a key from a node's store, as a response.

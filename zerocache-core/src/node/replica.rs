@@ -87,25 +87,6 @@ impl<B: Backend> Replica<B> {
         }
     }
 
-    /// Merges a value that another node hands over to this one, which owns its key.
-    pub(super) fn adopt(&mut self, now: Now, record: &Record) {
-        if self.clock.observe(record.version, now.wall_ms).is_err() {
-            return;
-        }
-        let key = record.key.hash();
-        let is_known = self.store.version(key) == Some(record.version);
-        let before = self.targets(|| key);
-        let outcome = self.store.adopt(record, now);
-        if !matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) || !self.is_observed() {
-            return;
-        }
-        match is_known {
-            // Followers have heard of the version; callers may wait for the value.
-            true => self.leases.note(key, record.version, false),
-            false => self.notify(record, false, (outcome, before)),
-        }
-    }
-
     /// Merges a tombstone of a peer. Returns false if it was refused: its version is too far ahead, or too
     /// old to be judged.
     pub(super) fn receive_tombstone(&mut self, now: Now, key: KeyHash, version: Version) -> bool {
@@ -127,18 +108,20 @@ impl<B: Backend> Replica<B> {
         if self.clock.observe(version, now.wall_ms).is_err() {
             return false;
         }
+        let is_known = self.store.version(key) == Some(version);
         let before = self.targets(|| key);
         let outcome = match &item {
             StoredItem::Value(record) => self.store.import(record, now),
             StoredItem::Tombstone(key, version) => self.store.apply_tombstone(*key, *version, now),
         };
-        if matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) && self.is_observed() {
-            match &item {
-                StoredItem::Value(record) => self.notify(record, false, (outcome, before)),
-                StoredItem::Tombstone(..) => {
-                    self.notify_change((key, version), (false, false), before)
-                }
-            }
+        if !matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) || !self.is_observed() {
+            return true;
+        }
+        match &item {
+            // Followers have heard of the version; callers may wait for the value.
+            _ if is_known => self.leases.note(key, version, false),
+            StoredItem::Value(record) => self.notify(record, false, (outcome, before)),
+            StoredItem::Tombstone(..) => self.notify_change((key, version), (false, false), before),
         }
         true
     }

@@ -136,7 +136,7 @@ impl<B: Backend> Node<B> {
             refused_by: refusals.take(REFUSED_MAX).collect(),
             address_conflicts: self.membership.conflicts(),
             repair: self.repair.counts(),
-            placement: self.placement_status(),
+            placement: self.placement_status(now),
             leases: self.lease_counts(),
             feed: self.feed_counts(),
             refused: self.refusal_counts(),
@@ -203,7 +203,8 @@ impl<B: Backend> Node<B> {
         nodes
     }
 
-    fn placement_status(&self) -> PlacementStatus {
+    fn placement_status(&self, now: Now) -> PlacementStatus {
+        let absent = self.membership.residents().absent(now.mono);
         let placement = self.membership.view.placement();
         PlacementStatus {
             replicas: placement.replicas(),
@@ -211,7 +212,7 @@ impl<B: Backend> Node<B> {
             is_complete: self.repair.placed() == placement.id(),
             guests: self.repair.guests(),
             conflicts: self.membership.residents().conflicts().to_vec(),
-            absent: self.membership.residents().absent_names().map(Into::into).collect(),
+            absent: absent.into_iter().map(|node| node.name).collect(),
             forwarded: self.forwards.count,
             handover: self.repair.handover_counts(),
         }

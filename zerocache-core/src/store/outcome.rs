@@ -31,12 +31,6 @@ impl<T> Lookup<T> {
     }
 }
 
-impl<T> From<Option<T>> for Lookup<T> {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Miss { known: 0 }, Self::Hit)
-    }
-}
-
 /// The result of applying a record to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApplyOutcome {

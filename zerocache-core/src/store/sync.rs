@@ -190,7 +190,8 @@ impl<B: Backend> Store<B> {
     }
 
     /// Stores a copied entry so that it is evicted before all present ones. An entry older than the
-    /// retention is accepted, too. Without room for it, a tombstone remains.
+    /// retention is accepted, too, and one of which the version alone is known, because it was evicted or another node
+    /// told the version first. Without room for it, a tombstone remains.
     pub fn import(&self, record: &Record, now: Now) -> ApplyOutcome {
         let (hash, tick) = (record.key.hash(), self.totals.next_cold_tick());
         let is_ended = self.purges.ends(record, now);

@@ -8,7 +8,7 @@ use super::{
     sync::advance,
     tombstones::DROPPED_MAX,
 };
-use crate::{entry::Record, key::KeyHash, purge::is_reserved, time::Now, version::Version};
+use crate::{key::KeyHash, purge::is_reserved, time::Now, version::Version};
 
 /// A value that a store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +31,6 @@ impl<B: Backend> Store<B> {
         });
         self.make_room(now);
         outcome
-    }
-
-    /// Stores a value that another node hands over, also where its version alone is known. Apart from that it is
-    /// as [`import`](Self::import).
-    pub fn adopt(&self, record: &Record, now: Now) -> ApplyOutcome {
-        self.forget_tombstone(record.key.hash(), record.version);
-        self.import(record, now)
-    }
-
-    /// Forgets the tombstone of a key, if it is of this version, so that its value can be stored.
-    pub(crate) fn forget_tombstone(&self, hash: KeyHash, version: Version) {
-        self.change(hash.shard(), |shard| shard.forget_version(hash, version));
     }
 
     /// Returns whether a value of a key is held, whether it is served or not.

@@ -48,10 +48,11 @@ enum WriteOutcome {
     Superseded,
     Refused,
     NotMet,
+    Unconfirmed,
 }
 
 impl WriteOutcome {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 
     const fn of(response: &Response) -> Self {
         match response {
@@ -59,6 +60,7 @@ impl WriteOutcome {
             Response::Written(Written { status: Status::Superseded, .. }) => Self::Superseded,
             Response::Taken(_) => Self::Stored,
             Response::NotMet { .. } => Self::NotMet,
+            Response::Unconfirmed => Self::Unconfirmed,
             _ => Self::Refused,
         }
     }
@@ -93,8 +95,9 @@ impl RequestMetrics {
     /// Returns the outcomes of writes.
     #[must_use]
     pub fn writes(&self) -> WriteCounts {
-        let [stored, superseded, refused, not_met] = self.writes.each_ref().map(Counter::get);
-        WriteCounts { stored, superseded, refused, not_met }
+        let counts = self.writes.each_ref().map(Counter::get);
+        let [stored, superseded, refused, not_met, unconfirmed] = counts;
+        WriteCounts { stored, superseded, refused, not_met, unconfirmed }
     }
 
     /// Counts so many requests that ended alike.
@@ -145,4 +148,6 @@ pub struct WriteCounts {
     pub refused: u64,
     /// Not made, because their condition did not hold.
     pub not_met: u64,
+    /// Passed on to an owner that did not answer: they may have been made.
+    pub unconfirmed: u64,
 }

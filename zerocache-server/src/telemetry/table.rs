@@ -93,12 +93,10 @@ pub const METRICS: &[Metric] = &[
     .series("writes", "outcome", "superseded"),
     counter("writes_refused", "Writes of clients that were refused.", read!(writes.refused))
         .series("writes", "outcome", "refused"),
-    counter(
-        "writes_not_met",
-        "Writes of clients that were not made, because their condition did not hold.",
-        read!(writes.not_met),
-    )
-    .series("writes", "outcome", "not_met"),
+    counter("writes_not_met", "Writes whose condition did not hold.", read!(writes.not_met))
+        .series("writes", "outcome", "not_met"),
+    counter("writes_unconfirmed", "Writes whose owner did not answer.", read!(writes.unconfirmed))
+        .series("writes", "outcome", "unconfirmed"),
     counter(
         "rejected_old",
         "Records that lost to a newer version or were older than the retention.",

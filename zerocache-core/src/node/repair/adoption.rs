@@ -3,8 +3,6 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    string::String,
-    vec,
     vec::Vec,
 };
 use core::ops::Bound;
@@ -180,7 +178,7 @@ impl Repair {
             adoption.open += usize::from(!lack.is_open && is_open);
             lack.is_open = is_open;
             // Misses say nothing of other regions.
-            let elsewhere = regions.get_or_insert_with(|| remote_nodes(view, cx.local.region()));
+            let elsewhere = regions.get_or_insert_with(|| remote_nodes(view));
             let next = next.or_else(|| lack.next_remote(key, elsewhere));
             // Owners that are gone may have it.
             let are_there = others().all(|owner| view.takes_writes(*owner));
@@ -248,12 +246,10 @@ impl Repair {
                 StoredItem::Value(record) => {
                     self.handover.counts.adopted += 1;
                     self.counts.bytes_fetched += record.payload_bytes() as u64;
-                    cx.replica.adopt(cx.now, &record);
-                    let key = record.key.hash();
+                    let (key, version) = (record.key.hash(), record.version);
                     given.insert(key);
-                    // Unless it was refused.
-                    if cx.replica.store.version(key) >= Some(record.version) {
-                        self.handover.adoption.note_done(key, record.version);
+                    if cx.replica.import(cx.now, StoredItem::Value(record)) {
+                        self.handover.adoption.note_done(key, version);
                         self.handover.note_adopted(key, cx.now.mono);
                     }
                 }
@@ -290,30 +286,19 @@ fn is_remote(local: &Local, view: &View, id: Incarnation) -> bool {
 }
 
 /// The nodes of each other region that can be asked.
-fn remote_nodes(view: &View, own: &str) -> BTreeMap<String, Vec<Incarnation>> {
-    let mut regions = BTreeMap::<String, Vec<Incarnation>>::new();
-    let there = view.members().filter(|m| m.takes_writes() && m.info.region != own);
-    for member in there {
-        match regions.get_mut(&member.info.region) {
-            Some(nodes) => nodes.push(member.info.incarnation),
-            None => drop(regions.insert(member.info.region.clone(), vec![member.info.incarnation])),
-        }
-    }
-    regions
+fn remote_nodes(view: &View) -> Vec<Vec<Incarnation>> {
+    let nodes = |region| view.writable_in(region).map(|member| member.info.incarnation);
+    view.other_regions().iter().map(|region| nodes(region).collect()).collect()
 }
 
 impl Lack {
     /// The node of another region to be asked next: of one of which none has said yet that it has no value.
-    fn next_remote(
-        &self,
-        key: KeyHash,
-        regions: &BTreeMap<String, Vec<Incarnation>>,
-    ) -> Option<Incarnation> {
+    fn next_remote(&self, key: KeyHash, regions: &[Vec<Incarnation>]) -> Option<Incarnation> {
         let may_have =
             |nodes: &&Vec<Incarnation>| !self.without.iter().any(|without| nodes.contains(without));
-        let fit: Vec<_> = regions.values().filter(may_have).collect();
+        let fit: Vec<_> = regions.iter().filter(may_have).collect();
         let nodes = fit.get(self.asked.checked_rem(fit.len())?)?;
-        nodes.get(key.0 as usize % nodes.len()).copied()
+        nodes.get((key.0 as usize).checked_rem(nodes.len())?).copied()
     }
 }
 

@@ -344,13 +344,16 @@ impl Repair {
         if self.handover.page.is_empty() {
             return;
         }
-        let Handover { page, walk, .. } = &mut self.handover;
-        let gone = page.postpone_absent(view);
-        let is_given_up = page.attempts >= ATTEMPTS_MAX;
-        if let Some(walk) = walk.as_mut().filter(|_| page.is_of_walk) {
+        let handover = &mut self.handover;
+        let (gone, guests) = handover.page.take_gone(view);
+        let is_given_up = handover.page.attempts >= ATTEMPTS_MAX;
+        if !handover.page.is_of_walk {
+            guests.into_iter().for_each(|key| handover.note_guest(key, cx.now.mono));
+        } else if let Some(walk) = &mut handover.walk {
             walk.skipped.extend(gone);
             walk.is_complete &= !is_given_up;
         }
+        let page = &mut handover.page;
         if page.unconfirmed.is_empty() || is_given_up {
             return self.end_page(cx);
         }
@@ -378,9 +381,6 @@ impl Repair {
         let next = Page { is_of_walk: handover.page.is_of_walk, ..Page::default() };
         let page = core::mem::replace(&mut handover.page, next);
         let is_missing = |key: &KeyHash| page.unconfirmed.values().any(|of| of.contains_key(key));
-        for key in page.postponed.into_iter().filter(|_| !page.is_of_walk) {
-            handover.note_guest(key, cx.now.mono);
-        }
         for (key, version) in page.guests {
             if is_missing(&key) {
                 // It stays a guest, and is offered again.

@@ -27,8 +27,6 @@ pub(super) struct Page {
     pub(super) attempts: u32,
     pub(super) waits_until: Option<Instant>,
     pub(super) is_of_walk: bool,
-    /// Guests of which an owner went away since they were offered.
-    pub(super) postponed: Vec<KeyHash>,
 }
 
 impl Page {
@@ -89,15 +87,16 @@ impl Page {
         }
     }
 
-    /// Takes those out who have gone since the page was begun, and returns them: nobody waits for them.
-    pub(super) fn postpone_absent(&mut self, view: &View) -> Vec<Incarnation> {
+    /// Takes those out who have gone since the page was begun: nobody waits for them. Returns them, and the guests that
+    /// are for them.
+    pub(super) fn take_gone(&mut self, view: &View) -> (Vec<Incarnation>, Vec<KeyHash>) {
         let (there, gone) = core::mem::take(&mut self.unconfirmed)
             .into_iter()
             .partition::<BTreeMap<_, _>, _>(|(owner, _)| view.takes_writes(*owner));
         self.unconfirmed = there;
-        let is_postponed = |key: &KeyHash| gone.values().any(|of| of.contains_key(key));
-        let postponed = self.guests.extract_if(.., |(key, _)| is_postponed(key));
-        self.postponed.extend(postponed.map(|(key, _)| key));
-        gone.into_keys().collect()
+        let is_for_gone = |key: &KeyHash| gone.values().any(|of| of.contains_key(key));
+        let guests = self.guests.extract_if(.., |(key, _)| is_for_gone(key));
+        let guests = guests.map(|(key, _)| key).collect();
+        (gone.into_keys().collect(), guests)
     }
 }

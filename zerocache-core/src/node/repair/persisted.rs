@@ -80,10 +80,6 @@ impl Repair {
         items: Vec<StoredItem>,
     ) {
         for item in items {
-            // Others may have told the version meanwhile, and have no value.
-            if let StoredItem::Value(record) = &item {
-                cx.replica.store.forget_tombstone(record.key.hash(), record.version);
-            }
             let is_taken = cx.replica.import(cx.now, item);
             if let Restored::Reading { is_whole } = &mut self.restored {
                 *is_whole &= is_taken;

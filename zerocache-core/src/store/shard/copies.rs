@@ -21,7 +21,7 @@ impl<P: Pages> Shard<P> {
     }
 
     /// Stores a copied entry at the cold end of the unread class, so that it is evicted before all present
-    /// entries. An entry older than the retention is accepted, too.
+    /// entries. An entry older than the retention is accepted, too, and one of which the version alone is known.
     pub fn import(
         &mut self,
         (hash, record): (KeyHash, &Record),
@@ -35,7 +35,9 @@ impl<P: Pages> Shard<P> {
         let index = self.entries.find_hash(hash, record.key.as_bytes());
         match self.version_at(index, hash) {
             Some(known) if known > record.version => return ApplyOutcome::Superseded(known),
-            Some(known) if known == record.version => return ApplyOutcome::Duplicate,
+            Some(known) if known == record.version && index.is_some() => {
+                return ApplyOutcome::Duplicate;
+            }
             known => self.update_digests(hash, known, record.version),
         }
         let weight = self.sizes.weight_of(record.payload_bytes());

@@ -20,15 +20,6 @@ impl<P: Pages> Shard<P> {
         ApplyOutcome::Applied
     }
 
-    /// Forgets the version of a key without a value, if it is `version`.
-    pub fn forget_version(&mut self, hash: KeyHash, version: Version) {
-        let is_held = self.entries.find_hash(hash, b"").is_some();
-        if !is_held && self.tombstones.get(hash) == Some(version) {
-            self.digests.subtract(hash, version);
-            self.remove_tombstone(hash);
-        }
-    }
-
     /// Drops a value of this version and keeps the version. Returns whether it was held.
     pub fn displace(&mut self, hash: KeyHash, version: Version) -> bool {
         let Some(index) = self.entries.find_hash(hash, b"") else { return false };
