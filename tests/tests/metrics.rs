@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
-use zerocache_server::telemetry::{HISTOGRAMS, Kind, METRICS, Metric, Unit};
+use zerocache_server::telemetry::{HISTOGRAMS, Kind, Metric, Unit, metrics};
 use zerocache_tests::{
     cluster::Cluster,
     http,
@@ -147,11 +147,11 @@ fn every_number_of_the_statistics_is_a_series_with_its_value() {
     let node = &cluster[0];
     use_node(node);
     let (before, samples, after) = (stats(node), parse(&text(node)), stats(node));
-    let names = METRICS.iter().map(|metric| metric.name);
+    let names = metrics().map(|metric| metric.name);
     let names: BTreeSet<_> = names.chain(HISTOGRAMS.iter().map(|metric| metric.name)).collect();
     let fields = before.as_object().expect("an object");
     assert_eq!(fields.keys().map(String::as_str).collect::<BTreeSet<_>>(), names);
-    for metric in METRICS {
+    for metric in metrics() {
         let series = series(metric);
         let number = |stats: &Json| stats[metric.name].as_f64();
         let (Some(before), Some(after)) = (number(&before), number(&after)) else {

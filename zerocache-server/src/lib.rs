@@ -10,13 +10,14 @@
 //! - [`datagrams`]: the UDP socket for heartbeats.
 //! - [`reads`]: the read path that all protocols share.
 //! - [`driver`]: drives the state machine of `zerocache-core`.
-//! - [`storage`]: the locks and the memory of the store.
+//! - [`storage`]: the locks and the memory of the store; [`disk`]: the values that memory evicts.
 //! - [`telemetry`]: counters and the table of metrics; [`logging`]: the binary's logs.
 
 pub mod access;
 pub mod api;
 pub mod config;
 pub mod datagrams;
+pub mod disk;
 pub mod driver;
 pub mod embedded;
 pub mod framed;

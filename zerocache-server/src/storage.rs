@@ -3,7 +3,7 @@
 use memmap2::{MmapMut, MmapOptions};
 use parking_lot::Mutex;
 use prefetch_index::prefetch_index;
-use zerocache_core::store::{self, Backend, Discard};
+use zerocache_core::store::{self, Backend};
 
 /// Locks for many threads.
 #[derive(Debug)]
@@ -15,7 +15,6 @@ pub struct ShardLock<T>(Mutex<T>);
 impl Backend for Mutexes {
     type Lock<T> = ShardLock<T>;
     type Pages = Mapping;
-    type Evictions = Discard;
 }
 
 /// Memory that comes from the system and returns to it. An allocator keeps memory that is freed between

@@ -3,7 +3,7 @@
 mod starts;
 mod stops;
 
-use crate::{clock::SECOND_US, profile::Profile, random::Random};
+use crate::{clock::SECOND_US, disks::DiskFault, profile::Profile, random::Random};
 
 /// The senders and receivers that a fault affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,14 @@ pub enum Fault {
     Drain(u32),
     /// A node that was not there joins.
     Join(u32),
+    /// The disk of a node fails, while its processes go on. Beside it, with a crash a disk loses what was not synced if
+    /// the machine fails, and the end of a write if the process alone does.
+    Disk {
+        /// The node.
+        node: u32,
+        /// How.
+        fault: DiskFault,
+    },
 }
 
 impl Fault {
@@ -89,6 +97,7 @@ impl Fault {
             Self::Shutdown(_) => "shutdown",
             Self::Drain(_) => "drain",
             Self::Join(_) => "join",
+            Self::Disk { fault, .. } => fault.kind(),
         }
     }
 }
@@ -165,6 +174,9 @@ const SHUTDOWN_US: u64 = 3 * SECOND_US;
 /// Of a thousand faults of [`Profile::Drains`] so many are drains.
 const DRAINS_PERMILLE: u64 = 400;
 
+/// Of a thousand faults of [`Profile::Disk`] so many are of disks, or ends of processes.
+const DISK_PERMILLE: u64 = 700;
+
 /// Draws the faults between `from_us` and `until_us`; all have ended then.
 pub fn draw(
     random: &mut Random,
@@ -236,6 +248,13 @@ fn one(random: &mut Random, profile: Profile, targets: &Targets) -> (Fault, u64)
     let long_us = profile.fault_us_max();
     if profile == Profile::Drains && random.chance(DRAINS_PERMILLE) {
         return (Fault::Drain(node), long_us);
+    }
+    if profile == Profile::Disk && random.chance(DISK_PERMILLE) {
+        return match random.below(10) {
+            0..5 => (Fault::Disk { node, fault: DiskFault::draw(random) }, 15 * SECOND_US),
+            5 => (Fault::Shutdown(node), long_us),
+            _ => (Fault::Crash { node, quiet: random.chance(400), memory: false }, long_us),
+        };
     }
     match random.below(100) {
         0..15 => {

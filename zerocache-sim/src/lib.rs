@@ -10,6 +10,7 @@
 
 mod checker;
 mod clock;
+mod disks;
 mod faults;
 mod network;
 mod plan;

@@ -4,6 +4,7 @@ use zerocache_core::{client::HedgeShare, cluster::Replicas, store::RETENTION_MS,
 
 use crate::{
     clock::SECOND_US,
+    disks::DiskPlan,
     faults::{Area, Fault, PlannedFault, Targets, draw},
     profile::Profile,
     purges::{self, PlannedPurge, Register},
@@ -31,6 +32,8 @@ pub struct NodePlan {
     pub replicas: Replicas,
     /// Its zone.
     pub zone: Option<&'static str>,
+    /// Its disk.
+    pub disk: Option<DiskPlan>,
     /// Its start; none if a fault starts it.
     pub starts_us: Option<u64>,
 }
@@ -141,16 +144,19 @@ impl Plan {
             Profile::Starts => random.between(15, 150) * SECOND_US,
             Profile::Stops => random.between(30, 80) * SECOND_US,
             Profile::Placement => random.between(15, 120) * SECOND_US,
+            Profile::Disk => *random.pick(&[10, 20, 40, 90, 180]) * SECOND_US,
             Profile::Crowd | Profile::Membership => random.between(6, 12) * SECOND_US,
             _ => random.between(8, 30) * SECOND_US,
         };
         let heal_us = begin_us + SECOND_US + faulty_us;
         let later = match profile {
             Profile::Calm | Profile::Stops => 0,
+            // One node alone has nothing but its disk.
+            Profile::Disk if sizes == [1] => 0,
             _ => random.below(3) as usize,
         };
         // Nodes without repair neither fetch nor give what others alone saved.
-        let may_be_mixed = !matches!(profile, Profile::Calm | Profile::Stops);
+        let may_be_mixed = !matches!(profile, Profile::Calm | Profile::Stops | Profile::Disk);
         let mixed = may_be_mixed && random.chance(MIXED_PERMILLE);
         let mut nodes = Vec::new();
         for (region, size) in sizes.iter().enumerate() {
@@ -163,8 +169,10 @@ impl Plan {
             node.starts_us = None;
             nodes.push(node);
         }
-        if profile == Profile::Placement {
-            place(random, &mut nodes);
+        match profile {
+            Profile::Placement => place(random, &mut nodes),
+            Profile::Disk => equip(random, &mut nodes, sizes == [1]),
+            _ => {}
         }
         let clients = clients(random, profile, regions);
         let targets = Targets {
@@ -188,11 +196,7 @@ impl Plan {
             purges: Vec::new(),
             seeds: random.between(1, 3) as usize,
             lanes: random.between(1, 2),
-            retention_ms: match profile {
-                Profile::Retention => random.between(60_000, 120_000),
-                Profile::Starts => *random.pick(&[40_000, 80_000, RETENTION_MS]),
-                _ => RETENTION_MS,
-            },
+            retention_ms: retention_ms(random, profile),
             duplicate_permille: *random.pick(&[0, 0, 20, 200]),
             begin_us,
             heal_us,
@@ -269,6 +273,8 @@ fn loss_for_all(hosts: usize, (at_us, until_us): (u64, u64)) -> PlannedFault {
 const fn after_us(profile: Profile) -> u64 {
     match profile {
         Profile::Placement => AFTER_US + 55 * SECOND_US,
+        // Little memory holds few values that slow disks give for others.
+        Profile::Disk => AFTER_US + 20 * SECOND_US,
         _ => AFTER_US,
     }
 }
@@ -280,6 +286,8 @@ fn sizes(random: &mut Random, profile: Profile) -> Vec<u64> {
         Profile::Crowd => (random.between(2, 8), 40),
         Profile::Membership => return vec![125; 8],
         Profile::Placement => (random.between(1, 2), 6),
+        Profile::Disk if random.chance(300) => return vec![1],
+        Profile::Disk => (random.between(1, 2), 3),
         _ => (random.between(1, 3).max(random.between(1, 3)), 3),
     };
     let least = match profile {
@@ -306,10 +314,28 @@ fn place(random: &mut Random, nodes: &mut [NodePlan]) {
     }
 }
 
+fn retention_ms(random: &mut Random, profile: Profile) -> u64 {
+    match profile {
+        Profile::Retention => random.between(60_000, 120_000),
+        Profile::Starts => *random.pick(&[40_000, 80_000, RETENTION_MS]),
+        Profile::Disk => *random.pick(&[30_000, 60_000, 100_000, RETENTION_MS]),
+        _ => RETENTION_MS,
+    }
+}
+
+/// Gives nodes disks: all but a few, and one that is alone in any case.
+fn equip(random: &mut Random, nodes: &mut [NodePlan], is_alone: bool) {
+    let without_permille = if is_alone { 0 } else { 150 };
+    for node in nodes {
+        node.disk = (!random.chance(without_permille)).then(|| DiskPlan::draw(random));
+    }
+}
+
 fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> NodePlan {
     let old = mixed && random.chance(400);
     let bytes_max = match profile {
         Profile::Evict => random.between(600 << 10, 1_500 << 10),
+        Profile::Disk => random.between(600 << 10, 900 << 10),
         _ => 8 << 20,
     };
     let entries_max = match profile {
@@ -347,6 +373,7 @@ fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> No
         },
         replicas: Replicas::All,
         zone: None,
+        disk: None,
         starts_us: Some(random.below(starts_within_us)),
     }
 }
@@ -388,11 +415,13 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
         interval_us: match profile {
             Profile::Retention => 10 * busy,
             Profile::Starts | Profile::Placement => 4 * busy,
+            Profile::Disk => busy / 2 + 10_000,
             Profile::Crowd => 5 * busy,
             _ => busy,
         },
         keys: match profile {
             Profile::Evict => random.between(150, 400) as usize,
+            Profile::Disk => random.between(200, 400) as usize,
             Profile::Retention | Profile::Starts => random.between(30, 200) as usize,
             Profile::Placement => random.between(10, 120) as usize,
             Profile::Leases | Profile::Conditions => *random.pick(&[1, 2, 4, 8]),
@@ -405,11 +434,12 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
         },
         delete_permille: *random.pick(&[0, 50, 150, 300]),
         short_permille: match profile {
-            Profile::Starts | Profile::Placement => *random.pick(&[0, 200]),
+            Profile::Starts | Profile::Placement | Profile::Disk => *random.pick(&[0, 200]),
             _ => *random.pick(&[0, 200, 500, 900]),
         },
         value_bytes_max: match profile {
             Profile::Evict => 8_000,
+            Profile::Disk => 12_000,
             _ => *random.pick(&[16, 200, 2_000]),
         },
         compute_permille: if leases { 400 } else { 0 },

@@ -44,11 +44,13 @@ pub enum Profile {
     /// Regions of three to six nodes, of which some keep a value: owners come and go, some for longer than they are
     /// waited for.
     Placement,
+    /// Nodes with little memory and a disk, which also fails; some are off for longer than the retention.
+    Disk,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -67,6 +69,7 @@ impl Profile {
         Self::Stops,
         Self::Conditions,
         Self::Placement,
+        Self::Disk,
     ];
 
     /// The name of the profile on the command line.
@@ -91,6 +94,7 @@ impl Profile {
             Self::Stops => "stops",
             Self::Conditions => "conditions",
             Self::Placement => "placement",
+            Self::Disk => "disk",
         }
     }
 
@@ -115,6 +119,7 @@ impl Profile {
             | Self::Drains
             | Self::Placement
             | Self::Near => random.between(1, 10),
+            Self::Disk => random.between(3, 12),
             Self::Wide => random.between(4, 20),
             Self::Crowd | Self::Membership => random.between(2, 8),
         }
@@ -123,7 +128,7 @@ impl Profile {
     /// The longest fault, in microseconds.
     pub(crate) const fn fault_us_max(self) -> u64 {
         match self {
-            Self::Retention => 120 * SECOND_US,
+            Self::Retention | Self::Disk => 120 * SECOND_US,
             Self::Placement => 60 * SECOND_US,
             Self::Crowd | Self::Membership => 6 * SECOND_US,
             _ => 15 * SECOND_US,

@@ -71,6 +71,14 @@ pub struct Counts {
     pub outdated: u64,
     /// Nodes that put their clock right.
     pub clocks_moved: u64,
+    /// Values that nodes were to read from disk.
+    pub disk_loads: u64,
+    /// Entries that nodes found on their disks when they started.
+    pub disk_recovered: u64,
+    /// Acknowledgements that waited for a disk.
+    pub disk_held: u64,
+    /// Of these, those that waited for as long as they may.
+    pub disk_unwritten: u64,
     /// Datagrams sent.
     pub datagrams_sent: u64,
     /// Datagrams that arrived.
@@ -133,6 +141,10 @@ impl Counts {
             restored,
             outdated,
             clocks_moved,
+            disk_loads,
+            disk_recovered,
+            disk_held,
+            disk_unwritten,
             datagrams_sent,
             datagrams,
             lost,
@@ -178,6 +190,10 @@ impl Counts {
         self.restored += restored;
         self.outdated += outdated;
         self.clocks_moved += clocks_moved;
+        self.disk_loads += disk_loads;
+        self.disk_recovered += disk_recovered;
+        self.disk_held += disk_held;
+        self.disk_unwritten += disk_unwritten;
         self.datagrams_sent += datagrams_sent;
         self.datagrams += datagrams;
         self.lost += lost;
@@ -196,6 +212,7 @@ impl Counts {
 }
 
 impl fmt::Display for Counts {
+    #[expect(clippy::too_many_lines, reason = "one line for each group of counters")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hours = self.simulated_us as f64 / 3_600e6;
         writeln!(
@@ -242,6 +259,11 @@ impl fmt::Display for Counts {
             self.outdated,
             self.clocks_moved,
             self.removals
+        )?;
+        writeln!(
+            f,
+            "disks        {} values read, {} entries recovered, {} acknowledgements held, {} of them unwritten",
+            self.disk_loads, self.disk_recovered, self.disk_held, self.disk_unwritten
         )?;
         writeln!(
             f,

@@ -113,11 +113,21 @@ pub enum Variant {
     OffersClaimed,
     /// Each node chooses owners by weights of its own.
     OwnersApart,
+    /// Nothing is erased on disk that is deleted or replaced.
+    DiskErasesDropped,
+    /// Changes are acknowledged before what they erase is written.
+    DiskAcksEarly,
+    /// A process that starts ignores the erases on its disk.
+    DiskErasesIgnored,
+    /// What has been copied on disk is looked for at its former place.
+    DiskMovesIgnored,
+    /// Purges are not written to disk.
+    DiskPurgesDropped,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 50] = [
+    pub const BROKEN: [Self; 55] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -168,6 +178,11 @@ impl Variant {
         Self::OffersIgnored,
         Self::OffersClaimed,
         Self::OwnersApart,
+        Self::DiskErasesDropped,
+        Self::DiskAcksEarly,
+        Self::DiskErasesIgnored,
+        Self::DiskMovesIgnored,
+        Self::DiskPurgesDropped,
     ];
 
     /// The name on the command line.
@@ -225,6 +240,11 @@ impl Variant {
             Self::OffersIgnored => "offers-ignored",
             Self::OffersClaimed => "offers-claimed",
             Self::OwnersApart => "owners-apart",
+            Self::DiskErasesDropped => "disk-erases-dropped",
+            Self::DiskAcksEarly => "disk-acks-early",
+            Self::DiskErasesIgnored => "disk-erases-ignored",
+            Self::DiskMovesIgnored => "disk-moves-ignored",
+            Self::DiskPurgesDropped => "disk-purges-dropped",
         }
     }
 
@@ -245,6 +265,11 @@ impl Variant {
             Self::PurgesForgotten => Some(StoreVariant::PurgesForgotten),
             Self::SoftPurgesHard => Some(StoreVariant::SoftPurgesHard),
             Self::HardPurgesSoft => Some(StoreVariant::HardPurgesSoft),
+            Self::DiskErasesDropped => Some(StoreVariant::DiskErasesDropped),
+            Self::DiskAcksEarly => Some(StoreVariant::DiskAcksEarly),
+            Self::DiskErasesIgnored => Some(StoreVariant::DiskErasesIgnored),
+            Self::DiskMovesIgnored => Some(StoreVariant::DiskMovesIgnored),
+            Self::DiskPurgesDropped => Some(StoreVariant::DiskPurgesDropped),
             _ => None,
         }
     }

@@ -98,6 +98,11 @@ fn isolated_and_interrupted_starts_violate_no_rule() {
 }
 
 #[test]
+fn faults_of_disks_violate_no_rule() {
+    run_all(Profile::Disk, 20);
+}
+
+#[test]
 fn eight_regions_violate_no_rule() {
     run_all(Profile::Wide, 2);
 }

@@ -67,6 +67,11 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::OffersClaimed => (Profile::Placement, &[Rule::Authoritative, Rule::Quiet]),
         Variant::OffersIgnored => (Profile::Placement, &[Rule::Placed, Rule::Quiet]),
         Variant::OwnersApart => (Profile::Placement, &[Rule::Placed]),
+        Variant::DiskErasesDropped
+        | Variant::DiskAcksEarly
+        | Variant::DiskErasesIgnored
+        | Variant::DiskMovesIgnored => (Profile::Disk, &[Rule::Disk]),
+        Variant::DiskPurgesDropped => (Profile::Disk, &[Rule::Disk, Rule::Purge]),
         Variant::None => (Profile::Small, &[]),
     };
     // Before it, this one is caught for what is copied still.
@@ -76,7 +81,7 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
 
 fn check(variant: Variant) {
     let (profile, first, rules) = expected(variant);
-    let purges = rules == [Rule::Purge];
+    let purges = rules.contains(&Rule::Purge);
     let whole = Settings { purges, ..Settings::new(profile) };
     let broken = Settings { variant, ..whole };
     let name = variant.as_str();

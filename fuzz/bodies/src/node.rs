@@ -246,7 +246,7 @@ impl Driver {
                 Effect::Datagram { bytes, .. } => {
                     assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "a datagram too large");
                 }
-                Effect::Restore | Effect::State(_) | Effect::Event(_) => {}
+                Effect::Restore | Effect::Load { .. } | Effect::State(_) | Effect::Event(_) => {}
             }
         }
         let stats = self.store.stats();

@@ -12,7 +12,7 @@ use crate::{
     entry::Entry,
     key::Key,
     metadata::Metadata,
-    store::Backend,
+    store::{Backend, Lookup},
     time::Now,
     ttl::Ttl,
     version::{Version, VersionSource},
@@ -68,7 +68,14 @@ impl<B: Backend> Node<B> {
             let text = "this node does not know yet what its peers have: it judges no conditions";
             return Err(Response::refused(RefusalCode::Warming, text));
         }
-        let held = self.replica.store.peek(&write.key, now).hit();
+        let held = match self.replica.store.peek(&write.key, now) {
+            Lookup::Hit(entry) => Some(entry),
+            Lookup::Miss { .. } => None,
+            Lookup::OnDisk => {
+                let text = "the value of the key cannot be read from disk now";
+                return Err(Response::refused(RefusalCode::Overloaded, text));
+            }
+        };
         if !condition.is_met(held.as_ref(), now) {
             if let Condition::Version(version) = condition
                 && self.may_lack(now, &write.key, version)

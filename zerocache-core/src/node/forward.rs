@@ -147,7 +147,7 @@ impl<B: Backend> Node<B> {
             Lookup::Hit(_) if policy.values_are_current => {
                 return Some(read(store, &key, now, policy));
             }
-            Lookup::Hit(_) => 0,
+            Lookup::Hit(_) | Lookup::OnDisk => 0,
             Lookup::Miss { known } => recent(known, now),
         };
         let (each_ms, all_ms) = match source {

@@ -10,7 +10,7 @@ use crate::{
     call::CallResult,
     cluster::{AddressSource, DialRefusal},
     limits::Limits,
-    store::StoredItem,
+    store::{EntryOnDisk, StoredItem},
     version::Incarnation,
     wire::{NodeInfo, NodeState, RequestMessage, Response},
 };
@@ -163,6 +163,8 @@ pub enum Input {
     RestoredItems(Vec<StoredItem>),
     /// All items of the earlier process have been passed in, or none can be used.
     RestoreComplete(Option<PersistedState>),
+    /// What [`Effect::Load`] names was put back, or could not be.
+    Loaded(RequestId),
     /// The node is to serve no more until [`Input::Undrain`]: it is leaving, but keeps running.
     Drain,
     /// The node is to serve again, after [`Input::Drain`].
@@ -191,6 +193,14 @@ pub enum Effect {
         message: RequestMessage,
         /// The timeout, in milliseconds.
         timeout_ms: u64,
+    },
+    /// Puts values back that are on disk ([`Store::restore`](crate::store::Store::restore));
+    /// [`Input::Loaded`] reports the end. Without a disk in the store there are none.
+    Load {
+        /// The request that needs them.
+        id: RequestId,
+        /// The entries; each may have changed meanwhile.
+        entries: Vec<EntryOnDisk>,
     },
     /// Sends a datagram, which may be lost.
     Datagram {

@@ -16,6 +16,7 @@ mod forward;
 mod gather;
 mod io;
 mod leases;
+mod loads;
 mod local;
 mod locate;
 mod membership;
@@ -50,6 +51,7 @@ pub use self::{
 use self::{
     forward::Forwards,
     gather::Gatherings,
+    loads::Loads,
     local::{CallPurpose, Context, Local},
     locate::Searches,
     membership::{MemberChange, Membership},
@@ -97,6 +99,7 @@ pub struct Node<B: Backend> {
     searches: Searches,
     forwards: Forwards,
     gatherings: Gatherings,
+    loads: Loads,
     next_sweep: Instant,
     next_purge_sweep: Instant,
 }
@@ -127,6 +130,7 @@ impl<B: Backend> Node<B> {
             searches: Searches::default(),
             forwards: Forwards::default(),
             gatherings: Gatherings::default(),
+            loads: Loads::default(),
             next_sweep: now.mono,
             next_purge_sweep: now.mono,
             local,
@@ -163,6 +167,12 @@ impl<B: Backend> Node<B> {
     }
 
     fn handle_input(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        if let Some(input) = self.await_disk(now, input, out) {
+            self.carry_out(now, input, out);
+        }
+    }
+
+    fn carry_out(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Write { id, write } => self.write(now, id, write, out),
             Input::Request { id, connection, caller, message } => {
@@ -198,6 +208,7 @@ impl<B: Backend> Node<B> {
                 let Parts { mut cx, repair, .. } = self.parts(now, out);
                 repair.restore_complete(&mut cx, state);
             }
+            Input::Loaded(id) => self.loaded(now, id, out),
             Input::Tick => self.tick(now, out),
             Input::Drain => self.drain(now, out),
             Input::Undrain => self.undrain(now, out),
@@ -319,6 +330,7 @@ impl<B: Backend> Node<B> {
         self.repair.connection_closed(connection, out);
         self.end_leases_of(now, connection, out);
         self.gatherings.connection_closed(connection);
+        self.drop_loads(connection);
         let Parts { mut cx, membership, watchers, forwards, .. } = self.parts(now, out);
         forwards.connection_closed(&mut cx, &membership.view, connection);
         if !connection.is_single_use() {

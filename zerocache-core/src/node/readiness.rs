@@ -31,6 +31,8 @@ pub(super) struct Readiness {
     pub(super) misses_are_authoritative: bool,
     /// Whether the process was suspended and still lacks what it missed: its values may have been deleted.
     pub(super) was_suspended: bool,
+    /// Whether there may be values of an earlier process, of which the others may know more.
+    pub(super) is_restored: bool,
     /// When the node was drained, if it is: it is leaving, and does not stop.
     drained: Option<Instant>,
 }
@@ -45,6 +47,7 @@ impl Readiness {
             last_active: now,
             misses_are_authoritative: false,
             was_suspended: false,
+            is_restored: false,
             drained: None,
         }
     }
@@ -69,7 +72,9 @@ impl Readiness {
         let drained_ms = self.drained.map_or(0, |at| self.last_active.since_ms(at));
         ReadPolicy {
             misses_are_authoritative: self.misses_are_authoritative,
-            values_are_current: !self.was_suspended && drained_ms < DRAIN_SERVES_MS,
+            values_are_current: !self.was_suspended
+                && !self.is_restored
+                && drained_ms < DRAIN_SERVES_MS,
         }
     }
 
@@ -174,6 +179,7 @@ impl<B: Backend> Node<B> {
         // still reading.
         if (has_caught_up || is_late) && !self.repair.is_restoring() {
             self.local.readiness.was_suspended = false;
+            self.local.readiness.is_restored = false;
         }
         self.repair.judge_misses(&mut self.local, &self.membership.view, now);
         now

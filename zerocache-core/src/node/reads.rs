@@ -70,6 +70,8 @@ impl ReadPolicy {
                 version: entry.version,
                 remaining_ms: entry.expires.since_ms(now.mono),
             },
+            // It could not be read from disk in time, or at all.
+            Lookup::OnDisk => Response::NotFound { warming: true, known: 0 },
             Lookup::Miss { known } => {
                 let warming = !self.is_miss_authoritative();
                 Response::NotFound { warming, known: recent(known, now) }

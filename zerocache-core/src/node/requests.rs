@@ -310,6 +310,12 @@ impl<B: Backend> Node<B> {
         self.repair.persisted_state(&self.local, &self.membership.view, retention_ms, now)
     }
 
+    /// Returns `now` by the time that the nodes of the cluster agree on.
+    #[must_use]
+    pub fn cluster_time(&self, now: Now) -> Now {
+        self.local.clocks.adjust(now)
+    }
+
     /// The cluster as this node sees it at `now`.
     #[must_use]
     pub fn status(&self, now: Now) -> ClusterStatus {

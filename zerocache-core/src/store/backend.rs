@@ -1,9 +1,7 @@
-//! The environment of a store: locks, memory and the receiver of evicted entries.
+//! The environment of a store: locks and memory.
 
 use alloc::{boxed::Box, vec};
 use core::{cell::RefCell, fmt::Debug};
-
-use super::eviction::{Discard, EvictionListener};
 
 /// The environment of a store: [`SingleThread`] for tests and simulations, another one for a server.
 pub trait Backend {
@@ -11,8 +9,6 @@ pub trait Backend {
     type Lock<T>: Lock<T>;
     /// The memory of entries.
     type Pages: Pages;
-    /// The receiver of evicted entries.
-    type Evictions: EvictionListener + Default;
 }
 
 /// Memory that is returned to the system when it is dropped, not kept by an allocator. A process that uses
@@ -55,7 +51,6 @@ pub struct SingleThread;
 impl Backend for SingleThread {
     type Lock<T> = RefCell<T>;
     type Pages = Box<[u8]>;
-    type Evictions = Discard;
 }
 
 impl<T> Lock<T> for RefCell<T> {

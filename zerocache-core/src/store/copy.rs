@@ -184,6 +184,7 @@ impl<B: Backend> Store<B> {
             let is_since = |since| cursor.coldness(tick).1 <= tick.wrapping_sub(since);
             range.colder_than.is_none_or(is_colder)
                 && range.since.is_none_or(is_since)
+                && !slot.is_on_disk()
                 && self.is_given(*slot, now, Broken::PurgedCopied)
         };
         let seen =

@@ -1,15 +1,17 @@
 //! The entries of one shard: a table by hash, two queues and an expiry index over one slab.
 
-use alloc::boxed::Box;
+mod disk;
 
 use hashbrown::HashTable;
 
 use super::{
     backend::Pages,
     chunks::Chunks,
+    disk::DiskCopy,
     expiry_index::ExpiryIndex,
     log::{BlockAddress, Log},
-    slot::{Block, Class, NOWHERE, NewEntry, Sizes, Slot, SlotRef, USES_MAX},
+    sizes::Sizes,
+    slot::{Block, Class, NOWHERE, NewEntry, Slot, SlotRef, USES_MAX},
     table_hasher::{TableHasher, is_worth_shrinking, spread},
 };
 use crate::{key::KeyHash, time::Instant, version::Version};
@@ -85,7 +87,7 @@ impl<P: Pages> Entries<P> {
         let bits = self.hasher.bits(hash);
         let found = self.table.find(spread(bits), |&index| self.slots[index].table_bits == bits);
         if let Some(&index) = found
-            && let Block::Packed(address) = self.slots[index].block
+            && let Some(address) = self.slots[index].block.packed()
         {
             self.log.prefetch(address);
         }
@@ -149,15 +151,12 @@ impl<P: Pages> Entries<P> {
 
     /// Inserts an entry into a class. There must be no entry whose key has this hash.
     pub fn insert(&mut self, hash: KeyHash, entry: &NewEntry<'_>, class: Class, tick: u64) {
-        let expires = entry.expires;
         let index = self.add(hash, entry);
         self.link(index, class, tick);
-        self.expiries.set(index, expires.as_millis());
     }
 
     /// Inserts an unread entry before all others of its queue. The key must not be reserved.
     pub fn insert_cold(&mut self, hash: KeyHash, entry: &NewEntry<'_>, tick: u64) {
-        let expires = entry.expires;
         let index = self.add(hash, entry);
         let queue = &mut self.queues[Class::Unread as usize];
         let oldest = core::mem::replace(&mut queue.oldest, index);
@@ -169,25 +168,47 @@ impl<P: Pages> Entries<P> {
         (slot.older, slot.newer) = (NOWHERE, oldest);
         (slot.class, slot.uses) = (Class::Unread, 0);
         slot.set_tick(tick);
-        self.expiries.set(index, expires.as_millis());
     }
 
-    /// Adds an entry to log, slab and table.
+    /// Adds an entry to log, slab, table and expiry index.
     fn add(&mut self, hash: KeyHash, entry: &NewEntry<'_>) -> u32 {
         let bits = self.hasher.bits(hash);
-        let block = self.block(entry, bits);
-        let index = self.slots.push(Slot::new(entry, block, bits));
+        let block = self.block(entry, None, bits);
+        self.add_slot(Slot::new(entry, block, bits))
+    }
+
+    fn add_slot(&mut self, slot: Slot) -> u32 {
+        let (bits, expires) = (slot.table_bits, slot.expires);
+        let index = self.slots.push(slot);
+        self.expiries.set(index, expires.as_millis());
         let slots = &self.slots;
         let hasher = |&index: &u32| spread(slots[index].table_bits);
         self.table.insert_unique(spread(bits), index, hasher);
         index
     }
 
-    fn block(&mut self, entry: &NewEntry<'_>, bits: u32) -> Block {
+    /// Creates the block of an entry, of which there may be a copy on disk.
+    fn block(&mut self, entry: &NewEntry<'_>, copy: Option<DiskCopy>, bits: u32) -> Block {
         if !self.sizes.is_packed(entry.payload_bytes()) {
-            return Block::shared::<P>(entry.contents());
+            return Block::shared::<P>(entry.contents(), copy);
         }
-        Block::Packed(self.log.append(entry.contents(), bits))
+        let [key, metadata, value] = entry.contents();
+        match copy {
+            None => Block::Packed(self.log.append([key, metadata, value], bits)),
+            Some(copy) => {
+                Block::Copied(self.log.append([key, metadata, value, &copy.encode()], bits))
+            }
+        }
+    }
+
+    /// Takes the block off a slot, and removes it from the log.
+    fn clear_block(&mut self, index: u32) {
+        // Cleared first, so that compaction does not take the old block for a live one.
+        let empty = Block::Packed(BlockAddress::NOWHERE);
+        let block = core::mem::replace(&mut self.slots[index].block, empty);
+        if let Some(address) = block.packed() {
+            self.release(address);
+        }
     }
 
     /// Removes a block from the log, and compacts the log if gaps take too much memory.
@@ -195,10 +216,10 @@ impl<P: Pages> Entries<P> {
         self.log.release(address);
         let (table, slots) = (&self.table, &mut self.slots);
         self.log.compact(address.bytes(), |log, address, bits| {
-            let is_live =
-                |index: &u32| matches!(slots[*index].block, Block::Packed(at) if at == address);
+            let is_live = |index: &u32| slots[*index].block.packed() == Some(address);
             if let Some(index) = table.find(spread(bits), is_live).copied() {
-                slots[index].block = Block::Packed(log.relocate(address, bits));
+                let moved = log.relocate(address, bits);
+                slots[index].block = slots[index].block.moved_to(moved);
             }
         });
     }
@@ -233,13 +254,10 @@ impl<P: Pages> Entries<P> {
                 self.log.overwrite(address, entry.contents());
                 Block::Packed(address)
             }
-            Block::Packed(address) => {
-                // Cleared first, so that compaction does not take the old block for a live one.
-                slot.block = Block::Shared(Box::default());
-                self.release(address);
-                self.block(entry, bits)
+            _ => {
+                self.clear_block(index);
+                self.block(entry, None, bits)
             }
-            Block::Shared(_) => self.block(entry, bits),
         };
         self.slots[index] = Slot::new(entry, block, bits);
         self.link(index, Class::of_new(entry.key), tick);
@@ -263,7 +281,7 @@ impl<P: Pages> Entries<P> {
             let slots = &self.slots;
             self.table.shrink_to(2 * len, |&index| spread(slots[index].table_bits));
         }
-        if let Block::Packed(address) = slot.block {
+        if let Some(address) = slot.block.packed() {
             self.release(address);
         }
         (slot.class, slot.weight())
@@ -387,10 +405,7 @@ impl<P: Pages> Entries<P> {
             assert_eq!(self.find(slot.hash(), slot.key()), Some(index));
         }
         self.expiries.check(len, |index| self.slots[index].expires.as_millis());
-        self.log.check((0..len as u32).filter_map(|index| match self.slots[index].block {
-            Block::Packed(address) => Some(address),
-            Block::Shared(_) => None,
-        }));
+        self.log.check((0..len as u32).filter_map(|index| self.slots[index].block.packed()));
         (entries, bytes)
     }
 }

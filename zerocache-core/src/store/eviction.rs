@@ -1,12 +1,8 @@
-//! Eviction: the order in which entries give way, and the receiver of evicted entries.
+//! Eviction: the order in which entries give way.
 
 use core::str::FromStr;
 
-use super::{
-    Store,
-    backend::Backend,
-    slot::{Class, EntryRef},
-};
+use super::{Store, backend::Backend, slot::Class};
 use crate::time::{Instant, Now};
 
 /// The unread entries keep at least this fraction of the budget (1/20): enough that what is read soon is read in
@@ -92,37 +88,6 @@ enum EvictionStep {
     Empty,
 }
 
-/// Receives the entries that a store evicts for space.
-///
-/// Every eviction passes here, and nothing else: entries that expire, are deleted or are replaced do not.
-/// The tombstone of the entry is the store's concern.
-pub trait EvictionListener {
-    /// Receives an entry before its memory is reused.
-    ///
-    /// The call runs under the lock of a shard, within a write, and must not use the store.
-    fn on_eviction(&self, evicted: EvictedEntry<'_>);
-}
-
-/// An entry that is being evicted, in place.
-#[derive(Clone, Copy, Debug)]
-pub struct EvictedEntry<'a> {
-    /// The key.
-    pub key: &'a [u8],
-    /// The value, metadata and version.
-    pub entry: EntryRef<'a>,
-    /// The remaining lifetime, in milliseconds.
-    pub remaining_ms: u64,
-}
-
-/// Drops evicted entries.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Discard;
-
-impl EvictionListener for Discard {
-    #[inline]
-    fn on_eviction(&self, _evicted: EvictedEntry<'_>) {}
-}
-
 impl<B: Backend> Store<B> {
     /// Drops entries until the bounds hold: expired ones first, then ones that a purge ended as far as a few looks
     /// find them, then by [class](Class) and age.
@@ -154,12 +119,11 @@ impl<B: Backend> Store<B> {
     }
 
     fn exceeded_bound(&self) -> Option<Bound> {
-        let entries = self.totals.entry_count();
-        if entries > self.capacity.entries_max {
+        if self.totals.entry_count() > self.capacity.entries_max {
             return Some(Bound::Entries);
         }
         // Evicting entries does not shrink tombstones; these have a bound of their own.
-        (self.totals.bytes() > self.capacity.bytes_max && entries > 0).then_some(Bound::Bytes)
+        (self.exceeds_bytes() && self.entry_count() > 0).then_some(Bound::Bytes)
     }
 
     fn expire_any(&self, now: Instant) -> bool {
@@ -167,15 +131,15 @@ impl<B: Backend> Store<B> {
     }
 
     fn evict_any(&self, bound: Bound, may_spare: bool, now: Instant) -> EvictionStep {
-        let first = self.class_to_evict(bound);
-        let second = match first {
-            Class::Read => Class::Unread,
-            _ => Class::Read,
+        let classes = match self.class_to_evict(bound) {
+            Class::Read => [Class::Read, Class::Unread, Class::Disk],
+            _ => [Class::Unread, Class::Read, Class::Disk],
         };
-        match self.evict_from(first, may_spare, now) {
-            EvictionStep::Empty => self.evict_from(second, may_spare, now),
-            step => step,
+        if self.has_disk() && matches!(bound, Bound::Bytes) && self.has_too_many_heads() {
+            return self.evict_from(Class::Disk, may_spare, now);
         }
+        let steps = classes.into_iter().map(|class| self.evict_from(class, may_spare, now));
+        steps.into_iter().find(|step| *step != EvictionStep::Empty).unwrap_or(EvictionStep::Empty)
     }
 
     fn class_to_evict(&self, bound: Bound) -> Class {
@@ -202,9 +166,20 @@ impl<B: Backend> Store<B> {
             if class == Class::Read && may_spare && shard.spare_oldest(|| self.totals.next_tick()) {
                 return EvictionStep::Spared;
             }
+            if class != Class::Disk
+                && let Some(disk) = self.open()
+                && shard.demote(
+                    oldest,
+                    (self.disk_terms(disk), now),
+                    self.totals.next_tick(),
+                    |weight| self.may_leave(disk, weight),
+                )
+            {
+                return EvictionStep::Dropped;
+            }
             let has_ghost = class == Class::Unread && self.policy == EvictionPolicy::ScanResistant;
             let generation = has_ghost.then(|| self.totals.count_ghost());
-            shard.evict(oldest, now, generation, &self.evictions);
+            shard.evict(oldest, generation);
             EvictionStep::Dropped
         })
     }
@@ -229,60 +204,4 @@ impl<B: Backend> Store<B> {
 enum Bound {
     Entries,
     Bytes,
-}
-
-#[cfg(test)]
-mod tests {
-    use alloc::{
-        boxed::Box,
-        string::{String, ToString},
-        vec,
-        vec::Vec,
-    };
-    use core::cell::RefCell;
-
-    use super::*;
-    use crate::{
-        store::{Capacity, tests},
-        version::Version,
-    };
-
-    /// A single-threaded backend that records what is evicted.
-    struct Recording;
-
-    /// Key, value, version and remaining lifetime of each evicted entry.
-    #[derive(Debug, Default)]
-    struct Evictions(RefCell<Vec<(String, String, Version, u64)>>);
-
-    impl Backend for Recording {
-        type Lock<T> = RefCell<T>;
-        type Pages = Box<[u8]>;
-        type Evictions = Evictions;
-    }
-
-    impl EvictionListener for Evictions {
-        fn on_eviction(&self, EvictedEntry { key, entry, remaining_ms }: EvictedEntry<'_>) {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_string();
-            let (key, value) = (text(key), text(entry.value));
-            self.0.borrow_mut().push((key, value, entry.version, remaining_ms));
-        }
-    }
-
-    #[test]
-    fn listener_receives_evicted_entries_only() {
-        let capacity = Capacity { entries_max: 2, bytes_max: 1 << 20 };
-        let store = Store::<Recording>::new(capacity).with_evictions(Evictions::default());
-        let version = |n| tests::version(n, 1);
-        let put = |name, n| tests::put(name, "v", version(n), 1_000 * n);
-        store.apply(&put("expired", 1), tests::at(0));
-        store.apply(&put("deleted", 9), tests::at(0));
-        store.apply(&tests::delete("deleted", version(10)), tests::at(0));
-        store.apply(&put("replaced", 8), tests::at(0));
-        store.apply(&put("replaced", 9), tests::at(0));
-        store.apply(&put("kept", 7), tests::at(1_500));
-        assert_eq!(*store.evictions.0.borrow(), []);
-        store.apply(&put("new", 6), tests::at(2_000));
-        let evicted = ("replaced".to_string(), "v".to_string(), version(9), 7_000);
-        assert_eq!(*store.evictions.0.borrow(), vec![evicted]);
-    }
 }

@@ -127,7 +127,7 @@ impl<B: Backend> Store<B> {
                     let Some(index) = at.left.checked_sub(1) else { return false };
                     let slot = shard.slot(index as u32);
                     let is_listed = slot.class != Class::Reserved && self.is_served(slot, now);
-                    if is_listed && is_wanted(slot.key(), slot.entry().metadata) {
+                    if is_listed && is_wanted(slot.key(), slot.metadata()) {
                         let is_over = bytes + slot.key().len() > limits.bytes_max;
                         if page.keys.len() >= limits.keys_max || (is_over && bytes > 0) {
                             return true;
@@ -171,7 +171,9 @@ impl<B: Backend> Store<B> {
             }
             let entry = slot.entry();
             let expires = end.map_or(entry.expires, |end| end.min(entry.expires));
-            (KeyCopy::of(&entry, expires, now), with_digest.then(|| entry.to_entry()))
+            let mut copy = KeyCopy::of(&entry, expires, now);
+            copy.bytes = slot.value_bytes() as u64;
+            (copy, (with_digest && !slot.is_on_disk()).then(|| entry.to_entry()))
         });
         // Not under the lock: a large value takes milliseconds.
         copy.digest = entry.map(|entry| digest(&entry));
@@ -192,7 +194,7 @@ impl<B: Backend> Store<B> {
 fn info<P: Pages>(slot: SlotRef<'_, P>, now: Now) -> KeyInfo {
     KeyInfo {
         key: slot.key().to_vec(),
-        value_bytes: slot.entry().value.len() as u64,
+        value_bytes: slot.value_bytes() as u64,
         weight: slot.weight(),
         remaining_ms: slot.expires.since_ms(now.mono),
         version: slot.version,

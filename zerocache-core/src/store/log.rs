@@ -36,6 +36,9 @@ pub struct BlockAddress {
 }
 
 impl BlockAddress {
+    /// The address of no block.
+    pub const NOWHERE: Self = Self { segment: NONE, offset: 0, bytes: 0 };
+
     /// Returns the length of the block in bytes.
     #[must_use]
     pub const fn bytes(self) -> usize {
@@ -103,7 +106,7 @@ impl<P: Pages> Log<P> {
     }
 
     /// Appends a block for a key with these table bits.
-    pub fn append(&mut self, contents: [&[u8]; 3], bits: u32) -> BlockAddress {
+    pub fn append<const N: usize>(&mut self, contents: [&[u8]; N], bits: u32) -> BlockAddress {
         let bytes: usize = contents.iter().map(|content| content.len()).sum();
         let needed = HEADER_BYTES + bytes;
         if self.room() < needed {
@@ -128,7 +131,7 @@ impl<P: Pages> Log<P> {
     }
 
     /// Overwrites a block with contents of the same length.
-    pub fn overwrite(&mut self, address: BlockAddress, contents: [&[u8]; 3]) {
+    pub fn overwrite<const N: usize>(&mut self, address: BlockAddress, contents: [&[u8]; N]) {
         let Some(segment) = &mut self.segments[address.segment as usize] else { no_block(address) };
         let mut room =
             &mut segment.pages.as_mut()[address.offset as usize..][..address.bytes as usize];
@@ -137,6 +140,12 @@ impl<P: Pages> Log<P> {
             here.copy_from_slice(content);
             room = rest;
         }
+    }
+
+    /// Overwrites the last bytes of a block.
+    pub fn overwrite_end(&mut self, address: BlockAddress, end: &[u8]) {
+        let (offset, bytes) = (address.offset + address.bytes - end.len() as u32, end.len() as u32);
+        self.overwrite(BlockAddress { offset, bytes, ..address }, [end]);
     }
 
     /// Removes a block.
@@ -186,14 +195,14 @@ impl<P: Pages> Log<P> {
             no_block(address)
         };
         let block = &segment.pages.as_ref()[address.offset as usize..][..address.bytes as usize];
-        let moved = self.append_keeping(address.segment, [block, b"", b""], bits);
+        let moved = self.append_keeping(address.segment, [block], bits);
         self.segments[address.segment as usize] = Some(segment);
         self.release(address);
         moved
     }
 
     /// Appends while the segment `taken` is out of the list, and keeps its position free.
-    fn append_keeping(&mut self, taken: u32, contents: [&[u8]; 3], bits: u32) -> BlockAddress {
+    fn append_keeping(&mut self, taken: u32, contents: [&[u8]; 1], bits: u32) -> BlockAddress {
         let bytes: usize = contents.iter().map(|content| content.len()).sum();
         if self.room() < HEADER_BYTES + bytes {
             self.open_segment_except(Some(taken));

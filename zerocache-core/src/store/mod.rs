@@ -24,6 +24,9 @@ mod backend;
 mod chunks;
 mod copy;
 mod digests;
+mod disk;
+#[cfg(test)]
+mod disk_tests;
 mod entries;
 mod eviction;
 mod expiry_index;
@@ -39,6 +42,7 @@ mod prefetch;
 mod purge_tests;
 mod purges;
 mod shard;
+mod sizes;
 mod slot;
 mod stats;
 mod sync;
@@ -60,21 +64,28 @@ pub(crate) use self::variant::StoreVariant as Broken;
 pub use self::{
     backend::{Backend, Lock, Pages, SingleThread},
     copy::{CopyCursor, CopyPage, CopyRange, PageScan},
-    eviction::{Discard, EvictedEntry, EvictionListener, EvictionPolicy, UnknownPolicy},
+    disk::{
+        DISK_HEAD_BYTES_MAX, DiskCopy, DiskCounts, DiskJob, DiskPlace, DiskTerms, DiskVerdict,
+        EntryOnDisk, LeavingEntry,
+    },
+    eviction::{EvictionPolicy, UnknownPolicy},
     hot_keys::{HOT_KEY_COUNTERS, HOT_KEY_NAME_BYTES_MAX, HOT_KEYS_HALVED_MS, HotKey, HotKeys},
     listing::{InvalidCursor, KeyCursor, KeyInfo, KeyPage, KeyPageLimits},
     outcome::{ApplyOutcome, Lookup},
-    slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
+    sizes::ENTRY_OVERHEAD_BYTES,
+    slot::EntryRef,
     stats::{Counts, Stats},
     sync::{KeyVersion, ScanCursor, StoredItem},
     tombstones::TOMBSTONE_BYTES,
     witness::HeldValue,
 };
 use self::{
+    disk::Disk,
     eviction::QueueTime,
     purges::Purges,
     shard::{Probe, Shard},
-    slot::{Sizes, SlotRef},
+    sizes::Sizes,
+    slot::SlotRef,
     table_hasher::TableHasher,
     tombstones::DROPPED_MAX,
     totals::Totals,
@@ -110,7 +121,7 @@ pub struct Store<B: Backend> {
     totals: Totals,
     purges: Purges<B>,
     policy: EvictionPolicy,
-    evictions: B::Evictions,
+    disk: Option<Disk<B>>,
     breakage: Breakage,
 }
 
@@ -148,16 +159,9 @@ impl<B: Backend> Store<B> {
             totals: Totals::default(),
             purges: Purges::default(),
             policy: EvictionPolicy::default(),
-            evictions: B::Evictions::default(),
+            disk: None,
             breakage: Breakage::default(),
         }
-    }
-
-    /// Sets the listener that receives evicted entries.
-    #[must_use]
-    pub fn with_evictions(mut self, evictions: B::Evictions) -> Self {
-        self.evictions = evictions;
-        self
     }
 
     /// Sets the order of eviction.
@@ -240,6 +244,7 @@ impl<B: Backend> Store<B> {
                     self.change_locked(hash.shard(), shard, |shard| shard.purge(index));
                     self.miss(Some(version))
                 }
+                Probe::OnDisk => Lookup::OnDisk,
                 Probe::Absent => {
                     shard.record_miss();
                     self.miss(shard.tombstone_of(hash))
@@ -262,7 +267,10 @@ impl<B: Backend> Store<B> {
         let hash = key.hash();
         self.shard(hash.shard()).with(|shard| {
             let slot = shard.peek(hash, key.as_bytes(), now.mono);
-            let entry: Option<Entry> = slot.and_then(|slot| {
+            if slot.is_some_and(|slot| slot.is_on_disk() && self.is_served(slot, now)) {
+                return Lookup::OnDisk;
+            }
+            let entry: Option<Entry> = slot.filter(|slot| !slot.is_on_disk()).and_then(|slot| {
                 let mut entry = slot.entry().to_entry();
                 if let Some(end) = self.purged_from(slot) {
                     entry.expires = entry.expires.min(end);
@@ -327,10 +335,10 @@ impl<B: Backend> Store<B> {
             && self.capacity.entries_max > 0
     }
 
-    /// Returns the approximate number of entries. Takes no lock.
+    /// Returns the approximate number of entries, in memory and on disk. Takes no lock.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
-        self.totals.entry_count()
+        self.totals.entry_count() + self.totals.entries_of(slot::Class::Disk)
     }
 
     /// Returns sizes and counters. Takes every lock once, one after the other.
@@ -338,8 +346,8 @@ impl<B: Backend> Store<B> {
         let mut stats = Stats { purges: self.purges.len() as u64, ..Stats::default() };
         for index in 0..SHARDS {
             let (usage, counts) = self.shard(index).with(|shard| (shard.usage(), *shard.counts()));
-            let [unread, read, _reserved] = usage.entries;
-            stats.entries += unread + read;
+            let [unread, read, _reserved, on_disk] = usage.entries;
+            stats.entries += unread + read + on_disk;
             stats.bytes += usage.bytes.iter().sum::<u64>() + usage.tombstones * TOMBSTONE_BYTES;
             stats.tombstones += usage.tombstones;
             stats.counts.add(&counts);
@@ -379,6 +387,9 @@ impl<B: Backend> Store<B> {
         let before = shard.usage();
         let result = f(shard);
         self.totals.update(index, before, shard);
+        if shard.has_jobs() {
+            self.queue_jobs(shard);
+        }
         result
     }
 }

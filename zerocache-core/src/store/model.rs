@@ -198,7 +198,7 @@ fn compare(ops: Vec<Op>, capacity: Capacity, policy: EvictionPolicy) -> Result<(
             Op::Get { key: name } => {
                 let found = match store.get(&key(&format!("{name}")), at(now)) {
                     Lookup::Hit(entry) => Some(entry.version),
-                    Lookup::Miss { .. } => None,
+                    Lookup::Miss { .. } | Lookup::OnDisk => None,
                 };
                 prop_assert_eq!(found, oracle.get(name, now));
             }

@@ -13,6 +13,8 @@ pub enum Lookup<T = Entry> {
         /// is read from an origin after this miss is later.
         known: u64,
     },
+    /// A value that is on disk, and may be served once it has been [put back](super::Store::restore).
+    OnDisk,
 }
 
 impl<T> Lookup<T> {
@@ -20,8 +22,14 @@ impl<T> Lookup<T> {
     pub fn hit(self) -> Option<T> {
         match self {
             Self::Hit(value) => Some(value),
-            Self::Miss { .. } => None,
+            Self::Miss { .. } | Self::OnDisk => None,
         }
+    }
+
+    /// Returns whether there is no value that may be served.
+    #[must_use]
+    pub const fn is_miss(&self) -> bool {
+        matches!(self, Self::Miss { .. })
     }
 
     /// Returns whether this is a hit.

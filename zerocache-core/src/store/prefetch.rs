@@ -38,7 +38,7 @@ mod tests {
     use crate::{
         entry::{Change, Record},
         key::Key,
-        store::{Capacity, Discard, Lookup, Pages},
+        store::{Capacity, Lookup, Pages},
         time::{Instant, Now},
         version::{Incarnation, Version},
     };
@@ -79,7 +79,6 @@ mod tests {
     impl Backend for Recording {
         type Lock<T> = RefCell<T>;
         type Pages = RecordingPages;
-        type Evictions = Discard;
     }
 
     fn hints() -> Vec<usize> {

@@ -364,7 +364,7 @@ impl<B: Backend> Store<B> {
         if purges.spares(version) || slot.class == Class::Reserved {
             return None;
         }
-        let metadata = slot.entry().metadata;
+        let metadata = slot.metadata();
         if metadata.is_empty() && purges.spares_without_tags(version) {
             return None;
         }
@@ -398,6 +398,7 @@ impl<B: Backend> Store<B> {
             return;
         }
         self.purges.merge(record, now);
+        self.keep_on_disk(record);
         while self.totals.bytes_of(Class::Reserved) > 2 * self.purge_bytes_max()
             && self.shed_purge(now)
         {}

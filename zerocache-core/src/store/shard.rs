@@ -3,19 +3,26 @@
 #[cfg(test)]
 mod checks;
 mod copies;
+mod disk;
 mod eviction;
 mod prefetch;
 mod purges;
+mod restamp;
 mod witness;
 
+use alloc::vec::Vec;
+
+use self::disk::Departure;
 use super::{
     backend::Pages,
     digests::{Digests, second_of},
+    disk::DiskJob,
     entries::Entries,
     eviction::{EvictionPolicy, QueueTime},
     ghosts::Ghosts,
     outcome::ApplyOutcome,
-    slot::{Class, NewEntry, Sizes, SlotRef},
+    sizes::Sizes,
+    slot::{Class, NewEntry, SlotRef},
     stats::{Counts, Usage},
     table_hasher::TableHasher,
     tombstones::Tombstones,
@@ -39,6 +46,8 @@ pub enum Probe {
     Expired(u32),
     /// An entry that a purge ended.
     Purged(u32),
+    /// An entry whose value is on disk.
+    OnDisk,
     /// No entry.
     Absent,
 }
@@ -57,6 +66,9 @@ pub struct Shard<P> {
     sizes: Sizes,
     weight_max: u64,
     breakage: Breakage,
+    has_disk: bool,
+    /// Jobs for the disk.
+    jobs: Vec<DiskJob>,
 }
 
 impl<P: Pages> Shard<P> {
@@ -77,6 +89,8 @@ impl<P: Pages> Shard<P> {
             counts: Counts::default(),
             weight_max,
             breakage: Breakage::default(),
+            has_disk: false,
+            jobs: Vec::new(),
         }
     }
 
@@ -103,8 +117,11 @@ impl<P: Pages> Shard<P> {
         }
         match class {
             Class::Read => Probe::Hit(index),
+            Class::Unread if self.take_restored(index) => Probe::Hit(index),
             Class::Unread => Probe::MovingHit(index),
             Class::Reserved => Probe::Absent,
+            Class::Disk if self.entries.slot(index).is_on_disk() => Probe::OnDisk,
+            Class::Disk => Probe::Hit(index),
         }
     }
 
@@ -210,6 +227,7 @@ impl<P: Pages> Shard<P> {
             Change::Delete => {
                 self.counts.deletes += 1;
                 self.replace_with_tombstone(hash, index, record.version);
+                self.note_delete(hash, record.version);
             }
         }
         ApplyOutcome::Applied
@@ -360,33 +378,10 @@ impl<P: Pages> Shard<P> {
         let Some(known) = self.version_at(index, hash) else { return false };
         self.digests.subtract(hash, known);
         match index {
-            Some(index) => self.remove(index),
+            Some(index) => self.remove(index, Some((known, Departure::Forgotten))),
             None => self.remove_tombstone(hash),
         }
         true
-    }
-
-    /// Corrects the versions with a stamp of `from` or later by `by_ms`, and moves the retention floor with
-    /// them. Returns the number of corrected entries.
-    pub fn restamp(&mut self, from: u64, by_ms: i64) -> usize {
-        let restamped = |version: Version| match version.stamp() >= from {
-            true => version.restamped(by_ms),
-            false => version,
-        };
-        let mut entries = 0;
-        self.entries.restamp(|version| {
-            entries += usize::from(version.stamp() >= from);
-            restamped(version)
-        });
-        self.tombstones.restamp(restamped, by_ms);
-        self.usage.tombstones = self.tombstones.len() as u64;
-        self.digests = Digests::default();
-        self.digests.forget_before(self.first_complete_second());
-        let values = self.entries.slots().map(|slot| (slot.hash(), slot.version));
-        for (hash, version) in values.chain(self.tombstones.iter()) {
-            self.digests.add(hash, version);
-        }
-        entries
     }
 
     /// Returns the sizes.
@@ -394,7 +389,6 @@ impl<P: Pages> Shard<P> {
     pub fn usage(&self) -> Usage {
         self.usage
     }
-
     /// Returns the counters.
     #[must_use]
     pub fn counts(&self) -> &Counts {
@@ -407,8 +401,10 @@ impl<P: Pages> Shard<P> {
         let mut class = Class::of_new(entry.key);
         match index {
             Some(index) => {
-                let (before, weight) = (self.slot(index).class, self.slot(index).weight());
-                self.usage.remove(before, weight);
+                let slot = self.entries.slot(index);
+                let (before, weight, version) = (slot.class, slot.weight(), slot.version);
+                self.depart(index, version, Departure::Forgotten);
+                self.release_usage(index, before, weight);
                 self.entries.replace(index, entry, time.tick);
             }
             None => {
@@ -426,7 +422,7 @@ impl<P: Pages> Shard<P> {
 
     fn replace_with_tombstone(&mut self, hash: KeyHash, index: Option<u32>, version: Version) {
         match index {
-            Some(index) => self.remove(index),
+            Some(index) => self.remove(index, Some((version, Departure::Ended))),
             // What was deleted is not missed.
             None => {
                 self.ghosts.remove(self.hasher.bits(hash));
@@ -435,10 +431,22 @@ impl<P: Pages> Shard<P> {
         self.add_tombstone(hash, version);
     }
 
-    fn remove(&mut self, index: u32) {
-        let (class, weight) = self.entries.remove(index);
-        self.usage.remove(class, weight);
+    /// Removes an entry. What is of it on disk does not come back if `erased` says up to which version, and why.
+    fn remove(&mut self, index: u32, erased: Option<(Version, Departure)>) {
+        if let Some((version, departure)) = erased {
+            self.depart(index, version, departure);
+        }
+        let (class, weight) = (self.slot(index).class, self.slot(index).weight());
+        self.release_usage(index, class, weight);
+        self.entries.remove(index);
         self.ghosts.shrink(self.entries.len());
+    }
+
+    fn release_usage(&mut self, index: u32, class: Class, weight: u64) {
+        self.usage.remove(class, weight);
+        if class == Class::Disk && !self.entries.slot(index).is_on_disk() {
+            self.usage.leaving -= weight;
+        }
     }
 
     /// Drops an entry that has expired.
@@ -449,7 +457,7 @@ impl<P: Pages> Shard<P> {
 
     fn drop_entry(&mut self, index: u32) {
         let (hash, version) = (self.slot(index).hash(), self.slot(index).version);
-        self.remove(index);
+        self.remove(index, Some((version, Departure::Ended)));
         self.add_tombstone(hash, version);
     }
 

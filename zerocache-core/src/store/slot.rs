@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::{
     backend::Pages,
+    disk::{DISK_COPY_BYTES, DiskCopy, EntryOnDisk},
     log::{BlockAddress, Log},
+    sizes::{packed_weight, shared_weight},
 };
 use crate::{
     entry::Entry,
@@ -17,81 +19,6 @@ use crate::{
     time::Instant,
     version::{Incarnation, Version},
 };
-
-/// Bytes charged for an entry beyond its payload: slot, table, expiry index, and header in the log.
-///
-/// A release build on 64-bit Linux took 86 to 87 bytes with 100,000 to a million entries, depending on how
-/// full the tables were (keys of 32 bytes, values of 100, lifetimes spread over an hour, half of the entries
-/// read).
-pub const ENTRY_OVERHEAD_BYTES: u64 = 90;
-
-/// Bytes charged for the handle of a shared block and its reference count.
-const SHARED_OVERHEAD_BYTES: u64 = 80;
-
-/// The page size of memory for shared blocks, in bytes.
-const PAGE_BYTES: usize = 4 * 1024;
-
-/// The size of a segment as a fraction of the budget (1/1024): segments that are not full waste little of the
-/// budget, and their number is bounded.
-const SEGMENT_FRACTION: u64 = 1_024;
-
-/// The bounds of the size of a segment.
-const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-const SEGMENT_BYTES_MAX: u64 = 64 << 20;
-
-/// The largest entry in a segment as a fraction of the segment (1/8), so that little is wasted at its end.
-const PACKED_FRACTION: u64 = 8;
-
-/// The largest entry in a segment in bytes, because readers copy entries in segments. It is larger if the
-/// budget is so large that entries of this size would need too many memory mappings (Linux allows 65,530 by
-/// default).
-const COPIED_BYTES_MAX: u64 = 48 << 10;
-const MAPPINGS_MAX: u64 = 32_768;
-
-/// The sizes of segments, and of the entries stored in them. They follow from the budget.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// The size of a segment in bytes.
-    pub segment_bytes: usize,
-    packed_bytes_max: usize,
-}
-
-impl Sizes {
-    /// Returns the sizes for a store of `bytes_max`.
-    #[must_use]
-    pub fn of(bytes_max: u64) -> Self {
-        let segment = (bytes_max / SEGMENT_FRACTION).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        let copied = COPIED_BYTES_MAX.max(bytes_max / MAPPINGS_MAX);
-        let packed = (segment / PACKED_FRACTION).min(copied);
-        Self { segment_bytes: segment as usize, packed_bytes_max: packed as usize }
-    }
-
-    /// Returns whether an entry with this payload is stored in a segment with others.
-    #[inline]
-    #[must_use]
-    pub const fn is_packed(self, payload_bytes: usize) -> bool {
-        payload_bytes <= self.packed_bytes_max
-    }
-
-    /// Returns the bytes charged for an entry with this payload.
-    #[must_use]
-    pub const fn weight_of(self, payload_bytes: usize) -> u64 {
-        if self.is_packed(payload_bytes) {
-            packed_weight(payload_bytes)
-        } else {
-            shared_weight(payload_bytes)
-        }
-    }
-}
-
-const fn packed_weight(payload_bytes: usize) -> u64 {
-    payload_bytes as u64 + ENTRY_OVERHEAD_BYTES
-}
-
-const fn shared_weight(payload_bytes: usize) -> u64 {
-    let pages = payload_bytes.next_multiple_of(PAGE_BYTES) as u64;
-    pages + ENTRY_OVERHEAD_BYTES + SHARED_OVERHEAD_BYTES
-}
 
 /// No slot: the end of a queue.
 pub const NOWHERE: u32 = u32::MAX;
@@ -107,13 +34,18 @@ pub enum Class {
     Read,
     /// Written by nodes alone: purges. Neither read nor evicted.
     Reserved,
+    /// Evicted from memory: its value is on disk, or still in memory until it has been written there.
+    Disk,
 }
 
 impl Class {
     /// The number of classes.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
     /// All classes.
-    pub const ALL: [Self; Self::COUNT] = [Self::Unread, Self::Read, Self::Reserved];
+    #[cfg(test)]
+    pub const ALL: [Self; Self::COUNT] = [Self::Unread, Self::Read, Self::Reserved, Self::Disk];
+    /// Those whose values are in memory.
+    pub const IN_MEMORY: [Self; 3] = [Self::Unread, Self::Read, Self::Reserved];
 
     /// Returns the class of a new entry with this key.
     #[inline]
@@ -155,6 +87,9 @@ pub struct Slot {
 /// longer.
 pub const USES_MAX: u8 = 3;
 
+/// The uses of an unread entry that came back from disk for a read, which is not counted as another one.
+pub const RESTORED: u8 = u8::MAX;
+
 /// The bits of a tick that a slot stores: they wrap around after nine years of a million ticks per second.
 pub const TICK_BITS: u32 = 48;
 
@@ -171,7 +106,18 @@ pub enum Block {
     Packed(BlockAddress),
     /// In memory of its own, which readers share.
     // Boxed, so that the enum takes no more than two words.
-    Shared(Box<Bytes>),
+    Shared(Box<SharedBlock>),
+    /// As `Packed`, followed by the place of a copy on disk.
+    Copied(BlockAddress),
+    /// Key and metadata in a segment with others, followed by the place of all on disk, where the value is.
+    OnDisk(BlockAddress),
+}
+
+/// A block in memory of its own.
+#[derive(Debug)]
+pub struct SharedBlock {
+    bytes: Bytes,
+    copy: Option<DiskCopy>,
 }
 
 /// An entry to store.
@@ -237,7 +183,7 @@ impl Default for Slot {
     /// The content of unused slots.
     fn default() -> Self {
         Self {
-            block: Block::Shared(Box::default()),
+            block: Block::Packed(BlockAddress::NOWHERE),
             version: Version::new(0, Incarnation(0)),
             expires: Instant::default(),
             table_bits: 0,
@@ -281,9 +227,18 @@ impl Slot {
     #[must_use]
     pub fn weight(&self) -> u64 {
         match &self.block {
-            Block::Packed(address) => packed_weight(address.bytes()),
-            Block::Shared(bytes) => shared_weight(bytes.len()),
+            Block::Packed(address) | Block::Copied(address) | Block::OnDisk(address) => {
+                packed_weight(address.bytes())
+            }
+            Block::Shared(block) => shared_weight(block.bytes.len()),
         }
+    }
+
+    /// Returns whether the value is on disk alone.
+    #[inline]
+    #[must_use]
+    pub const fn is_on_disk(&self) -> bool {
+        matches!(self.block, Block::OnDisk(_))
     }
 
     /// Returns the length of the key in bytes.
@@ -314,7 +269,7 @@ impl Slot {
 impl Block {
     /// Creates a block in memory of its own.
     #[must_use]
-    pub fn shared<P: Pages>(contents: [&[u8]; 3]) -> Self {
+    pub fn shared<P: Pages>(contents: [&[u8]; 3], copy: Option<DiskCopy>) -> Self {
         let mut pages = P::to_fill(contents.iter().map(|content| content.len()).sum());
         let mut room = pages.as_mut();
         for content in contents {
@@ -322,7 +277,37 @@ impl Block {
             here.copy_from_slice(content);
             room = rest;
         }
-        Self::Shared(Box::new(Bytes::from_owner(pages)))
+        Self::Shared(Box::new(SharedBlock { bytes: Bytes::from_owner(pages), copy }))
+    }
+
+    /// Returns the address of a block in a segment with others.
+    #[must_use]
+    pub const fn packed(&self) -> Option<BlockAddress> {
+        match self {
+            Self::Packed(address) | Self::Copied(address) | Self::OnDisk(address) => Some(*address),
+            Self::Shared(_) => None,
+        }
+    }
+
+    /// Returns the block at another address of the same log.
+    ///
+    /// # Panics
+    /// If it is not in a segment with others.
+    #[must_use]
+    pub fn moved_to(&self, address: BlockAddress) -> Self {
+        match self {
+            Self::Packed(_) => Self::Packed(address),
+            Self::Copied(_) => Self::Copied(address),
+            Self::OnDisk(_) => Self::OnDisk(address),
+            Self::Shared(_) => panic!("a shared block does not move"),
+        }
+    }
+
+    /// Sets the place of the copy on disk of a block in memory of its own.
+    pub fn set_copy(&mut self, copy: Option<DiskCopy>) {
+        if let Self::Shared(block) = self {
+            block.copy = copy;
+        }
     }
 }
 
@@ -337,9 +322,58 @@ impl<'a, P: Pages> SlotRef<'a, P> {
     #[inline]
     fn bytes(self) -> &'a [u8] {
         match &self.slot.block {
-            Block::Packed(address) => self.log.bytes(*address),
-            Block::Shared(bytes) => bytes,
+            Block::Packed(address) | Block::Copied(address) | Block::OnDisk(address) => {
+                self.log.bytes(*address)
+            }
+            Block::Shared(block) => &block.bytes,
         }
+    }
+
+    /// Returns the bytes that follow the value in the block.
+    #[inline]
+    const fn trailer_bytes(self) -> usize {
+        match &self.slot.block {
+            Block::Packed(_) | Block::Shared(_) => 0,
+            Block::Copied(_) | Block::OnDisk(_) => DISK_COPY_BYTES,
+        }
+    }
+
+    /// Returns the place of the entry on disk, if it is there.
+    #[must_use]
+    pub fn disk_copy(self) -> Option<DiskCopy> {
+        match &self.slot.block {
+            Block::Packed(_) => None,
+            Block::Shared(block) => block.copy,
+            Block::Copied(_) | Block::OnDisk(_) => {
+                let (_, trailer) = self.bytes().split_last_chunk()?;
+                DiskCopy::decode(*trailer)
+            }
+        }
+    }
+
+    /// Returns where an entry is whose value is on disk alone. `hash` is that of its key.
+    #[must_use]
+    pub fn on_disk(self, hash: KeyHash) -> Option<EntryOnDisk> {
+        let DiskCopy { place, value_bytes, .. } =
+            self.disk_copy().filter(|_| self.slot.is_on_disk())?;
+        Some(EntryOnDisk { key: hash, version: self.slot.version, place, value_bytes })
+    }
+
+    /// Returns the length of the value in bytes.
+    #[must_use]
+    pub fn value_bytes(self) -> usize {
+        match self.disk_copy() {
+            Some(copy) if self.slot.is_on_disk() => copy.value_bytes as usize,
+            _ => self.entry().value.len(),
+        }
+    }
+
+    /// Returns the metadata.
+    #[inline]
+    #[must_use]
+    pub fn metadata(self) -> &'a [u8] {
+        let from = self.slot.key_bytes();
+        &self.bytes()[from..from + usize::from(self.slot.metadata_bytes)]
     }
 
     /// Returns the key.
@@ -355,11 +389,12 @@ impl<'a, P: Pages> SlotRef<'a, P> {
         KeyHash::of(self.key())
     }
 
-    /// Returns value, metadata and version in place.
+    /// Returns value, metadata and version in place. The value of an entry that is on disk alone is empty.
     #[inline]
     #[must_use]
     pub fn entry(self) -> EntryRef<'a> {
         let bytes = self.bytes();
+        let bytes = &bytes[..bytes.len() - self.trailer_bytes()];
         let metadata_at = self.slot.key_bytes();
         let value_at = metadata_at + usize::from(self.slot.metadata_bytes);
         EntryRef {
@@ -368,8 +403,8 @@ impl<'a, P: Pages> SlotRef<'a, P> {
             version: self.slot.version,
             expires: self.slot.expires,
             shared: match &self.slot.block {
-                Block::Packed(_) => None,
-                Block::Shared(bytes) => Some(bytes),
+                Block::Shared(block) => Some(&block.bytes),
+                _ => None,
             },
             value_at,
         }

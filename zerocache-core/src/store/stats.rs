@@ -64,6 +64,8 @@ pub struct Usage {
     pub bytes: [u64; Class::COUNT],
     /// Tombstones.
     pub tombstones: u64,
+    /// Weights of the entries that leave for the disk, in bytes.
+    pub leaving: u64,
 }
 
 impl Usage {

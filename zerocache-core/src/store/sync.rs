@@ -161,6 +161,7 @@ impl<B: Backend> Store<B> {
     #[must_use]
     pub fn item(&self, hash: KeyHash, now: Now) -> Option<StoredItem> {
         self.shard(hash.shard()).with(|shard| match shard.entry(hash) {
+            // On disk alone: nothing is said of it before it has been put back.
             Some(slot) if self.is_given(slot, now, Broken::PurgedRepaired) => {
                 Some(StoredItem::Value(record(slot)?))
             }
@@ -173,7 +174,7 @@ impl<B: Backend> Store<B> {
     pub(crate) fn each_target(&self, hash: KeyHash, take: impl FnMut(TargetId)) {
         self.shard(hash.shard()).with(|shard| {
             if let Some(slot) = shard.entry(hash) {
-                TargetId::each(slot.key(), slot.entry().metadata, take);
+                TargetId::each(slot.key(), slot.metadata(), take);
             }
         });
     }
@@ -246,9 +247,19 @@ impl<B: Backend> Store<B> {
     /// and its tombstones.
     #[must_use]
     pub fn export(&self, index: usize, now: Now) -> Vec<StoredItem> {
+        self.export_if(index, now, |slot| !slot.is_on_disk())
+    }
+
+    /// Returns the same of those entries that are `wanted`, and all tombstones.
+    pub(super) fn export_if(
+        &self,
+        index: usize,
+        now: Now,
+        wanted: impl Fn(&SlotRef<'_, B::Pages>) -> bool,
+    ) -> Vec<StoredItem> {
         let tick = self.totals.tick();
         self.shard(index).with(|shard| {
-            let mut slots: Vec<_> = shard.slots().collect();
+            let mut slots: Vec<_> = shard.slots().filter(&wanted).collect();
             slots
                 .sort_unstable_by_key(|slot| (slot.class == Class::Unread, age(tick, slot.tick())));
             let item = |slot: &SlotRef<'_, B::Pages>| match record(*slot)
@@ -264,8 +275,11 @@ impl<B: Backend> Store<B> {
     }
 }
 
-/// Copies the entry of a slot into a record.
+/// Copies the entry of a slot into a record, unless its value is on disk alone.
 pub(super) fn record<P: Pages>(slot: SlotRef<'_, P>) -> Option<Record> {
+    if slot.is_on_disk() {
+        return None;
+    }
     let entry = slot.entry().to_entry();
     let key = Key::within(Bytes::copy_from_slice(slot.key()), usize::MAX).ok()?;
     let change =

@@ -24,6 +24,7 @@ pub struct Totals {
     entries: [AtomicU64; Class::COUNT],
     bytes: [AtomicU64; Class::COUNT],
     tombstones: AtomicU64,
+    leaving: AtomicU64,
     tick: AtomicU64,
     cold_tick: AtomicU64,
     generation: AtomicU32,
@@ -40,6 +41,7 @@ impl Default for Totals {
             entries: Default::default(),
             bytes: Default::default(),
             tombstones: AtomicU64::new(0),
+            leaving: AtomicU64::new(0),
             tick: AtomicU64::new(0),
             cold_tick: AtomicU64::new(u64::MAX),
             generation: AtomicU32::new(0),
@@ -87,14 +89,29 @@ impl Totals {
     /// Applies the changes of a shard since `before`.
     pub fn update<P: Pages>(&self, index: usize, before: Usage, shard: &Shard<P>) {
         let after = shard.usage();
-        for class in Class::ALL {
-            let at = class as usize;
-            shift(&self.entries[at], before.entries[at], after.entries[at]);
-            shift(&self.bytes[at], before.bytes[at], after.bytes[at]);
-            set(&self.oldest[at][index], shard.oldest_tick(class).unwrap_or(NONE));
+        for class in Class::IN_MEMORY {
+            self.update_class(index, class, (before, after), shard);
+        }
+        if shard.has_disk() {
+            self.update_class(index, Class::Disk, (before, after), shard);
+            shift(&self.leaving, before.leaving, after.leaving);
         }
         shift(&self.tombstones, before.tombstones, after.tombstones);
         set(&self.first_expiry[index], shard.first_expiry());
+    }
+
+    #[inline]
+    fn update_class<P: Pages>(
+        &self,
+        index: usize,
+        class: Class,
+        (before, after): (Usage, Usage),
+        shard: &Shard<P>,
+    ) {
+        let at = class as usize;
+        shift(&self.entries[at], before.entries[at], after.entries[at]);
+        shift(&self.bytes[at], before.bytes[at], after.bytes[at]);
+        set(&self.oldest[at][index], shard.oldest_tick(class).unwrap_or(NONE));
     }
 
     /// Returns the shard whose oldest entry of a class has been in its queue for the longest time.
@@ -119,7 +136,13 @@ impl Totals {
         self.first_expiry.iter().enumerate().filter_map(is_due)
     }
 
-    /// Returns the number of entries in all shards, without the reserved ones.
+    /// Returns the weight of the entries that leave for the disk, in bytes.
+    pub fn leaving(&self) -> u64 {
+        self.leaving.load(Relaxed)
+    }
+
+    /// Returns the number of entries with values in memory, without the reserved ones and those that leave for the
+    /// disk.
     pub fn entry_count(&self) -> u64 {
         self.entries_of(Class::Unread) + self.entries_of(Class::Read)
     }
@@ -152,6 +175,7 @@ impl Totals {
             assert_eq!(oldest, shard.oldest_tick(class).unwrap_or(NONE));
         }
         all.tombstones += usage.tombstones;
+        all.leaving += usage.leaving;
         assert_eq!(self.first_expiry[index].load(Relaxed), shard.first_expiry());
     }
 
@@ -160,7 +184,9 @@ impl Totals {
     pub fn check(&self, all: &Usage) {
         let load = |all: &[AtomicU64; Class::COUNT]| all.each_ref().map(|one| one.load(Relaxed));
         let tombstones = self.tombstones.load(Relaxed);
-        let totals = Usage { entries: load(&self.entries), bytes: load(&self.bytes), tombstones };
+        let leaving = self.leaving();
+        let (entries, bytes) = (load(&self.entries), load(&self.bytes));
+        let totals = Usage { entries, bytes, tombstones, leaving };
         assert_eq!(totals, *all);
     }
 }

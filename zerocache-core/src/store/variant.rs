@@ -32,6 +32,16 @@ pub enum StoreVariant {
     SoftPurgesHard,
     /// Hard purges end the fresh time only, as soft ones do.
     HardPurgesSoft,
+    /// Nothing is erased on disk that is deleted or replaced.
+    DiskErasesDropped,
+    /// Changes are acknowledged before what they erase is written.
+    DiskAcksEarly,
+    /// A process that starts ignores the erases on its disk.
+    DiskErasesIgnored,
+    /// What has been copied on disk is looked for at its former place.
+    DiskMovesIgnored,
+    /// Purges are not written to disk.
+    DiskPurgesDropped,
 }
 
 /// The injected bug, if there is one.

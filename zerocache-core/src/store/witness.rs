@@ -45,7 +45,7 @@ impl<B: Backend> Store<B> {
         self.shard(hash.shard()).with(|shard| {
             let slot = shard.entry(hash)?;
             let is_listed = !is_reserved(slot.key()) && self.is_served(slot, now);
-            let bytes = slot.weight();
+            let bytes = slot.weight().max(slot.value_bytes() as u64);
             is_listed.then(|| HeldValue { key: hash, version: slot.version, bytes })
         })
     }
@@ -69,7 +69,7 @@ impl<B: Backend> Store<B> {
             into.extend(listed.map(|slot| HeldValue {
                 key: slot.hash(),
                 version: slot.version,
-                bytes: slot.weight(),
+                bytes: slot.weight().max(slot.value_bytes() as u64),
             }));
         });
     }

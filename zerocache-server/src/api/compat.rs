@@ -98,7 +98,7 @@ fn clamped(seconds: i128) -> Ttl {
 /// Returns whether a GET would find the key.
 async fn has_fresh_value(api: &Api, key: &Key) -> bool {
     let reader = api.driver.reader();
-    if reader.is_witness(key.as_bytes()) {
+    if api.driver.is_elsewhere(key) {
         return ReadableEntry::read_anywhere(api, key.clone(), false).await.is_ok();
     }
     let context = reader.context();

@@ -30,6 +30,10 @@ pub struct ConfigBody {
     node_name: Option<String>,
     /// How many nodes are to keep a value; null for all.
     replicas: Option<u64>,
+    /// The size of the disk tier; null without one.
+    disk_bytes: Option<u64>,
+    disk_min_value: Option<u64>,
+    disk_admit: Option<&'static str>,
     max_key_bytes: usize,
     /// None where the limit follows from the byte budget.
     max_value_bytes: Option<u64>,
@@ -73,6 +77,9 @@ impl ConfigBody {
             eviction: config.eviction.as_str(),
             node_name: config.node_name.clone(),
             replicas: Some(config.replicas.to_number()).filter(|replicas| *replicas > 0),
+            disk_bytes: config.disk.as_ref().map(|disk| disk.bytes_max),
+            disk_min_value: config.disk.as_ref().map(|disk| disk.value_bytes_min),
+            disk_admit: config.disk.as_ref().map(|disk| disk.admission.as_str()),
             max_key_bytes: config.max_key_bytes,
             max_value_bytes: config.max_value_bytes,
             max_connections: config.max_connections,

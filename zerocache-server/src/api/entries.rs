@@ -112,7 +112,7 @@ pub(super) async fn handle(
     }
 }
 
-/// Handles a GET as [`get`] does; a key that other nodes own is read there.
+/// Handles a GET as [`get`] does, for a value that is not in memory: at an owner of the key, or from disk.
 async fn get_anywhere(
     api: &Api,
     caller: &Caller,
@@ -123,12 +123,10 @@ async fn get_anywhere(
     served(api, &ReadableEntry::read_anywhere(api, key, allow_stale).await?, headers)
 }
 
-/// Returns whether other nodes own the key of a path, so that a miss here says nothing.
+/// Returns whether a read of the key of a path has to wait: other nodes own it, or its value is on disk.
 pub(super) fn is_elsewhere(api: &Api, raw_key: &str) -> bool {
-    let reader = api.driver.reader();
-    reader.has_witnesses()
-        && key::from_path(raw_key, api.key_bytes_max)
-            .is_ok_and(|key| reader.is_witness(key.as_bytes()))
+    api.driver.may_read_elsewhere()
+        && key::from_path(raw_key, api.key_bytes_max).is_ok_and(|key| api.driver.is_elsewhere(&key))
 }
 
 /// Returns the key that a GET reads, and whether it takes a stale value.

@@ -39,16 +39,16 @@ impl ReadableEntry {
         Self::of(api, entry, remaining_ms, allow_stale)
     }
 
-    /// Reads a key as [`read`](Self::read) does, at an owner if other nodes own it.
+    /// Reads a key as [`read`](Self::read) does, at an owner if other nodes own it, or from disk.
     pub(super) async fn read_anywhere(
         api: &Api,
         key: Key,
         allow_stale: bool,
     ) -> Result<Self, ApiError> {
-        if !api.driver.reader().is_witness(key.as_bytes()) {
+        if !api.driver.is_elsewhere(&key) {
             return Self::read(api, &key, allow_stale);
         }
-        match api.driver.read_at_owner(key).await {
+        match api.driver.read_elsewhere(key).await {
             Response::Found { value, metadata, version, remaining_ms } => {
                 let expires = clock::mono().plus_ms(remaining_ms);
                 let entry = Entry { value, metadata, version, expires };

@@ -9,9 +9,10 @@ use zerocache_core::access::Operation;
 
 use super::{Api, error::ApiError};
 use crate::access::Caller;
+use crate::disk::DiskTier;
 use crate::http;
 use crate::telemetry::{
-    Distribution, HISTOGRAMS, HistogramMetric, METRICS, ReadCounts, Sample, Value,
+    Distribution, HISTOGRAMS, HistogramMetric, ReadCounts, Sample, Value, metrics,
 };
 
 /// The values of all metrics and histograms, in the order of the tables.
@@ -41,7 +42,7 @@ impl StatsBody {
             series.map(|(label, values)| (label.into_owned(), values)).collect()
         };
         Self {
-            values: METRICS.iter().map(|metric| (metric.name, metric.value(sample))).collect(),
+            values: metrics().map(|metric| (metric.name, metric.value(sample))).collect(),
             histograms: HISTOGRAMS.iter().map(|metric| (metric.name, series(metric))).collect(),
         }
     }
@@ -70,6 +71,8 @@ pub(super) fn sample(api: &Api) -> Sample<'_> {
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),
+        disk_entries: storage.disk_counts(),
+        disk: api.driver.disk().map(DiskTier::stats).unwrap_or_default(),
         node: readings.status,
         queued: readings.queued,
         datagrams: readings.datagrams,

@@ -18,6 +18,7 @@ use zerocache_net::{
 };
 
 use super::address::parse_port;
+use super::disk::DiskAdmission;
 use super::values::{Compat, LogFilter, LogFormat, PageMode};
 use crate::hot_keys::HotKeyMode;
 
@@ -26,6 +27,7 @@ const NETWORK: &str = "Network";
 const SECURITY: &str = "Security";
 const DISCOVERY: &str = "Discovery";
 const LIMITS: &str = "Limits";
+const DISK: &str = "Disk";
 const LIFECYCLE: &str = "Lifecycle";
 const LOGS: &str = "Logging (to standard error)";
 
@@ -142,6 +144,23 @@ pub struct Args {
     /// Snapshot file: written when the node shuts down, loaded at the start if no other node has entries
     #[arg(long, value_name = "PATH", help_heading = LIFECYCLE)]
     pub snapshot: Option<PathBuf>,
+
+    /// Directory for values that memory evicts; they are found there, and again after a restart. It belongs to one
+    /// node, and needs --disk-bytes
+    #[arg(long, value_name = "PATH", help_heading = DISK)]
+    pub disk: Option<PathBuf>,
+
+    /// Size of that directory: bytes, or 500GiB
+    #[arg(long, value_name = "SIZE", help_heading = DISK, value_parser = parse_size)]
+    pub disk_bytes: Option<u64>,
+
+    /// Smallest value that goes to disk: memory keeps about 110 bytes of each, and the key [default: 2KiB]
+    #[arg(long, value_name = "SIZE", help_heading = DISK, value_parser = parse_size)]
+    pub disk_min_value: Option<u64>,
+
+    /// Values that go to disk when they are evicted: read (at least once), or all [default: read]
+    #[arg(long, value_name = "WHICH", help_heading = DISK)]
+    pub disk_admit: Option<DiskAdmission>,
 
     /// Connections to other nodes and from callers: framed (HTTP where the upgrade is refused), or http
     /// alone [default: framed]

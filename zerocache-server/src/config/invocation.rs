@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
 use super::args::Args;
+use super::disk::DiskFlags;
 use super::server::{CONNECTIONS_MAX_DEFAULT, ConfigError, PORT_DEFAULT, ServerConfig};
 use super::server::{DRAIN_DEFAULT, KEY_BYTES_DEFAULT, WARM_MAX_DEFAULT};
 use super::values::{LogConfig, PageMode};
@@ -274,6 +275,13 @@ fn resolve(args: Args, secret: Option<Source>) -> Result<(ServerConfig, LogConfi
     config.drain = args.drain.unwrap_or(DRAIN_DEFAULT);
     config.warm_max = args.warm_max.unwrap_or(WARM_MAX_DEFAULT);
     config.snapshot = args.snapshot;
+    config.disk = DiskFlags {
+        path: args.disk,
+        bytes_max: args.disk_bytes,
+        value_bytes_min: args.disk_min_value,
+        admission: args.disk_admit,
+    }
+    .resolve()?;
     config.compat = args.compat;
     config.compat_listen = args.compat_listen;
     config.admin_listen = args.admin_listen;

@@ -7,6 +7,7 @@
 
 mod address;
 mod args;
+mod disk;
 mod invocation;
 mod memory_limit;
 mod security;
@@ -15,6 +16,7 @@ mod values;
 
 pub use crate::hot_keys::HotKeyMode;
 pub use args::Args;
+pub use disk::{DISK_VALUE_BYTES_DEFAULT, DiskAdmission, DiskConfig};
 pub use invocation::{EarlyExit, Invocation, command};
 pub(crate) use security::COMPAT_NEEDS_LISTENER;
 pub use server::{

@@ -12,6 +12,7 @@ use zerocache_net::{
 };
 
 use super::address;
+use super::disk::{self, DiskConfig};
 use super::memory_limit;
 use super::security;
 use super::values::Compat;
@@ -89,8 +90,10 @@ pub struct ServerConfig {
     pub drain: Duration,
     /// Maximum warming time, at most 1 h: after it the node is ready although it still copies.
     pub warm_max: Duration,
-    /// The snapshot file. `None`: no snapshots.
+    /// The snapshot file. `None`: no snapshots. Not beside a disk.
     pub snapshot: Option<PathBuf>,
+    /// Where evicted values go, which are there after a restart, too. `None`: nowhere.
+    pub disk: Option<DiskConfig>,
     /// A foreign protocol that is also served.
     pub compat: Option<Compat>,
     /// The address of a further listener, without TLS and for callers of this host, that serves the paths of
@@ -178,6 +181,7 @@ impl ServerConfig {
             drain: DRAIN_DEFAULT,
             warm_max: WARM_MAX_DEFAULT,
             snapshot: None,
+            disk: None,
             compat: None,
             compat_listen: None,
             admin_listen: None,
@@ -252,6 +256,7 @@ impl ServerConfig {
         self.validate_addresses()?;
         self.validate_limits()?;
         security::validate(self)?;
+        disk::validate(self)?;
         let waits = [("drain", self.drain), ("warm-max", self.warm_max)];
         for (setting, wait) in waits {
             check(wait <= WAIT_MAX, setting, || {

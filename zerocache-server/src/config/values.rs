@@ -6,7 +6,7 @@ use std::str::FromStr;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// Returns the value whose name is `text`.
-fn choose<T, const N: usize>(text: &str, choices: [(&str, T); N]) -> Result<T, String> {
+pub(super) fn choose<T, const N: usize>(text: &str, choices: [(&str, T); N]) -> Result<T, String> {
     let names = choices.each_ref().map(|(name, _)| *name);
     let chosen = choices.into_iter().find(|(name, _)| *name == text);
     let unknown = || format!("\"{text}\" is not known; use {}", names.join(" or "));

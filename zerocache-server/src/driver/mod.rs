@@ -6,6 +6,7 @@
 mod calls;
 mod copies;
 mod events;
+mod held;
 mod recent;
 mod reply;
 mod requests;
@@ -43,12 +44,14 @@ use self::{
     reply::{Reply, ReplyBatch},
 };
 pub(crate) use self::{
+    held::HeldReply,
     recent::{RecentEvents, Severity},
     reply::{EncodedResponse, response_header},
     requests::{Admission, NodeRequest},
 };
 use crate::{
     datagrams::DatagramSocket,
+    disk::DiskTier,
     hot_keys::{HotKeyMode, HotKeyTracker},
     reads::EntryReader,
     storage::{Mutexes, Storage},
@@ -90,6 +93,8 @@ pub struct DriverParts {
     pub discovery: Option<Arc<Discovery>>,
     /// What is kept of the keys that are read most.
     pub hot_keys: HotKeyMode,
+    /// Where evicted values go.
+    pub disk: Option<Arc<DiskTier>>,
 }
 
 /// The readings of a node at one moment.
@@ -123,6 +128,7 @@ pub struct NodeDriver {
     calls: OutboundCalls,
     datagrams: Option<Arc<DatagramSocket>>,
     discovery: Option<Arc<Discovery>>,
+    disk: Option<Arc<DiskTier>>,
     /// Destinations of responses that come later.
     pending: Mutex<HashMap<RequestId, Reply>>,
     next_request: AtomicU64,
@@ -149,6 +155,7 @@ impl NodeDriver {
             datagrams,
             discovery,
             hot_keys,
+            disk,
         } = parts;
         let hot_keys = Arc::new(HotKeyTracker::new(hot_keys));
         let (identity, state, cluster, id) = {
@@ -174,6 +181,7 @@ impl NodeDriver {
             calls: OutboundCalls::new(transport),
             datagrams,
             discovery,
+            disk,
             pending: Mutex::default(),
             next_request: AtomicU64::new(0),
             next_connection: AtomicU64::new(0),
@@ -227,6 +235,24 @@ impl NodeDriver {
     #[must_use]
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// Returns the disk tier.
+    #[must_use]
+    pub fn disk(&self) -> Option<&DiskTier> {
+        self.disk.as_deref()
+    }
+
+    /// Returns the name of the cluster.
+    #[must_use]
+    pub fn cluster(&self) -> String {
+        self.node.lock().config().cluster.clone()
+    }
+
+    /// Returns this moment by the time that the nodes of the cluster agree on.
+    #[must_use]
+    pub fn cluster_time(&self) -> Now {
+        self.node.lock().cluster_time(clock::now())
     }
 
     /// Returns the node's view of the cluster, and its counters.
@@ -367,8 +393,14 @@ impl NodeDriver {
             match effect {
                 Effect::Respond { id, response } => {
                     let to = self.pending.lock().remove(&id);
-                    if let Some(to) = to {
+                    if let Some((to, response)) = to.and_then(|to| self.hold(to, response)) {
                         replies.send(to, response);
+                    }
+                }
+                Effect::Load { id, entries } => {
+                    let is_loading = self.disk.as_ref().is_some_and(|disk| disk.load(id, entries));
+                    if !is_loading {
+                        self.input(Input::Loaded(id));
                     }
                 }
                 Effect::Call { call, to, message, timeout_ms } => {

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use zerocache_core::{
     key::Key,
     node::{Caller, ConnectionId, Effect, Input, RequestId, Write, WriteOp},
+    store::Lookup,
     wire::{Envelope, RefusalCode, Request, RequestMessage, Response},
 };
 use zerocache_net::clock;
@@ -92,12 +93,18 @@ impl NodeDriver {
         };
         match request {
             Request::Get { key } => {
-                if self.reader.is_witness(key.as_bytes()) {
-                    let message = RequestMessage { envelope, request: Request::Get { key } };
-                    return Admission::Node(NodeRequest::Message(connection, caller, message));
-                }
                 let context = self.reader.context();
-                Admission::Complete(context.response(self.reader.get(&key, context)))
+                let is_own = !self.reader.is_witness(key.as_bytes());
+                match is_own.then(|| self.reader.get(&key, context)) {
+                    Some(lookup @ (Lookup::Hit(_) | Lookup::Miss { .. })) => {
+                        Admission::Complete(context.response(lookup))
+                    }
+                    // At an owner, or on disk.
+                    Some(Lookup::OnDisk) | None => {
+                        let message = RequestMessage { envelope, request: Request::Get { key } };
+                        Admission::Node(NodeRequest::Message(connection, caller, message))
+                    }
+                }
             }
             Request::Put { key, value, metadata, ttl, ack, version } => {
                 let op = WriteOp::Put { value, metadata, ttl };
@@ -123,8 +130,22 @@ impl NodeDriver {
         }
     }
 
-    /// Reads a key that other nodes own, there.
-    pub async fn read_at_owner(&self, key: Key) -> Response {
+    /// Returns whether there are keys that other nodes own, or values on disk.
+    #[must_use]
+    pub fn may_read_elsewhere(&self) -> bool {
+        self.reader.has_witnesses() || self.storage.has_disk()
+    }
+
+    /// Returns whether a read of a key has to wait for an owner or the disk.
+    #[must_use]
+    pub fn is_elsewhere(&self, key: &Key) -> bool {
+        self.reader.is_witness(key.as_bytes())
+            || self.storage.has_disk()
+                && self.storage.find_on_disk(key.hash(), clock::now()).is_some()
+    }
+
+    /// Reads a key that other nodes own, there, or one whose value is on disk.
+    pub async fn read_elsewhere(&self, key: Key) -> Response {
         let envelope = Envelope { cluster: self.cluster, ..Envelope::default() };
         let message = RequestMessage { envelope, request: Request::Get { key } };
         let connection = self.next_connection().single_use();
@@ -184,7 +205,10 @@ impl NodeDriver {
                 let index = id.0.checked_sub(first);
                 let reply = index.and_then(|index| replies.get_mut(index as usize));
                 let Some(reply) = reply.and_then(Option::take) else { return true };
-                batch.send_unflushed(reply, std::mem::replace(response, Response::Done));
+                let response = std::mem::replace(response, Response::Done);
+                if let Some((reply, response)) = self.hold(reply, response) {
+                    batch.send_unflushed(reply, response);
+                }
                 false
             });
             // Under the lock of the node, so that no response comes before its destination is known.
@@ -192,6 +216,9 @@ impl NodeDriver {
             self.pending.lock().extend(later);
         }
         self.perform(effects);
+        if let Some(disk) = self.disk.as_ref().filter(|_| self.storage.is_disk_pressed()) {
+            disk.wake_writer();
+        }
         RequestId(first)
     }
 }

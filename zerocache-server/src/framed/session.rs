@@ -282,6 +282,7 @@ impl<'a> Session<'a> {
         });
         let response = match lookup {
             Lookup::Hit(None) => return Some(READ_COST + bytes),
+            Lookup::OnDisk => return None,
             Lookup::Miss { .. } if self.shared.driver.reader().is_witness(key) => return None,
             Lookup::Hit(Some(entry)) => context.response(Lookup::Hit(entry)),
             Lookup::Miss { known } => context.response(Lookup::Miss { known }),

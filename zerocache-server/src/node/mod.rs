@@ -18,6 +18,7 @@ use zerocache_core::{
     version::Incarnation,
     wire::{NodeState, features},
 };
+use zerocache_disk::OpenError;
 use zerocache_net::{
     discovery::{self, Announcement, Discovery, DiscoveryConfig, DiscoveryError, MdnsConfig},
     security::{Security, SecurityError, TlsMode},
@@ -29,6 +30,7 @@ use crate::{
     access::{AccessControl, AccessFileError},
     config::{ConfigError, ServerConfig},
     datagrams::DatagramSocket,
+    disk::DiskTier,
     driver::{DriverParts, NodeDriver, Severity, SharedNode},
     http::{BindError, ShutdownSummary},
     snapshot::{self, SnapshotFile},
@@ -66,6 +68,9 @@ pub enum RunError {
     /// Discovery does not accept its configuration.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
+    /// The directory of the disk tier cannot be used.
+    #[error("disk: {0}")]
+    Disk(#[from] OpenError),
     /// The system provides no random numbers.
     #[error("cannot draw an incarnation: {0}")]
     Entropy(#[from] getrandom::Error),
@@ -81,7 +86,7 @@ impl RunError {
     /// Returns whether the configuration, or a file that it names, must be changed.
     #[must_use]
     pub fn is_usage_error(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Security(_) | Self::AccessFile(_))
+        matches!(self, Self::Config(_) | Self::Security(_) | Self::AccessFile(_) | Self::Disk(_))
     }
 }
 
@@ -91,6 +96,7 @@ pub struct RunningNode {
     access: Arc<AccessControl>,
     discovery: Arc<Discovery>,
     snapshot: Option<Arc<SnapshotFile>>,
+    disk: Option<Arc<DiskTier>>,
     listen: SocketAddr,
     incarnation: Incarnation,
     drain: Duration,
@@ -129,6 +135,7 @@ impl RunningNode {
             port,
             python: sockets.python_record(&config)?,
         };
+        let disk = settings::disk_tier(&config)?.map(Arc::new);
         let (discovery, events) = start_discovery(&config)?;
         let discovery = Arc::new(discovery);
         let datagrams = bind_datagrams(listen);
@@ -136,7 +143,8 @@ impl RunningNode {
         let snapshot = config.snapshot.clone().map(SnapshotFile::take).map(Arc::new);
         let mut node_config = settings::node_config(&config, &announcement)?;
         node_config.requires_tls = security.mode() == TlsMode::Required;
-        node_config.has_snapshot = snapshot.as_ref().is_some_and(|file| file.is_taken());
+        node_config.has_snapshot =
+            disk.is_some() || snapshot.as_ref().is_some_and(|file| file.is_taken());
         if datagrams.is_none() {
             node_config.features &= !features::DATAGRAMS;
         }
@@ -145,7 +153,11 @@ impl RunningNode {
             bytes_max: config.max_bytes,
         };
         let hash_seed = [getrandom::u64()?, getrandom::u64()?];
-        let storage = Arc::new(Storage::keyed(capacity, hash_seed).with_policy(config.eviction));
+        let mut storage = Storage::keyed(capacity, hash_seed).with_policy(config.eviction);
+        if let Some(disk) = &disk {
+            storage = storage.with_disk(disk.terms());
+        }
+        let storage = Arc::new(storage);
         let node = SharedNode::new(node_config, Arc::clone(&storage));
         let driver = NodeDriver::new(DriverParts {
             transport: Arc::new(transport(&config, node.clone(), security)),
@@ -154,6 +166,7 @@ impl RunningNode {
             datagrams: datagrams.clone(),
             discovery: Some(Arc::clone(&discovery)),
             hot_keys: config.hot_keys,
+            disk: disk.clone(),
         });
         let listeners = Listeners::start(&config, sockets, &driver, &access)?;
         let drain = config.drain;
@@ -162,6 +175,7 @@ impl RunningNode {
             access,
             discovery,
             snapshot,
+            disk,
             listen,
             incarnation,
             drain,
@@ -207,6 +221,9 @@ impl RunningNode {
         }
         if let Some(file) = &self.snapshot {
             self.tasks.push(tokio::spawn(snapshot::load_on_request(Arc::clone(file), driver())));
+        }
+        if let Some(disk) = &self.disk {
+            self.tasks.push(tokio::spawn(Arc::clone(disk).run(driver())));
         }
     }
 
@@ -276,7 +293,8 @@ impl RunningNode {
     }
 
     /// Shuts the node down: it is no longer ready, says goodbye, serves for the drain, replicates its last
-    /// writes, closes. Takes at most the drain and three seconds, and the time to write a snapshot.
+    /// writes, closes. Takes at most the drain and three seconds, and the time to write a snapshot or what is not on
+    /// disk yet.
     pub async fn shutdown(mut self) {
         tracing::info!(drain_ms = self.drain.as_millis() as u64, "shutting down");
         self.driver.input(Input::Shutdown);
@@ -290,6 +308,9 @@ impl RunningNode {
         let _out_of_time = self.driver.flush(LAST_FLUSH_TIMEOUT).await;
         if let Some(file) = self.snapshot.take() {
             snapshot::save(file, Arc::clone(&self.driver)).await;
+        }
+        if let Some(disk) = self.disk.take() {
+            disk.shut_down().await;
         }
         match served {
             Ok(ShutdownSummary { connections_cut: 0 }) => tracing::info!("shut down"),

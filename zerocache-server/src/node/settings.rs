@@ -10,8 +10,10 @@ use zerocache_core::{
 };
 use zerocache_net::discovery::Announcement;
 
+use super::RunError;
 use crate::{
     config::{ConfigError, ServerConfig},
+    disk::DiskTier,
     snapshot,
 };
 
@@ -30,6 +32,12 @@ pub(super) fn check_snapshot(config: &ServerConfig) -> Result<(), ConfigError> {
         );
         ConfigError::new("snapshot", reason)
     })
+}
+
+/// Returns the disk tier of a node that has one, with its directory taken.
+pub(super) fn disk_tier(config: &ServerConfig) -> Result<Option<DiskTier>, RunError> {
+    let Some(disk) = &config.disk else { return Ok(None) };
+    Ok(Some(DiskTier::prepare(disk, &config.cluster, getrandom::u64()?)?))
 }
 
 /// Returns the settings of a node that announces itself as `announcement`, with a new secret.
@@ -51,7 +59,7 @@ pub(super) fn node_config(
             zone: config.zone.clone(),
             addresses,
             state: NodeState::Warming,
-            bytes_max: config.max_bytes,
+            bytes_max: config.max_bytes + config.disk.as_ref().map_or(0, |disk| disk.bytes_max),
             name: config.node_name.clone(),
             replicas: config.replicas,
         },

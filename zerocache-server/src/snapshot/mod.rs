@@ -28,7 +28,7 @@ use zerocache_core::{
 use self::read::read;
 pub use self::{
     file::SnapshotFile,
-    persistence::{load_on_request, save},
+    persistence::{corrected, load_on_request, save},
     write::{check_writable, write},
 };
 
@@ -65,9 +65,39 @@ struct Header {
     /// Whether the node kept the values of some keys only.
     #[serde(default)]
     is_placed: bool,
+    /// Whether the process goes on: values that are in memory alone are missing if it does not end in order.
+    #[serde(default)]
+    lacks_values: bool,
 }
 
 impl Header {
+    fn new(cluster: &str, now: Now, retention_ms: u64, state: &PersistedState) -> Self {
+        let ages = state.sync_ages.iter();
+        Self {
+            cluster: cluster.to_owned(),
+            written_ms: now.wall_ms,
+            retention_ms,
+            node: state.node.0,
+            lived_ms: state.lived_ms,
+            line: (state.lineage.origin.0, state.lineage.age_ms),
+            ages: ages.map(|age| (age.node.0, age.age_ms, age.lived_ms)).collect(),
+            is_placed: state.is_placed,
+            lacks_values: state.lacks_values,
+        }
+    }
+
+    /// Returns how long ago it was written, if it is of this cluster and not from the future.
+    fn age_ms(&self, cluster: &str, now: Now) -> Result<u64, SnapshotError> {
+        if self.cluster != cluster {
+            return Err(SnapshotError::OtherCluster(self.cluster.clone()));
+        }
+        let ahead_ms = self.written_ms.saturating_sub(now.wall_ms);
+        if ahead_ms > AHEAD_MS_MAX {
+            return Err(SnapshotError::FromTheFuture(ahead_ms));
+        }
+        Ok(now.wall_ms.saturating_sub(self.written_ms))
+    }
+
     fn state(&self, away_ms: u64) -> PersistedState {
         let age = |&(of, ms, lived_ms): &(u64, u64, u64)| SyncAge {
             node: Incarnation(of),
@@ -75,10 +105,20 @@ impl Header {
             lived_ms,
         };
         let ages = self.ages.iter().take(SYNC_AGES_MAX).map(age).collect();
-        let &Self { node, lived_ms, line: (of, ms), retention_ms, is_placed, .. } = self;
+        let &Self { node, lived_ms, line: (of, ms), retention_ms, .. } = self;
+        let &Self { is_placed, lacks_values, .. } = self;
         let (node, line) = (Incarnation(node), Lineage { origin: Incarnation(of), age_ms: ms });
         let (lineage, sync_ages) = (line, ages);
-        PersistedState { node, lived_ms, lineage, away_ms, retention_ms, sync_ages, is_placed }
+        PersistedState {
+            node,
+            lived_ms,
+            lineage,
+            away_ms,
+            retention_ms,
+            sync_ages,
+            is_placed,
+            lacks_values,
+        }
     }
 }
 
@@ -128,6 +168,27 @@ pub struct Contents<'a, P> {
     pub state: PersistedState,
     /// Values and tombstones, shard by shard.
     pub shards: P,
+}
+
+/// Encodes the state of a node whose entries are elsewhere.
+pub fn encode_state(cluster: &str, now: Now, state: &PersistedState) -> Vec<u8> {
+    let header = Header::new(cluster, now, state.retention_ms, state);
+    serde_json::to_vec(&header).unwrap_or_default()
+}
+
+/// Decodes a state of [`encode_state`], of whatever age.
+///
+/// # Errors
+/// The reason why it is not used.
+pub fn decode_state(
+    bytes: &[u8],
+    cluster: &str,
+    now: Now,
+) -> Result<PersistedState, SnapshotError> {
+    let header: Header =
+        serde_json::from_slice(bytes).map_err(|_| SnapshotError::Damaged("invalid header"))?;
+    let age_ms = header.age_ms(cluster, now)?;
+    Ok(header.state(age_ms))
 }
 
 /// A running checksum.

@@ -73,7 +73,7 @@ fn load(file: &SnapshotFile, driver: &NodeDriver) {
 }
 
 /// Returns `now` by the time that the nodes of the cluster agree on.
-fn corrected(now: Now, offset_ms: i64) -> Now {
+pub fn corrected(now: Now, offset_ms: i64) -> Now {
     Now { wall_ms: now.wall_ms.saturating_add_signed(offset_ms), ..now }
 }
 

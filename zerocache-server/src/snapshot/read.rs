@@ -14,7 +14,7 @@ use zerocache_core::{
     wire::Response,
 };
 
-use super::{AHEAD_MS_MAX, BLOCK_BYTES_MAX, Checksum, Header, MAGIC, SnapshotError};
+use super::{BLOCK_BYTES_MAX, Checksum, Header, MAGIC, SnapshotError};
 
 /// Reads the snapshot at `path`: passes its items to `on_items`, block by block, and returns the state of
 /// the node. Blocks.
@@ -37,14 +37,7 @@ pub fn read(
     };
     let mut input = Input { file: BufReader::new(file), checksum: Checksum::default() };
     let header = input.header()?;
-    if header.cluster != cluster {
-        return Err(SnapshotError::OtherCluster(header.cluster));
-    }
-    let ahead_ms = header.written_ms.saturating_sub(now.wall_ms);
-    if ahead_ms > AHEAD_MS_MAX {
-        return Err(SnapshotError::FromTheFuture(ahead_ms));
-    }
-    let age_ms = now.wall_ms.saturating_sub(header.written_ms);
+    let age_ms = header.age_ms(cluster, now)?;
     // The store keeps tombstones no longer, whatever the header says.
     let retention_ms = header.retention_ms.min(RETENTION_MS);
     if age_ms > retention_ms {

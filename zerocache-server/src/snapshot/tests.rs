@@ -45,6 +45,7 @@ fn state() -> PersistedState {
         retention_ms,
         sync_ages: vec![age],
         is_placed: true,
+        lacks_values: true,
     }
 }
 

@@ -82,17 +82,8 @@ where
 {
     let mut out = Output { file: BufWriter::new(create(path)?), checksum: Checksum::default() };
     out.put(MAGIC)?;
-    let ages = contents.state.sync_ages.iter();
-    let header = Header {
-        cluster: contents.cluster.to_owned(),
-        written_ms: contents.now.wall_ms,
-        retention_ms: contents.retention_ms,
-        node: contents.state.node.0,
-        lived_ms: contents.state.lived_ms,
-        line: (contents.state.lineage.origin.0, contents.state.lineage.age_ms),
-        ages: ages.map(|age| (age.node.0, age.age_ms, age.lived_ms)).collect(),
-        is_placed: contents.state.is_placed,
-    };
+    let Contents { cluster, now, retention_ms, ref state, .. } = contents;
+    let header = Header::new(cluster, now, retention_ms, state);
     out.block(&serde_json::to_vec(&header).map_err(std::io::Error::other)?)?;
     let (mut count, mut items, mut bytes) = (0, Vec::new(), 0);
     for item in contents.shards.flatten() {

@@ -1,4 +1,4 @@
-//! The families of several series, which [`METRICS`](super::METRICS) names.
+//! The families of several series, which [`metrics`](super::metrics()) names.
 
 /// Families of several series in `/metrics`, and their meaning, in one sentence.
 pub(super) const FAMILIES: &[(&str, &str)] = &[

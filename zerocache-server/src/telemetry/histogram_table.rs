@@ -1,4 +1,4 @@
-//! The table of histograms, as [`METRICS`](super::METRICS) is that of numbers.
+//! The table of histograms, as [`metrics`](super::metrics()) is that of numbers.
 
 use std::borrow::Cow;
 

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use zerocache_core::{
     node::{ClusterStatus, DatagramCounts, DelayCounts},
-    store::{Capacity, Stats},
+    store::{Capacity, DiskCounts, Stats},
 };
 
 use super::{RequestMetrics, ServerCounters, WriteCounts};
-use crate::{access::DenialCounts, storage::Storage};
+use crate::{access::DenialCounts, disk::DiskStats, storage::Storage};
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,10 @@ pub struct Sample<'a> {
     pub store: Stats,
     /// Limits of the store.
     pub capacity: Capacity,
+    /// The disk tier as the store sees it.
+    pub disk_entries: DiskCounts,
+    /// The files of the disk tier.
+    pub disk: DiskStats,
     /// The state machine's view of the cluster and its counters.
     pub node: ClusterStatus,
     /// Records, and their bytes, that wait for all peers.

@@ -1,6 +1,7 @@
 //! Counters of the server, and the table of metrics that `/v1/stats` and `/metrics` export.
 
 mod counters;
+mod disk_table;
 mod families;
 mod histogram;
 mod histogram_table;
@@ -19,5 +20,9 @@ pub use self::{
     histogram_table::{HISTOGRAMS, HistogramMetric, Series},
     metrics::{Kind, MemoryShare, Metric, PREFIX, ReadCounts, Sample, Unit, Value},
     requests::{RequestMetrics, TimedOperation, WriteCounts},
-    table::METRICS,
 };
+
+/// Returns all metrics, in the order of `/v1/stats`.
+pub fn metrics() -> impl Iterator<Item = &'static Metric> + Clone {
+    table::METRICS.iter().chain(disk_table::DISK_METRICS)
+}

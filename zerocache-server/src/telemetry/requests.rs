@@ -20,6 +20,8 @@ pub enum TimedOperation {
     Replicate,
     /// A request for a lease, or for the value that its holder computes.
     Lease,
+    /// A read of a value from disk, without the time that it waited for its turn.
+    Disk,
 }
 
 /// What is measured of requests. Durations are in microseconds, sizes in bytes.
@@ -122,7 +124,8 @@ impl RequestMetrics {
 
 impl TimedOperation {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Get, Self::Put, Self::Delete, Self::Replicate, Self::Lease];
+    pub const ALL: [Self; 6] =
+        [Self::Get, Self::Put, Self::Delete, Self::Replicate, Self::Lease, Self::Disk];
 
     /// Returns the value of the label `operation`.
     #[must_use]
@@ -133,6 +136,7 @@ impl TimedOperation {
             Self::Delete => "delete",
             Self::Replicate => "replicate",
             Self::Lease => "lease",
+            Self::Disk => "disk",
         }
     }
 }

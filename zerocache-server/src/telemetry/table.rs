@@ -24,8 +24,8 @@ fn limit(most: u64) -> Value {
     if most == u64::MAX { Value::Unlimited } else { Value::Unsigned(most) }
 }
 
-/// All metrics, in the order of `/v1/stats`.
-pub const METRICS: &[Metric] = &[
+/// All metrics but those of the disk tier, in the order of `/v1/stats`.
+pub(super) const METRICS: &[Metric] = &[
     gauge(
         "entries",
         "Entries held, including those expired within the last 250 ms.",

@@ -83,6 +83,7 @@ pub fn node() -> Arc<FramedConnections> {
         datagrams: None,
         discovery: None,
         hot_keys: HotKeyMode::default(),
+        disk: None,
     });
     // There are no peers to find, so the node accepts writes.
     driver.input(Input::DiscoveryComplete);

@@ -3,6 +3,7 @@
 use zerocache_core::{
     entry::{Change, Record},
     store::{Stats, TOMBSTONE_BYTES},
+    version::Version,
 };
 
 use super::{Checker, Rule};
@@ -16,6 +17,9 @@ const ROUNDING_US: u64 = 5_000;
 
 /// The extension by each message for the same reason.
 const HOP_US: u64 = 5_000;
+
+/// The extension by a stay on disk: nodes disagree by this about the time, in microseconds.
+const WALL_US: u64 = 2_000_000;
 
 /// The greatest gain of a clock, in millionths, with a margin.
 const DRIFT_PPM: u64 = 250;
@@ -53,6 +57,13 @@ impl Checker {
             && let Some(id) = write_of(value)
         {
             *self.extensions.entry((host, id)).or_default() += HOP_US;
+        }
+    }
+
+    /// A process has found this on its disk. Its machine's wall clock says how long the one before it has been gone.
+    pub(crate) fn recovered(&mut self, host: u32, key: usize, version: Version) {
+        if let Some(id) = self.versions.get(&(version, key)).copied() {
+            *self.extensions.entry((host, id)).or_default() += WALL_US;
         }
     }
 

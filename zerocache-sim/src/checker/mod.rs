@@ -93,6 +93,9 @@ pub enum Rule {
     Authoritative,
     /// A node sends its writes to all others, or reports that they miss some.
     Sent,
+    /// Nothing returns from disk that its node has acknowledged to be replaced or deleted, and nothing is lost there
+    /// without a fault.
+    Disk,
     /// While nothing goes wrong a write is everywhere at once.
     Prompt,
     /// Time advances: no process is busy without end.

@@ -128,7 +128,8 @@ impl World {
         // The node answers as long as no fault disturbs it or the path to it.
         let answers = process.incarnation == node
             && !self.clients[client].has_cut_itself_off(at_us)
-            && !self.plan.is_disturbed(pair, (at_us, self.now_us), None);
+            && !self.plan.is_disturbed(pair, (at_us, self.now_us), None)
+            && !self.had_disk_fault(host, (at_us, self.now_us));
         let key = running.key;
         let known = process.store.version(self.keys[key].hash());
         let holds = !is_delete

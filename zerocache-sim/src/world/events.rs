@@ -44,6 +44,9 @@ impl World {
                         process.writers.push(process.node.writer());
                         process.pending.clear();
                     }
+                    if let Some(disk) = self.disks.get_mut(&host) {
+                        disk.promises.forget();
+                    }
                     self.checker.reset_versions(host);
                     self.observe_registers(host);
                     // Existing entries have other versions now.

@@ -43,7 +43,9 @@ impl World {
                 if memory {
                     self.persist_process(node);
                 }
+                self.tear_disk(node, quiet);
                 self.stop(node, quiet);
+                self.crash_disk(node, quiet);
             }
             Fault::Freeze(host) => {
                 let now_us = self.now_us;
@@ -57,6 +59,7 @@ impl World {
             Fault::Shutdown(node) => self.shut_down(node),
             Fault::Drain(node) => self.node_input(node, vec![Input::Drain]),
             Fault::Join(node) => self.start(node),
+            Fault::Disk { node, fault } => self.begin_disk_fault(index, node, fault),
         }
     }
 
@@ -81,6 +84,7 @@ impl World {
             Fault::ClockJump { node, ms } if self.plan.profile != Profile::Clocks => {
                 self.hosts[node as usize].skew_ms -= ms;
             }
+            Fault::Disk { node, .. } => self.end_disk_fault(index, node),
             Fault::ClockJump { .. } | Fault::Join(_) => {}
         }
     }
@@ -185,6 +189,9 @@ impl World {
     pub(super) fn restore_process(&mut self, host: u32, life: u32) {
         if !self.lives(host, life) {
             return;
+        }
+        if self.disks.contains_key(&host) {
+            return self.open_disk(host, true);
         }
         let mut inputs = Vec::new();
         let is_aside = self.variant.sets_snapshots_aside()

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use zerocache_core::{
     condition::ConditionalOp,
     entry::{Change, Record},
+    store::Lookup,
     version::{Incarnation, Version},
     wire::{FetchedItem, Request, RequestMessage, Response},
 };
@@ -56,11 +57,17 @@ impl World {
             let key = &self.keys[number];
             let known = process.store.version(key.hash());
             let mut held = None;
-            let entry = process.store.peek(key, now).hit();
+            let found = process.store.peek(key, now);
+            if let (Lookup::OnDisk, Some(version)) = (&found, known) {
+                held = known;
+                self.check_promised(host, number, version);
+            }
+            let entry = found.hit();
             if self.checker.is_register(number) {
                 held = entry.map(|entry| entry.version);
             } else if let Some(entry) = entry {
                 held = Some(entry.version);
+                self.check_promised(host, number, entry.version);
                 let shown = StoredValue {
                     key: number,
                     version: entry.version,

@@ -33,11 +33,12 @@ impl World {
         let known = process.store.version(self.keys[key].hash());
         let has = |other: u32| {
             let (version, since_us) = self.checker.held_since(other, key)?;
-            let now = self.now_at(other);
-            let entry =
-                self.nodes[other as usize].as_ref()?.store.peek(&self.keys[key], now).hit()?;
-            let lasts = entry.expires.since_ms(now.mono) >= LIFE_MS;
-            let had = entry.version == version && self.now_us - since_us > HAD_US;
+            let (stored, left_ms) = self.stored(other as usize, &self.keys[key])?;
+            let lasts = left_ms >= LIFE_MS || self.checker.is_to_live(key, stored);
+            // A copy does not bring what its source has on disk; rounds do, as far as they reach.
+            let is_given = self.disks.is_empty()
+                || !(self.may_lack_from_disk(stored) || self.counts.outdated > 0);
+            let had = is_given && stored == version && self.now_us - since_us > HAD_US;
             (had && lasts).then_some(version)
         };
         let has_value = process.store.has_value(self.keys[key].hash());

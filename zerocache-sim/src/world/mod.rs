@@ -10,6 +10,9 @@ mod client_driver;
 mod conditions;
 mod connection;
 mod dial;
+mod disk;
+mod disk_faults;
+mod disk_promises;
 mod events;
 mod faults;
 mod final_checks;
@@ -22,6 +25,7 @@ mod nodes;
 mod placement;
 mod progress;
 mod replication;
+mod shutdown;
 mod stranger;
 mod tampering;
 mod transport;
@@ -43,6 +47,7 @@ use self::{
     client_driver::Client,
     connection::Connection,
     dial::{Dial, DialAnswer},
+    disk::{DiskWork, HostDisk},
     faults::PersistedProcess,
     healing::Healing,
     hosts::Host,
@@ -110,6 +115,8 @@ enum Event {
     Datagram { from: u32, to: u32, bytes: Bytes },
     /// The persisted state of a process has been read.
     Restore { host: u32, life: u32 },
+    /// The disk of a process has done something, or is to do it.
+    Disk { host: u32, life: u32, work: DiskWork },
 }
 
 /// An event in the queue; the order is that of time, then of scheduling.
@@ -162,6 +169,8 @@ pub(crate) struct World {
     numbers: BTreeMap<KeyHash, usize>,
     /// The persisted state of ended processes, by host.
     persisted: BTreeMap<u32, PersistedProcess>,
+    /// The disks, by host.
+    disks: BTreeMap<u32, HostDisk>,
     /// The highest version of each key that was saved in [`Profile::Stops`].
     saved: BTreeMap<KeyHash, Version>,
     healing: Option<Healing>,
@@ -213,6 +222,7 @@ impl World {
             numbers: keys.iter().enumerate().map(|(at, key)| (key.hash(), at)).collect(),
             keys,
             persisted: BTreeMap::new(),
+            disks: HostDisk::all(&plan),
             saved: BTreeMap::new(),
             healing: None,
             replication: ReplicationChecks::default(),
@@ -321,6 +331,7 @@ impl World {
             Event::Inspect => self.inspect(),
             Event::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
             Event::Restore { host, life } => self.restore_process(host, life),
+            Event::Disk { host, life, work } => self.disk_works(host, life, work),
         }
     }
 
@@ -342,6 +353,7 @@ impl World {
             | Event::Tick { host, .. }
             | Event::Discover { host, .. }
             | Event::Restore { host, .. }
+            | Event::Disk { host, .. }
             | Event::Exit { host, .. } => Some(*host),
             Event::Datagram { to, .. } => Some(*to),
             Event::ClientTick(client)

@@ -27,6 +27,7 @@ use super::{
     conditions::PendingCondition,
     connection::Latency,
     dial::{CLUSTER, region_name},
+    disk::{HostDisk, Tier},
     events::repair_request,
     leases::LeaseTable,
     replication::{Cause, PendingReplication},
@@ -40,15 +41,6 @@ const DISCOVER_EVERY_US: u64 = 5_000_000;
 
 /// The longest time until discovery first completes, in microseconds.
 const DISCOVERY_US_MAX: u64 = 1_000_000;
-
-/// The drain time of a node after its goodbye, in microseconds.
-const DRAIN_US: u64 = 2_000_000;
-
-/// The longest time after the drain for replicating the last writes of a node, in microseconds.
-const FLUSH_US_MAX: u64 = 500_000;
-
-/// The interval at which the flush is checked, in microseconds.
-const FLUSH_CHECK_US: u64 = 5_000;
 
 /// After this long a node counts as in sync in any case, in milliseconds.
 const WARM_MAX_MS: u64 = 60_000;
@@ -75,7 +67,7 @@ pub(super) struct Process {
     pub(super) filled: BTreeSet<Version>,
     next_request: u64,
     /// The time at which its shutdown began.
-    shutdown_us: Option<u64>,
+    pub(super) shutdown_us: Option<u64>,
     /// The time at which it last handled an input.
     pub(super) handled_at: Instant,
     /// Since when it has been in sync.
@@ -91,6 +83,8 @@ pub(super) struct Process {
     pub(super) pending: Vec<PendingReplication>,
     /// The calls whose answers a variant changes.
     pub(super) tampered: TamperedCalls,
+    /// What it has of a disk.
+    pub(super) disk: Option<Tier>,
 }
 
 /// The destination of a response.
@@ -117,12 +111,13 @@ impl World {
         let capacity = self
             .variant
             .capacity(Capacity { entries_max: plan.entries_max, bytes_max: plan.bytes_max });
+        let mut store = Store::new(capacity).with_retention(self.plan.retention_ms);
+        let terms = self.disks.get(&host).map(HostDisk::terms);
+        if let Some(terms) = terms {
+            store = store.with_disk(terms);
+        }
         #[expect(clippy::arc_with_non_send_sync, reason = "one thread; the server shares it")]
-        let store = Arc::new(
-            Store::new(capacity)
-                .with_retention(self.plan.retention_ms)
-                .broken(self.variant.of_store()),
-        );
+        let store = Arc::new(store.broken(self.variant.of_store()));
         let node = Node::new(config, Arc::clone(&store), self.now_at(host));
         self.nodes[index] = Some(Process {
             node,
@@ -143,6 +138,7 @@ impl World {
             before: BTreeMap::new(),
             pending: Vec::new(),
             tampered: TamperedCalls::default(),
+            disk: terms.map(|_| Tier::default()),
         });
         trace!(self, "{host} starts as {incarnation} in {}", region_name(plan.region));
         self.counts.processes += 1;
@@ -180,7 +176,7 @@ impl World {
             limits: Limits { value_bytes_max, ..Limits::default() },
             features: plan.features,
             requires_tls: self.plan.seals_datagrams() && plan.features != 0,
-            has_snapshot: self.persisted.contains_key(&host),
+            has_snapshot: self.persisted.contains_key(&host) || self.disks.contains_key(&host),
             secret: self.secret(),
             warm_max_ms: WARM_MAX_MS,
             outbox_bytes_max: self.variant.outbox_bytes_max(plan.outbox_bytes_max),
@@ -241,6 +237,7 @@ impl World {
             self.observe_version(host, key, known);
         }
         self.check_resumed(host, idle_ms);
+        self.wake_disk(host);
         self.arm(host);
     }
 
@@ -263,13 +260,14 @@ impl World {
                 self.tamper_response(host, &mut response);
                 self.check_given(host, &response);
                 let Some(process) = self.nodes[host as usize].as_mut() else { return };
+                let request = id;
                 match process.replies.remove(&id) {
                     Some(Reply::Framed { connection, id, key, is_passed_on }) => {
                         match key.filter(|_| is_passed_on) {
                             Some(key) => self.check_passed_on(host, key, &response),
                             None => self.check_served(host, key, &response),
                         }
-                        self.respond(connection, id, &response);
+                        self.hold_or_respond(host, (connection, id), request, response);
                     }
                     Some(Reply::Internal(None)) => {
                         process.replies.insert(id, Reply::Internal(Some(response)));
@@ -290,10 +288,12 @@ impl World {
                 }
                 self.call(host, call.0, to, message, timeout_ms);
             }
+            Effect::Load { id, entries } => self.load(host, id, entries),
             Effect::Datagram { to, bytes } => self.send_datagram(host, to, bytes),
             Effect::Restore => {
                 let life = self.hosts[host as usize].life;
-                self.schedule_in(RESTORE_US, Event::Restore { host, life });
+                let after_us = self.disk_opens_us(host).unwrap_or(RESTORE_US);
+                self.schedule_in(after_us, Event::Restore { host, life });
             }
             Effect::State(state) => {
                 let now_us = self.now_us;
@@ -301,6 +301,7 @@ impl World {
                     process.in_sync_us = (state == NodeState::InSync).then_some(now_us);
                 }
                 trace!(self, "{host} is {}", state.as_str());
+                self.open_unasked_disk(host, state);
             }
             Effect::Event(event) => self.record_event(host, &event),
         }
@@ -354,6 +355,10 @@ impl World {
     }
 
     /// Reads the requests that have come on a connection, and answers them as the server does.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "what the checker sees stands beside what a server does"
+    )]
     pub(super) fn read_requests(&mut self, index: usize, latency: Latency) {
         let Some(connection) = self.connection(index) else { return };
         let (from, host) = (connection.ends[0].host, connection.ends[1].host);
@@ -397,7 +402,9 @@ impl World {
             let read = self.key_read(host, &message.request);
             let is_passed_on = read.is_some_and(|(_, is_passed_on)| is_passed_on);
             let key = read.map(|(key, _)| key);
-            if let (true, false, Some(key)) = (short, is_passed_on, key) {
+            if let (true, false, Some(key)) = (short, is_passed_on, key)
+                && !self.is_on_disk(host, key)
+            {
                 self.fast_read(host, index, header.id, key, &envelope);
                 continue;
             }
@@ -406,7 +413,9 @@ impl World {
                 // It is compared with what the node holds right before it.
                 self.hand_over(host, &mut inputs, &mut touched);
             }
+            let known = touched.len();
             self.record_request(from, host, &message, latency, &mut touched);
+            let changes = touched[known..].iter().map(|(key, _)| *key).collect();
             let write = self.pending_write(&message.request);
             let connection = ConnectionId(index as u64);
             let caller = Caller::unauthenticated(Some(self.hosts[from as usize].address.ip()));
@@ -415,6 +424,9 @@ impl World {
             process.next_request += 1;
             let id = RequestId(process.next_request);
             process.leasing.name(id);
+            if let Some(tier) = process.disk.as_mut() {
+                tier.changes.insert(id, changes);
+            }
             process.writes.extend(write.map(|write| (id, write)));
             let reply = Reply::Framed { connection: index, id: header.id, key, is_passed_on };
             process.replies.insert(id, reply);
@@ -460,36 +472,12 @@ impl World {
         if let (Some(key), Response::Found { value, version, remaining_ms, .. }) = (key, response) {
             let held = StoredValue { key, version: *version, value, remaining_ms: *remaining_ms };
             self.counts.hits += 1;
+            self.check_promised(host, key, *version);
             self.checker.served(host, &held);
             if let Some(id) = workload::write_of(value) {
                 self.checker.check_delete_wins(&self.plan, host, key, id);
             }
         }
-    }
-
-    /// Begins the shutdown of a node.
-    pub(super) fn shut_down(&mut self, host: u32) {
-        let now_us = self.now_us;
-        let Some(process) = self.nodes[host as usize].as_mut() else { return };
-        process.shutdown_us = Some(now_us);
-        trace!(self, "{host} shuts down");
-        self.node_input(host, vec![Input::Shutdown]);
-        let life = self.hosts[host as usize].life;
-        self.schedule_in(DRAIN_US, Event::Exit { host, life });
-    }
-
-    /// Stops a node that shuts down, once its queues are flushed or the time for that is up.
-    pub(super) fn exit(&mut self, host: u32, life: u32) {
-        if !self.lives(host, life) {
-            return;
-        }
-        let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        let last_us = process.shutdown_us.unwrap_or(0) + DRAIN_US + FLUSH_US_MAX;
-        if !process.node.is_flushed() && self.now_us < last_us {
-            return self.schedule_in(FLUSH_CHECK_US, Event::Exit { host, life });
-        }
-        self.check_pending(host);
-        self.stop(host, false);
     }
 }
 

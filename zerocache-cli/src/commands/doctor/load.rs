@@ -69,6 +69,26 @@ pub(super) fn files_limit(evidence: &Evidence) -> Vec<Finding> {
     })
 }
 
+/// A node with a disk that it does not write to, or that fails.
+pub(super) fn disk_fails(evidence: &Evidence) -> Vec<Finding> {
+    each(evidence, |node| {
+        let has_disk = node.stat("disk_bytes_max").is_some_and(|most| most > 0.0);
+        let is_writable = node.stat("disk_writable").is_none_or(|writable| writable > 0.0);
+        let errors = node.growth(&evidence.before, "disk_errors").unwrap_or_default();
+        let what = match (has_disk, is_writable) {
+            (false, _) => return None,
+            (true, false) => "writes nothing to its disk".to_owned(),
+            (true, true) if errors > 0.0 => {
+                format!("could not read or write its disk {errors:.0} times while it was watched")
+            }
+            (true, true) => return None,
+        };
+        let text = format!("{} {what}", node.label());
+        let action = "Look at its log (\"disk: cannot\") and at the space on the file system. The node serves what memory holds meanwhile.";
+        Some(Finding::warning("disk-fails", text, action))
+    })
+}
+
 /// A node that was suspended while it was watched.
 pub(super) fn paused(evidence: &Evidence) -> Vec<Finding> {
     each(evidence, |node| {

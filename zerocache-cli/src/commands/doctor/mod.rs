@@ -127,6 +127,7 @@ const CHECKS: &[Check] = &[
     ("queues", load::queues),
     ("files-limit", load::files_limit),
     ("paused", load::paused),
+    ("disk-fails", load::disk_fails),
     ("not-looked-at", nodes::not_looked_at),
 ];
 

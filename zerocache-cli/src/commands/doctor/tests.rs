@@ -25,7 +25,7 @@ fn healthy() -> Evidence {
         let stats = json!({
             "clock_offset_ms": 0, "tombstone_retention_ms": 3_600_000, "tls_mode": 0, "evicted": 7,
             "replication_queue_records": 12, "replication_queue_bytes": 1_200, "suspensions": 1,
-            "connections_open": 20, "connections_refused": 4, "accept_errors": 0, "adopted": 30,
+            "connections_open": 20, "connections_refused": 4, "accept_errors": 0, "adopted": 30, "disk_errors": 0,
             "displaced": 0,
         });
         NodeView {
@@ -175,6 +175,15 @@ fn misfortune_of_placement_gives_its_id_alone() {
             }
         }),
         ("replicas-differ", Verdict::Warning, |all| config(all, 2)["replicas"] = 2.into()),
+        ("disk-fails", Verdict::Warning, |all| {
+            stats(all, 2)["disk_bytes_max"] = 1_000_000_000.into();
+            stats(all, 2)["disk_writable"] = 0.into();
+        }),
+        ("disk-fails", Verdict::Warning, |all| {
+            stats(all, 2)["disk_bytes_max"] = 1_000_000_000.into();
+            stats(all, 2)["disk_writable"] = 1.into();
+            stats(all, 2)["disk_errors"] = 7.into();
+        }),
         ("placement-incomplete", Verdict::Warning, |all| incomplete(all, 3)),
         ("placement-incomplete", Verdict::Note, |all| {
             incomplete(all, 3);

@@ -12,7 +12,7 @@ use zerocache_core::{
     call::CallFailure,
     limits::Limits,
     node::{CallId, Caller, ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
-    store::{Backend, Capacity, Discard, Lock, Store},
+    store::{Backend, Capacity, Lock, Store},
     time::{Instant, Now},
     version::Incarnation,
     wire::{NodeInfo, NodeState, RequestMessage, Response, features},
@@ -38,7 +38,6 @@ pub(super) struct ShardLock<T>(Mutex<T>);
 impl Backend for Mutexes {
     type Lock<T> = ShardLock<T>;
     type Pages = Box<[u8]>;
-    type Evictions = Discard;
 }
 
 impl<T> Lock<T> for ShardLock<T> {
@@ -191,7 +190,11 @@ impl Nodes {
                 let caller = Caller::unauthenticated(Some(at.ip()));
                 Some((to, Input::Request { id, connection, caller, message }))
             }
-            Effect::Datagram { .. } | Effect::State(_) | Effect::Restore | Effect::Event(_) => None,
+            Effect::Datagram { .. }
+            | Effect::State(_)
+            | Effect::Restore
+            | Effect::Load { .. }
+            | Effect::Event(_) => None,
         }
     }
 }

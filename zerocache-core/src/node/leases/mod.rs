@@ -146,7 +146,8 @@ impl<B: Backend> Context<'_, B> {
             return Some(super::clock_unset());
         }
         // The value here may be gone, and others may have granted leases meanwhile.
-        self.local.readiness.was_suspended.then(|| {
+        let readiness = &self.local.readiness;
+        (readiness.was_suspended || readiness.is_restored).then(|| {
             let text = "the node was suspended, and fetches what it missed";
             Response::refused(RefusalCode::Overloaded, text)
         })
@@ -184,8 +185,7 @@ impl<B: Backend> Context<'_, B> {
         }
         // The delete came after the lease was granted, and is stamped before it only because clocks differ:
         // what is computed now may be what was deleted. A value that is held is newer, and stays.
-        let deleted =
-            deleted.filter(|_| self.replica.store.peek(&key, self.now).hit().is_none())?;
+        let deleted = deleted.filter(|_| self.replica.store.peek(&key, self.now).is_miss())?;
         if token.wall_ms().saturating_sub(deleted.wall_ms()) > DELETE_BEFORE_MS_MAX {
             return None;
         }

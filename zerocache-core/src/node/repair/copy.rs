@@ -378,6 +378,7 @@ impl Repair {
         copying: &Copying,
     ) {
         let (source, entries) = (copying.source, self.counts.entries_copied);
+        self.lacks_values &= copying.is_remote;
         // Copied data is no more complete than its source.
         cx.replica.store.forget_before(copying.knows_from);
         cx.out.push(Effect::Event(Event::CopyComplete { source, entries }));

@@ -152,6 +152,8 @@ pub(super) struct Repair {
     /// what it had of others.
     copy_source: Option<CopySource>,
     restored: Restored,
+    /// Whether the earlier process of the node had values that this one has to copy from a local peer.
+    lacks_values: bool,
     handover: Handover,
     wake: Instant,
 }
@@ -174,6 +176,7 @@ impl Repair {
             missing_sources: Vec::new(),
             copy_source: None,
             restored: Restored::default(),
+            lacks_values: false,
             handover: Handover::default(),
             wake: now,
         }

@@ -32,6 +32,8 @@ pub struct PersistedState {
     pub sync_ages: Vec<SyncAge>,
     /// Whether it kept the values of some keys only, or may have been the only one to have some.
     pub is_placed: bool,
+    /// Whether values may be missing that the process had in memory alone: it had not ended in order.
+    pub lacks_values: bool,
 }
 
 /// What a node has of an earlier process.
@@ -41,7 +43,7 @@ pub(super) enum Restored {
     #[default]
     NotAsked,
     /// The snapshot is being read. Parts of it may have been refused.
-    Reading { is_whole: bool },
+    Reading { is_whole: bool, is_empty: bool },
     /// Nothing that counts: its start is one without data.
     Nothing,
     /// All that it knew when it ended. What came since it lacks, as a node that was cut off.
@@ -56,9 +58,9 @@ impl Repair {
         if self.restored != Restored::NotAsked || !cx.local.config.has_snapshot || !is_starting {
             return false;
         }
-        self.restored = Restored::Reading { is_whole: true };
+        self.restored = Restored::Reading { is_whole: true, is_empty: true };
         // What is read may have been deleted at the others since.
-        cx.local.readiness.was_suspended = true;
+        cx.local.readiness.is_restored = true;
         cx.out.push(Effect::Restore);
         true
     }
@@ -81,8 +83,9 @@ impl Repair {
     ) {
         for item in items {
             let is_taken = cx.replica.import(cx.now, item);
-            if let Restored::Reading { is_whole } = &mut self.restored {
+            if let Restored::Reading { is_whole, is_empty } = &mut self.restored {
                 *is_whole &= is_taken;
+                *is_empty = false;
             }
         }
     }
@@ -97,11 +100,16 @@ impl Repair {
         cx: &mut Context<'_, B>,
         state: Option<PersistedState>,
     ) {
-        let is_whole = self.restored == Restored::Reading { is_whole: true };
+        let is_whole = matches!(self.restored, Restored::Reading { is_whole: true, .. });
+        if state.is_none() && matches!(self.restored, Restored::Reading { is_empty: true, .. }) {
+            // The node has what this process was told, and nothing else.
+            cx.local.readiness.is_restored = false;
+        }
         self.restored = Restored::Nothing;
         if let Some(state) = state.filter(|_| is_whole) {
             let PersistedState { node, lived_ms, lineage, away_ms, .. } = state;
-            let PersistedState { retention_ms, sync_ages, is_placed, .. } = state;
+            let PersistedState { retention_ms, sync_ages, is_placed, lacks_values, .. } = state;
+            self.lacks_values = lacks_values;
             let now = cx.now;
             if is_placed {
                 self.restored_placed(now.mono);
@@ -132,6 +140,16 @@ impl Repair {
         let Partner { id: node, lived_ms, lineage, ages: sync_ages } = self.describe(local, now);
         let is_placed = view.placement().id() != 0 || self.placed() != 0;
         let away_ms = 0;
-        PersistedState { node, lived_ms, lineage, away_ms, retention_ms, sync_ages, is_placed }
+        let lacks_values = self.lacks_values;
+        PersistedState {
+            node,
+            lived_ms,
+            lineage,
+            away_ms,
+            retention_ms,
+            sync_ages,
+            is_placed,
+            lacks_values,
+        }
     }
 }

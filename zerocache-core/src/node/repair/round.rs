@@ -315,6 +315,10 @@ impl Repair {
             }
             verdict if round.is_complete && (is_starting || verdict.is_some()) => {
                 self.note_complete(cx, &round);
+                let is_equal = round.verdict.is_some();
+                if self.lacks_values && is_equal && !round.is_remote {
+                    self.copy_again(cx, view, round.partner.id);
+                }
             }
             _ => self.counts.rounds_aborted += 1,
         }

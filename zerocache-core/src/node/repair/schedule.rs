@@ -227,7 +227,9 @@ impl Repair {
         };
         let mut colleagues = view.members().filter(|member| is_colleague(local, member));
         let is_in_sync = local.readiness.state() == NodeState::InSync && self.start.is_done();
-        is_in_sync && !self.misses_source(view) && colleagues.all(agrees)
+        let is_local = |member: &Member| member.info.region == local.region();
+        let lacks_values = self.lacks_values && view.members().any(is_local);
+        is_in_sync && !lacks_values && !self.misses_source(view) && colleagues.all(agrees)
     }
 }
 

@@ -133,6 +133,10 @@ pub(in crate::node) fn serve_fetch<B: Backend>(
 ) -> Response {
     let (mut items, mut bytes, mut covered) = (Vec::new(), 0, 0);
     for key in keys {
+        // Not among the first ones, which were put back for this request: the caller asks again for the rest.
+        if store.find_on_disk(*key, now).is_some() && !items.is_empty() {
+            break;
+        }
         if let Some(item) = store.item(*key, now).filter(&wanted) {
             let item = FetchedItem::of(item, now.mono);
             bytes += item.payload_bytes();

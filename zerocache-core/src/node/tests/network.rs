@@ -274,6 +274,7 @@ impl Network {
             }
             Effect::Event(event) => self.events.push((at, event)),
             Effect::Restore => self.restores += 1,
+            Effect::Load { .. } => panic!("these nodes have no disk"),
             Effect::State(_) => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Copies of entries that other nodes, or earlier processes of this one, have held for a while.
 
-use super::Shard;
+use super::{Shard, disk::Departure};
 use crate::{
     entry::{Change, Record},
     key::KeyHash,
@@ -46,7 +46,8 @@ impl<P: Pages> Shard<P> {
             return if ended { ApplyOutcome::Purged } else { ApplyOutcome::Applied };
         }
         if let Some(index) = index {
-            self.remove(index);
+            let version = self.slot(index).version;
+            self.remove(index, Some((version, Departure::Ended)));
         }
         let key = record.key.as_bytes();
         let (version, expires) = (record.version, *expires);

@@ -1,14 +1,11 @@
 //! The steps of eviction in a shard.
 
-use super::Shard;
-use crate::{
-    store::{
-        backend::Pages,
-        eviction::{EvictedEntry, EvictionListener, EvictionPolicy},
-        slot::{Class, SlotRef},
-        variant::StoreVariant,
-    },
-    time::Instant,
+use super::{Shard, disk::Departure};
+use crate::store::{
+    backend::Pages,
+    eviction::EvictionPolicy,
+    slot::{Class, SlotRef},
+    variant::StoreVariant,
 };
 
 impl<P: Pages> Shard<P> {
@@ -28,23 +25,12 @@ impl<P: Pages> Shard<P> {
         self.entries.oldest(class).map(|index| (index, self.entries.slot(index)))
     }
 
-    /// Evicts an entry and passes it to `evictions`. `generation` is that of its ghost if it leaves one.
-    pub fn evict(
-        &mut self,
-        index: u32,
-        now: Instant,
-        generation: Option<u32>,
-        evictions: &impl EvictionListener,
-    ) {
+    /// Evicts an entry. `generation` is that of its ghost if it leaves one.
+    pub fn evict(&mut self, index: u32, generation: Option<u32>) {
         self.counts.evicted += 1;
         let slot = self.entries.slot(index);
         let (hash, version, bits) = (slot.hash(), slot.version, slot.table_bits);
-        evictions.on_eviction(EvictedEntry {
-            key: slot.key(),
-            entry: slot.entry(),
-            remaining_ms: slot.expires.since_ms(now),
-        });
-        self.remove(index);
+        self.remove(index, Some((version, Departure::Ended)));
         if let Some(generation) = generation {
             self.ghosts.insert(bits, generation, self.entries.len());
         }

@@ -18,8 +18,9 @@ use prometheus_client::{
 use zerocache_net::discovery::SourceStatus;
 
 use super::{
-    Distribution, HISTOGRAMS, HistogramMetric, METRICS, PREFIX,
+    Distribution, HISTOGRAMS, HistogramMetric, PREFIX,
     families::FAMILIES,
+    metrics,
     metrics::{Kind, Metric, Sample, Unit, Value},
 };
 
@@ -123,7 +124,7 @@ impl Family {
 /// The families of the table. A limit that is not set has no series.
 fn of_table(sample: &Sample<'_>) -> Vec<Family> {
     let mut families: Vec<Family> = Vec::new();
-    for metric in METRICS {
+    for metric in metrics() {
         let Some(value) = number(metric, metric.value(sample)) else { continue };
         let base = metric.base_name();
         let labels: Vec<_> =

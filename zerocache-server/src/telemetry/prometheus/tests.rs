@@ -15,7 +15,7 @@ use crate::telemetry::histogram_table::REGION_OTHER;
 #[test]
 fn series_of_the_table_are_distinct_and_of_one_kind() {
     let mut families: BTreeMap<String, Vec<&Metric>> = BTreeMap::new();
-    for metric in METRICS {
+    for metric in metrics() {
         families.entry(metric.base_name()).or_default().push(metric);
     }
     for (name, metrics) in &families {

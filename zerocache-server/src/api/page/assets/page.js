@@ -97,6 +97,7 @@ function attention(view) {
   const ending = certificate && endOf(certificate);
   if (ending) notes.push([ending, `The certificate ends in ${certificate.days_left.toFixed(1)} days`]);
   if (view.stats.tombstone_retention_ms < 60000) warn("Tombstones are kept for less than a minute: the memory is too small");
+  if (view.stats.disk_bytes_max && !view.stats.disk_writable) warn("Nothing is written to the disk: it is full, or fails");
   if (view.stats.panics) warn(`${count(view.stats.panics, "request handler")} panicked`);
   return notes.sort((a, b) => RANK[b[0]] - RANK[a[0]]);
 }
@@ -161,13 +162,17 @@ const TILES = [
   { name: "Read time, p99", key: "get_p99_us", show: v => "≤ " + millis(v / 1000), side: peak },
   { name: "Write time, p99", key: "put_p99_us", show: v => "≤ " + millis(v / 1000), side: peak },
   { name: "Memory", key: "bytes", show: bytes, max: view => view.stats.bytes_max,
-    side: (_, view) => `${percent(view.stats.bytes / view.stats.bytes_max)} of ${bytes(view.stats.bytes_max)}` },
+    side: (_, view) => part(view.stats.bytes, view.stats.bytes_max)
+      + (view.stats.disk_bytes_max ? `, disk ${part(view.stats.disk_bytes, view.stats.disk_bytes_max)}` : "") },
   { name: "Evictions", key: "evictions_per_s", show: v => number(v) + " /s", side: peak,
     state: v => v > 0 ? "warn" : "" },
   { name: "Peers behind", key: "lag_ms", show: v => v ? duration(v) : "none",
     side: (_, view) => count(view.stats.replication_queue_records, "record") + " queued",
     state: v => v > 60000 ? "bad" : v > 5000 ? "warn" : "" },
 ];
+function part(used, most) {
+  return `${percent(used / most)} of ${bytes(most)}`;
+}
 function peak(values, _, tile) {
   const known = values.filter(v => v !== null);
   return known.length ? "peak " + tile.show(Math.max(...known)) : "";

@@ -1,0 +1,33 @@
+//! The correction of versions that a wrong clock has stamped.
+
+use super::Shard;
+use crate::{
+    store::{backend::Pages, digests::Digests},
+    version::Version,
+};
+
+impl<P: Pages> Shard<P> {
+    /// Corrects the versions with a stamp of `from` or later by `by_ms`, and moves the retention floor with
+    /// them. Returns the number of corrected entries.
+    pub fn restamp(&mut self, from: u64, by_ms: i64) -> usize {
+        self.give_up_records(from);
+        let restamped = |version: Version| match version.stamp() >= from {
+            true => version.restamped(by_ms),
+            false => version,
+        };
+        let mut entries = 0;
+        self.entries.restamp(|version| {
+            entries += usize::from(version.stamp() >= from);
+            restamped(version)
+        });
+        self.tombstones.restamp(restamped, by_ms);
+        self.usage.tombstones = self.tombstones.len() as u64;
+        self.digests = Digests::default();
+        self.digests.forget_before(self.first_complete_second());
+        let values = self.entries.slots().map(|slot| (slot.hash(), slot.version));
+        for (hash, version) in values.chain(self.tombstones.iter()) {
+            self.digests.add(hash, version);
+        }
+        entries
+    }
+}
