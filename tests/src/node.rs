@@ -96,6 +96,11 @@ impl Node {
         self.child.wait().expect("ended");
     }
 
+    /// Has the process end at once, as [`kill`](Self::kill) does, and waits for nothing.
+    pub fn abort(&self) {
+        self.signal(Signal::KILL);
+    }
+
     /// Asks the process to shut down.
     pub fn shut_down(&self) {
         self.signal(Signal::TERM);
