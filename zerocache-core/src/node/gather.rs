@@ -67,8 +67,18 @@ impl<B: Backend> Node<B> {
         // That there is no value this node can tell only if its misses are authoritative.
         let is_settled = !is_for_owner || self.misses_are_authoritative();
         if !is_gathered || self.gatherings.0.len() >= GATHERINGS_MAX {
-            let store = &self.replica.store;
-            return Some(serve_fetch(store, now, &keys, |item| is_settled || item.is_value()));
+            // A local peer gets the versions alone of what others keep: this node does, or offers it to them.
+            let peer = from.filter(|id| !is_for_owner && !is_remote(*id));
+            let given = |item: StoredItem| match item {
+                StoredItem::Value(record) => Some(match peer {
+                    Some(peer) if !view.keeps(peer, &record.key) => {
+                        StoredItem::Tombstone(record.key.hash(), record.version)
+                    }
+                    _ => StoredItem::Value(record),
+                }),
+                version => Some(version).filter(|_| is_settled),
+            };
+            return Some(serve_fetch(&self.replica.store, now, &keys, given));
         }
         let Parts { mut cx, membership, gatherings, .. } = self.parts(now, out);
         let (own, placement) = (cx.local.id(), membership.view.placement());

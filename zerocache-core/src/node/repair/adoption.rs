@@ -163,7 +163,9 @@ impl Repair {
             adoption.retries.pop_front();
             let Some(lack) = adoption.lacking.get_mut(&key) else { continue };
             let store = &cx.replica.store;
-            let is_gone = store.version(key) != Some(lack.version) || store.has_value(key);
+            // What came and was evicted is not lacking: it would come and go again and again.
+            let has_come = adoption.done.get(&key) >= Some(&lack.version) || store.has_value(key);
+            let is_gone = store.version(key) != Some(lack.version) || has_come;
             let owners = view.placement().owners(key);
             let others = || owners.iter().filter(|owner| **owner != own);
             // Whoever comes back is asked again.

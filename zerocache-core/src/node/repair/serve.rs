@@ -124,12 +124,12 @@ impl Repair {
     }
 }
 
-/// Responds with the items of some keys, values included.
+/// Responds with what is `given` of the items of some keys.
 pub(in crate::node) fn serve_fetch<B: Backend>(
     store: &Store<B>,
     now: Now,
     keys: &[KeyHash],
-    wanted: impl Fn(&StoredItem) -> bool,
+    given: impl Fn(StoredItem) -> Option<StoredItem>,
 ) -> Response {
     let (mut items, mut bytes, mut covered) = (Vec::new(), 0, 0);
     for key in keys {
@@ -137,7 +137,7 @@ pub(in crate::node) fn serve_fetch<B: Backend>(
         if store.find_on_disk(*key, now).is_some() && !items.is_empty() {
             break;
         }
-        if let Some(item) = store.item(*key, now).filter(&wanted) {
+        if let Some(item) = store.item(*key, now).and_then(&given) {
             let item = FetchedItem::of(item, now.mono);
             bytes += item.payload_bytes();
             if bytes > ITEMS_BYTES_MAX && !items.is_empty() {

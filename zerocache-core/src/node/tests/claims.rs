@@ -52,7 +52,12 @@ impl Network {
     }
 
     /// A caller that has proven who it is calls node 1, in a name of its choice.
-    fn call_as(&mut self, caller: Caller, from: Option<u64>, request: Request) -> Option<Response> {
+    pub(super) fn call_as(
+        &mut self,
+        caller: Caller,
+        from: Option<u64>,
+        request: Request,
+    ) -> Option<Response> {
         let (id, input) = self.request(request);
         let Input::Request { mut message, .. } = input else { panic!("no request") };
         message.envelope.from = from.map(Incarnation);

@@ -11,6 +11,7 @@ mod forward;
 mod gossip;
 mod heartbeat;
 mod introductions;
+mod joining;
 mod keys;
 mod leases;
 mod locate;
