@@ -26,7 +26,7 @@ use super::{
     backend::{Backend, Lock},
     eviction::EvictionPolicy,
     shard::Shard,
-    slot::NewEntry,
+    slot::{Class, NewEntry},
     sync::{StoredItem, record},
     variant::StoreVariant,
 };
@@ -231,13 +231,14 @@ impl<B: Backend> Store<B> {
         self
     }
 
-    /// Begins to queue jobs for the disk.
+    /// Begins to queue jobs for the disk, first those to keep the purges that are known already.
     pub fn open_disk(&self) {
         let Some(disk) = &self.disk else { return };
         for index in 0..self.shards.len() {
             self.shard(index).with(Shard::open_disk);
         }
         disk.is_on.store(true, Release);
+        self.keep_purges();
     }
 
     /// Gives up the disk: what is there is dropped, and nothing goes there any more.
@@ -325,6 +326,20 @@ impl<B: Backend> Store<B> {
         }
     }
 
+    /// Queues all purges, because none of them is on disk with its version.
+    pub(super) fn keep_purges(&self) {
+        if self.totals.entries_of(Class::Reserved) == 0 || self.open().is_none() {
+            return;
+        }
+        for index in 0..self.shards.len() {
+            let known: Vec<_> = self.shard(index).with(|shard| {
+                let purges = shard.slots().filter(|slot| slot.class == Class::Reserved);
+                purges.filter_map(record).collect()
+            });
+            known.iter().for_each(|record| self.keep_on_disk(record));
+        }
+    }
+
     /// Returns whether one more entry of `weight` may leave for the disk; counts it if not.
     pub(super) fn may_leave(&self, disk: &Disk<B>, weight: u64) -> bool {
         let most = leaving_bytes_max(self.capacity.bytes_max);
@@ -349,7 +364,7 @@ impl<B: Backend> Store<B> {
 
     /// Returns whether memory keeps too much of entries on disk.
     pub(super) fn has_too_many_heads(&self) -> bool {
-        let heads = self.totals.bytes_of(super::slot::Class::Disk) - self.totals.leaving();
+        let heads = self.totals.bytes_of(Class::Disk) - self.totals.leaving();
         heads > self.capacity.bytes_max / HEADS_FRACTION
     }
 
@@ -462,7 +477,7 @@ impl<B: Backend> Store<B> {
     pub fn disk_counts(&self) -> DiskCounts {
         let Some(disk) = &self.disk else { return DiskCounts::default() };
         DiskCounts {
-            entries: self.totals.entries_of(super::slot::Class::Disk),
+            entries: self.totals.entries_of(Class::Disk),
             restored: disk.restored.load(Relaxed),
             skipped: disk.skipped.load(Relaxed),
             leaving_bytes: self.totals.leaving(),

@@ -242,16 +242,32 @@ fn deleted_replaced_and_purged_values_do_not_come_back() {
     assert_eq!(later.read(&name(replaced), 10), None, "its new value was in memory alone");
     assert!(later.read(&name(purged), 10).is_some());
 
-    let target = PurgeTarget::Everything;
-    let value = PurgeValue { hold_ms: 0, life_ms: 100_000 }.encode();
-    let expires = Instant::from_millis(100_000);
-    let change = Change::Put { value, metadata: Bytes::new(), expires };
-    let purge = Record { key: target.key(PurgeMode::Hard), version: version(6_000, 1), change };
-    tier.store.apply(&purge, at(6));
+    tier.store.apply(&purge(version(6_000, 1)), at(6));
     assert!(!tier.is_safe(), "the purge is not written yet");
     tier.work(usize::MAX);
     let later = tier.restarted(10, true);
     assert_eq!(later.read(&name(purged), 10), None);
+    let old = put_bytes(&name(1), 1, 500, version(5_999, 1));
+    assert_eq!(later.store.apply(&old, at(10)), ApplyOutcome::Purged, "the purge is known");
+}
+
+/// A purge of everything.
+fn purge(version: Version) -> Record {
+    let value = PurgeValue { hold_ms: 0, life_ms: 100_000 }.encode();
+    let expires = Instant::from_millis(100_000);
+    let change = Change::Put { value, metadata: Bytes::new(), expires };
+    Record { key: PurgeTarget::Everything.key(PurgeMode::Hard), version, change }
+}
+
+#[test]
+fn purge_that_came_before_the_disk_was_open_comes_back() {
+    let store = store_with_disk(100_000, true);
+    store.apply(&purge(version(6_000, 1)), at(6));
+    store.open_disk();
+    let mut tier = Tier { store, list: Vec::new(), written: 0 };
+    assert!(!tier.is_safe(), "the purge is not written yet");
+    tier.work(usize::MAX);
+    let later = tier.restarted(10, true);
     let old = put_bytes(&name(1), 1, 500, version(5_999, 1));
     assert_eq!(later.store.apply(&old, at(10)), ApplyOutcome::Purged, "the purge is known");
 }

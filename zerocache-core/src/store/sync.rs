@@ -240,7 +240,12 @@ impl<B: Backend> Store<B> {
     pub fn restamp(&self, from_ms: u64, by_ms: i64) -> usize {
         let from = from_ms << Version::COUNTER_BITS;
         self.purges.restamp(from, by_ms);
-        (0..SHARDS).map(|index| self.change(index, |shard| shard.restamp(from, by_ms))).sum()
+        let restamp = |index| self.change(index, |shard| shard.restamp(from, by_ms));
+        let entries = (0..SHARDS).map(restamp).sum();
+        if entries > 0 {
+            self.keep_purges();
+        }
+        entries
     }
 
     /// Returns the whole content of a shard: its values, hottest first, as [`Store::import`] expects them,
