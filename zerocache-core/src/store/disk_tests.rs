@@ -132,7 +132,11 @@ impl Tier {
 
     /// The tier as a later process finds it.
     fn restarted(&self, ms: u64, admits_unread: bool) -> Self {
-        let store = store_with_disk(self.store.capacity().bytes_max, admits_unread);
+        self.restarted_as(store_with_disk(self.store.capacity().bytes_max, admits_unread), ms)
+    }
+
+    /// The same for a process that has been told something before.
+    fn restarted_as(&self, store: TestStore, ms: u64) -> Self {
         store.open_disk();
         for (index, record) in self.list.iter().enumerate() {
             match record {
@@ -270,6 +274,19 @@ fn purge_that_came_before_the_disk_was_open_comes_back() {
     let later = tier.restarted(10, true);
     let old = put_bytes(&name(1), 1, 500, version(5_999, 1));
     assert_eq!(later.store.apply(&old, at(10)), ApplyOutcome::Purged, "the purge is known");
+}
+
+#[test]
+fn what_a_process_was_told_before_is_known_after_it_has_read_the_disk() {
+    let told = put_bytes("told", 1, 500, version(2_000, 1));
+    let (hash, known) = (told.key.hash(), told.version);
+    let store = store_with_disk(100_000, true);
+    store.apply(&told, at(3));
+    let mut tier = Tier::new(100_000, true);
+    tier.append(OnList::Value(told));
+    tier.append(OnList::Forget(hash, known));
+    assert_eq!(tier.restarted_as(store, 10).store.version(hash), Some(known));
+    assert_eq!(tier.restarted(10, true).store.version(hash), None);
 }
 
 #[test]

@@ -243,7 +243,8 @@ impl<P: Pages> Shard<P> {
         true
     }
 
-    /// Takes in the record of a value on disk that an earlier process wrote.
+    /// Takes in the record of a value on disk that an earlier process wrote. An entry counts as used if this process was
+    /// told its version, too: an erase of the record is none of that.
     pub fn recover(
         &mut self,
         hash: KeyHash,
@@ -258,7 +259,11 @@ impl<P: Pages> Shard<P> {
             (Some(known), _) if known > version => return ApplyOutcome::Superseded(known),
             // It was written again, when its segment was given up.
             (Some(known), Some(index)) if known == version => {
+                let is_told = !self.entries.slot(index).is_on_disk();
                 self.move_to_disk(index, copy, tick);
+                if is_told {
+                    self.entries.mark_used(index);
+                }
                 return ApplyOutcome::Duplicate;
             }
             (known, _) => self.update_digests(hash, known, version),
@@ -274,7 +279,6 @@ impl<P: Pages> Shard<P> {
         let index = self.entries.insert_on_disk(hash, entry, copy, tick);
         self.usage.add(Class::Disk, self.entries.slot(index).weight());
         if known == Some(version) {
-            // An erase of the record is none of what this process was told.
             self.entries.mark_used(index);
         }
         ApplyOutcome::Applied
