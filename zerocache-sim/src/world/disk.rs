@@ -409,6 +409,10 @@ impl World {
         let Some(writer) = tier.writer.as_mut() else { return };
         let ignore = &mut |_: &'static str, _: &WriteError| {};
         let (_, is_complete) = writer.append_rest(&process.store, at, ignore);
+        if process.store.stats().counts.evicted > 0 {
+            // The next process does not count it, and knows the versions.
+            self.checker.made_room();
+        }
         self.save_disk(host, is_complete);
         let Some(writer) = self.tier(host).and_then(|tier| tier.writer.take()) else { return };
         let has_removed = writer.stats().segments_removed > 0;

@@ -48,6 +48,12 @@ impl Promises {
         self.written.clone_from(&self.durable);
     }
 
+    /// Nothing is promised any more of keys of which `is_gone` holds.
+    fn give_up(&mut self, is_gone: impl Fn(usize) -> bool) {
+        self.written.retain(|key, _| !is_gone(*key));
+        self.durable.retain(|key, _| !is_gone(*key));
+    }
+
     /// Nothing is promised any more.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
@@ -98,6 +104,10 @@ impl World {
         let closed = disk.promises.closed.take().filter(|_| is_used);
         for key in 0..self.keys.len() {
             self.check_recovered_key(host, key, is_used);
+        }
+        if !is_used && let Some(disk) = self.disks.get_mut(&host) {
+            // The purges went with all that they ended.
+            disk.promises.give_up(|key| self.checker.is_register(key));
         }
         for (key, version) in closed.into_iter().flatten() {
             let Some(process) = self.nodes[host as usize].as_ref() else { return };
