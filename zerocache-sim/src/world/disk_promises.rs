@@ -48,6 +48,13 @@ impl Promises {
         self.written.clone_from(&self.durable);
     }
 
+    /// A process has taken an older version of a key from others: what its predecessor had in memory alone is lost.
+    fn relearned(&mut self, key: usize, version: Version) {
+        for promised in [&mut self.written, &mut self.durable] {
+            promised.entry(key).and_modify(|before| *before = version.min(*before));
+        }
+    }
+
     /// Nothing is promised any more of keys of which `is_gone` holds.
     fn give_up(&mut self, is_gone: impl Fn(usize) -> bool) {
         self.written.retain(|key, _| !is_gone(*key));
@@ -82,6 +89,15 @@ impl World {
                 true => disk.promises.add(*key, *version),
                 false => disk.promises.unwritten.push((mark, *key, *version)),
             }
+        }
+    }
+
+    /// A process knows this version of a key, from others or from its disk.
+    pub(super) fn note_known(&mut self, host: u32, key: usize, version: Option<Version>) {
+        let has_others = self.plan.nodes.len() > 1;
+        if let (Some(disk), Some(version), true) = (self.disks.get_mut(&host), version, has_others)
+        {
+            disk.promises.relearned(key, version);
         }
     }
 

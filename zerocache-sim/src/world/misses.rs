@@ -148,6 +148,7 @@ impl World {
 
     /// Shows the checker what a node knows of a key. One that knows nothing any more has a reason.
     pub(super) fn observe_version(&mut self, host: u32, key: usize, version: Option<Version>) {
+        self.note_known(host, key, version);
         let Some(before) = self.checker.observed(host, key, version) else { return };
         if self.may_forget(host, before) {
             return self.checker.forgot(host, key);
