@@ -230,6 +230,27 @@ fn scan_of_the_disk_displaces_no_value_that_is_read_often() {
 }
 
 #[test]
+fn values_read_from_disk_again_and_again_displace_no_value_that_is_read_often() {
+    let mut tier = filled(800);
+    let often = |n: u64| format!("often-{n}");
+    for n in 0..100 {
+        // Too small for the disk: lost when evicted.
+        tier.store.apply(&put_bytes(&often(n), 1, 50, version(1_000 + n, 1)), at(1));
+        tier.work(usize::MAX);
+    }
+    for round in 0..4 {
+        for n in 0..800 {
+            for hot in 0..100 {
+                assert!(tier.read(&often(hot), 2).is_some(), "{hot} in round {round}, at {n}");
+            }
+            assert!(tier.read(&name(n), 2).is_some(), "{n} in round {round}");
+            tier.work(usize::MAX);
+        }
+    }
+    tier.store.check();
+}
+
+#[test]
 fn deleted_replaced_and_purged_values_do_not_come_back() {
     let mut tier = filled(800);
     let on_disk = |n: &u64| tier.store.find_on_disk(key(&name(*n)).hash(), at(5)).is_some();

@@ -11,7 +11,7 @@ use super::{
     expiry_index::ExpiryIndex,
     log::{BlockAddress, Log},
     sizes::Sizes,
-    slot::{Block, Class, NOWHERE, NewEntry, Slot, SlotRef, USES_MAX},
+    slot::{Block, Class, NOWHERE, NewEntry, RESTORED, Slot, SlotRef, USES_MAX},
     table_hasher::{TableHasher, is_worth_shrinking, spread},
 };
 use crate::{key::KeyHash, time::Instant, version::Version};
@@ -131,6 +131,9 @@ impl<P: Pages> Entries<P> {
         // Written only if it changes, so that the cache line of a hot entry stays shared.
         if slot.uses < USES_MAX {
             slot.uses += 1;
+        } else if slot.uses == RESTORED {
+            // The use for which it came back.
+            slot.uses = 0;
         }
     }
 
@@ -143,7 +146,7 @@ impl<P: Pages> Entries<P> {
     /// Takes a use off an entry that has some, and moves it to the end of its queue. Returns whether it had one.
     pub fn spare(&mut self, index: u32, tick: impl FnOnce() -> u64) -> bool {
         let Slot { class, uses, .. } = self.slots[index];
-        let Some(left) = uses.checked_sub(1) else { return false };
+        let Some(left) = uses.checked_sub(1).filter(|left| *left < USES_MAX) else { return false };
         self.requeue(index, class, tick());
         self.slots[index].uses = left;
         true

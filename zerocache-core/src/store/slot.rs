@@ -87,7 +87,7 @@ pub struct Slot {
 /// longer.
 pub const USES_MAX: u8 = 3;
 
-/// The uses of an unread entry that came back from disk for a read, which is not counted as another one.
+/// The uses of an entry that came back from disk for a read, which is not counted as another one.
 pub const RESTORED: u8 = u8::MAX;
 
 /// The bits of a tick that a slot stores: they wrap around after nine years of a million ticks per second.

@@ -36,7 +36,7 @@ impl<P: Pages> Entries<P> {
         self.slots[index].block = block;
     }
 
-    /// Puts the value of an entry on disk into memory as well, in a class, where it is read once without moving.
+    /// Puts the value of an entry on disk into memory as well, in a class, where the read for which it came back is none.
     pub fn restore(
         &mut self,
         index: u32,
@@ -52,9 +52,7 @@ impl<P: Pages> Entries<P> {
         let block = self.block(&entry, Some(copy), bits);
         self.slots[index].block = block;
         self.requeue(index, class, tick);
-        if class == Class::Unread {
-            self.slots[index].uses = RESTORED;
-        }
+        self.slots[index].uses = RESTORED;
     }
 
     /// Counts an entry as not used.
