@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use super::{Effect, Event, Node, Parts};
 use crate::{
-    clock::AHEAD_MS_MAX,
+    clock::{AHEAD_MS_MAX, LEAD_MS_MAX},
     cluster::{Member, View},
     store::Backend,
     time::{Instant, Now},
@@ -23,6 +23,10 @@ use crate::{
 
 /// A clock that is off by more than this is corrected, in milliseconds.
 const OFF_MS_MAX: u64 = 1_000;
+
+/// Clocks that differ by more than this fraction of the retention (1/4) do not have the same time either: what one of
+/// them stamps would be too old for the other one's rounds too soon.
+const SAME_FRACTION: u64 = 4;
 
 /// Nodes that have been in sync and whose clocks differ by more than a day do not trust each other, in
 /// milliseconds: one of them is broken, and no node can tell which.
@@ -48,6 +52,8 @@ const RESTAMP_UNIT_MS: i64 = 10_000;
 pub(super) struct Clocks {
     /// The offset to the node's own wall clock, in milliseconds.
     offset_ms: i64,
+    /// Clocks that differ by no more than this have the same time, in milliseconds.
+    same_ms_max: u64,
     /// Whether the clock has been compared with those of others, or there are none.
     is_set: bool,
     next_check: Instant,
@@ -56,8 +62,10 @@ pub(super) struct Clocks {
 }
 
 impl Clocks {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { offset_ms: 0, is_set: false, next_check: now, since: now }
+    /// A clock for versions that rounds compare for `retention_ms`.
+    pub(super) fn new(now: Instant, retention_ms: u64) -> Self {
+        let same_ms_max = AHEAD_MS_MAX.min(retention_ms / SAME_FRACTION);
+        Self { offset_ms: 0, same_ms_max, is_set: false, next_check: now, since: now }
     }
 
     /// A moment in cluster time.
@@ -83,7 +91,12 @@ impl Clocks {
 
     /// Whether a member has the same time: each accepts what the other stamps.
     pub(super) fn agrees(&self, member: &Member) -> bool {
-        self.differs_ms(member) <= AHEAD_MS_MAX
+        self.differs_ms(member) <= self.same_ms_max
+    }
+
+    /// Whether this clock has the same time as one with another offset to the same machine.
+    pub(super) fn agrees_with(&self, offset_ms: i64) -> bool {
+        self.offset_ms.abs_diff(offset_ms) <= self.same_ms_max
     }
 
     /// Converts a second of a member's clock, if that is ahead: the member has forgotten no more than that.
@@ -94,8 +107,8 @@ impl Clocks {
     }
 
     /// Whether a node that reports this second can have the same time.
-    pub(super) fn is_present(now: Now, second: u64) -> bool {
-        second <= now.wall_ms.saturating_add(AHEAD_MS_MAX) / 1_000 + 1
+    pub(super) fn is_present(&self, now: Now, second: u64) -> bool {
+        second <= now.wall_ms.saturating_add(self.same_ms_max) / 1_000 + 1
     }
 
     /// Whether neither this clock nor that of a member will move to the other one.
@@ -211,13 +224,13 @@ impl<B: Backend> Node<B> {
         self.local.clocks.offset_ms = offset_ms;
         self.repair.clock_moved(by_ms);
         let right_ms = now.wall_ms.saturating_add_signed(by_ms).min(WALL_MS_MAX);
-        let is_far = by_ms.unsigned_abs() > AHEAD_MS_MAX;
+        let is_far = by_ms.unsigned_abs() > self.local.clocks.same_ms_max;
         let last_ms = self.replica.clock.last().wall_ms();
         let restamped = (is_far || last_ms > right_ms.saturating_add(AHEAD_MS_MAX))
             .then(|| self.restamp(now, by_ms, out));
         if restamped.is_none() && by_ms < 0 {
             // What was forgotten by a clock that was ahead was younger than it seemed.
-            self.replica.store.restamp(WALL_MS_MAX + 1, by_ms);
+            self.replica.store.restamp(0..0, by_ms);
         }
         out.push(Effect::Event(Event::ClockMoved { by_ms, restamped }));
         Now { wall_ms: right_ms, ..now }
@@ -230,8 +243,10 @@ impl<B: Backend> Node<B> {
         let wrong_ms = now.mono.since_ms(self.local.clocks.since);
         let right_ms = now.wall_ms.saturating_add_signed(by_ms);
         let from_ms = now.wall_ms.saturating_sub(wrong_ms).min(right_ms);
+        // What is ahead of a clock that was behind, others have stamped by the right one.
+        let to_ms = if by_ms > 0 { now.wall_ms.saturating_add(LEAD_MS_MAX) } else { u64::MAX };
         let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
-        let restamped = cx.replica.store.restamp(from_ms, by_ms);
+        let restamped = cx.replica.store.restamp(from_ms..to_ms, by_ms);
         cx.replica.clock.restamp(by_ms);
         cx.end_leases();
         // Followers know higher versions, or will not recognise these.

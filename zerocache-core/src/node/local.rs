@@ -77,7 +77,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) fn new(mut config: NodeConfig, now: Instant) -> Self {
+    pub(super) fn new(mut config: NodeConfig, retention_ms: u64, now: Instant) -> Self {
         config.features &= !features::SEALED_DATAGRAMS;
         if config.requires_tls && cfg!(feature = "sealed-datagrams") {
             config.features |= features::SEALED_DATAGRAMS;
@@ -85,7 +85,7 @@ impl Local {
         Self {
             identity: Identity::new(&config.cluster, config.info.incarnation),
             readiness: Readiness::new(now),
-            clocks: Clocks::new(now),
+            clocks: Clocks::new(now, retention_ms),
             refused: RefusalCounts::default(),
             calls: BTreeMap::new(),
             next_call: 0,

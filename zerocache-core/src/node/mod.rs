@@ -120,7 +120,7 @@ impl<B: Backend> Node<B> {
     /// A node that starts at `now` and keeps its entries in `store`.
     pub fn new(config: NodeConfig, store: Arc<Store<B>>, now: Now) -> Self {
         let changes_every_ms = config.changes_every_ms;
-        let local = Local::new(config, now.mono);
+        let local = Local::new(config, store.retention_ms_max(), now.mono);
         Self {
             replica: Replica::new(local.id(), store, changes_every_ms, now),
             membership: Membership::new(&local, now.mono),

@@ -452,7 +452,7 @@ impl<B: Backend> Store<B> {
     /// Drops all entries that are on disk alone, and gives up the copies of others.
     pub fn give_up_disk(&self) {
         for index in 0..self.shards.len() {
-            self.change(index, |shard| shard.give_up_records(0));
+            self.change(index, |shard| shard.give_up_records(|_| true));
         }
     }
 

@@ -5,9 +5,12 @@
 //! judgements end at one comparison, of the entry's version with the latest purge of its kind.
 
 use alloc::{boxed::Box, collections::BTreeMap};
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Release},
+use core::{
+    ops::Range,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Release},
+    },
 };
 
 use super::{
@@ -328,8 +331,8 @@ impl<B: Backend> Purges<B> {
     }
 
     /// Moves the versions that were stamped at `from` or later, as those of entries.
-    pub fn restamp(&self, from: u64, by_ms: i64) {
-        let restamped = |bound: Bound| match bound.version.stamp() >= from {
+    pub fn restamp(&self, stamps: &Range<u64>, by_ms: i64) {
+        let restamped = |bound: Bound| match stamps.contains(&bound.version.stamp()) {
             true => Bound { version: bound.version.restamped(by_ms), ..bound },
             false => bound,
         };

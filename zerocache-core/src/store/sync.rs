@@ -1,6 +1,7 @@
 //! Access to the whole content of a store for repair, the copy at start, and snapshots.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytes::Bytes;
 
@@ -147,13 +148,21 @@ impl<B: Backend> Store<B> {
         })
     }
 
-    /// Returns the values of a shard with versions before `second`.
+    /// Returns the values of a shard with versions before `second`, and the tombstones from the second `tombstones_from`
+    /// on.
     #[must_use]
-    pub fn values_before(&self, index: usize, second: u64) -> Vec<KeyVersion> {
+    pub fn versions_before(
+        &self,
+        index: usize,
+        second: u64,
+        tombstones_from: u64,
+    ) -> Vec<KeyVersion> {
         let second = if self.is_broken(Broken::NewerErased) { u64::MAX } else { second };
         self.shard(index).with(|shard| {
-            let old = shard.slots().filter(|slot| second_of(slot.version) < second);
-            old.map(|slot| (slot.hash(), slot.version)).collect()
+            let values = shard.slots().map(|slot| (slot.hash(), slot.version));
+            let is_known = |(_, version): &KeyVersion| second_of(*version) >= tombstones_from;
+            let versions = values.chain(shard.tombstones().filter(is_known));
+            versions.filter(|(_, version)| second_of(*version) < second).collect()
         })
     }
 
@@ -225,22 +234,22 @@ impl<B: Backend> Store<B> {
         self.shard(hash.shard()).with(|shard| shard.retention_floor())
     }
 
-    /// Removes a value of `version` or older without leaving a tombstone. Returns whether there was one.
+    /// Removes a value or tombstone of `version` or older, and leaves no tombstone. Returns whether there was one.
     pub fn erase(&self, hash: KeyHash, version: Version) -> bool {
         let any_version = self.is_broken(Broken::NewerErased);
         self.change(hash.shard(), |shard| {
-            let is_held =
-                shard.entry(hash).is_some_and(|slot| slot.version <= version || any_version);
-            is_held && shard.erase(hash)
+            let is_known = shard.version(hash).is_some_and(|known| known <= version || any_version);
+            is_known && shard.erase(hash)
         })
     }
 
-    /// Corrects the stamps of a clock that was wrong by `by_ms`: all versions stamped at `from_ms` or later
-    /// move by that much. Returns the number of corrected entries.
-    pub fn restamp(&self, from_ms: u64, by_ms: i64) -> usize {
-        let from = from_ms << Version::COUNTER_BITS;
-        self.purges.restamp(from, by_ms);
-        let restamp = |index| self.change(index, |shard| shard.restamp(from, by_ms));
+    /// Corrects the stamps of a clock that was wrong by `by_ms`: all versions stamped in `wall_ms` move by that much, and
+    /// the retention floor. Returns the number of corrected entries.
+    pub fn restamp(&self, wall_ms: Range<u64>, by_ms: i64) -> usize {
+        let stamp = |ms: u64| ms.min(u64::MAX >> Version::COUNTER_BITS) << Version::COUNTER_BITS;
+        let stamps = stamp(wall_ms.start)..stamp(wall_ms.end);
+        self.purges.restamp(&stamps, by_ms);
+        let restamp = |index| self.change(index, |shard| shard.restamp(&stamps, by_ms));
         let entries = (0..SHARDS).map(restamp).sum();
         if entries > 0 {
             self.keep_purges();

@@ -258,6 +258,37 @@ fn erased_value_leaves_no_tombstone() {
 }
 
 #[test]
+fn deletes_before_a_bound_are_found_and_erased() {
+    let store = store(10, 1 << 20);
+    store.apply(&put("value", "v", version(1_000, 1), 90_000), at(0));
+    store.apply(&delete("before", version(2_000, 1)), at(0));
+    store.apply(&delete("deleted", version(9_000, 1)), at(0));
+    store.apply(&put("recent", "v", version(20_000, 1), 90_000), at(0));
+    let second = |ms| at(ms).wall_ms / 1_000;
+    let found = (0..SHARDS).flat_map(|n| store.versions_before(n, second(15_000), second(5_000)));
+    let found: BTreeSet<_> = found.collect();
+    let expected = [("value", version(1_000, 1)), ("deleted", version(9_000, 1))];
+    assert_eq!(found, expected.map(|(name, version)| (key(name).hash(), version)).into());
+    for (key, version) in found {
+        assert!(store.erase(key, version));
+        assert_eq!(store.version(key), None);
+    }
+    store.check();
+}
+
+#[test]
+fn versions_ahead_of_a_clock_that_was_behind_stay() {
+    let store = store(10, 1 << 20);
+    store.apply(&put("own", "v", version(1_000, 1), 90_000), at(0));
+    store.apply(&put("theirs", "v", version(30_000, 2), 90_000), at(0));
+    assert_eq!(store.restamp(at(0).wall_ms..at(6_000).wall_ms, 20_000), 1);
+    let known = |name: &str| store.version(key(name).hash());
+    assert_eq!(known("own"), Some(version(1_000, 1).restamped(20_000)));
+    assert_eq!(known("theirs"), Some(version(30_000, 2)));
+    store.check();
+}
+
+#[test]
 fn versions_of_a_wrong_clock_are_restamped() {
     let store = store(10, 1 << 20);
     let century = 3_000_000_000_000;
@@ -267,7 +298,7 @@ fn versions_of_a_wrong_clock_are_restamped() {
     store.apply(&put("future", "v", version(century, 1), 90_000), Now::new(5, at(century).wall_ms));
     store.apply(&delete("gone", version(century, 2)), Now::new(6, at(century).wall_ms));
     assert!(store.first_complete_second(now(10)) > at(10).wall_ms / 1_000);
-    assert_eq!(store.restamp(at(60_000).wall_ms, -(century as i64)), 1);
+    assert_eq!(store.restamp(at(60_000).wall_ms..u64::MAX, -(century as i64)), 1);
     store.check();
     let restamped = |version: Version| version.restamped(-(century as i64));
     for (name, version) in [
@@ -290,8 +321,8 @@ fn versions_of_a_wrong_clock_are_restamped() {
         ApplyOutcome::Superseded(restamped(version(century, 2)))
     );
     // And back, as far as a stamp has room.
-    store.restamp(0, i64::MIN);
-    store.restamp(0, i64::MAX);
+    store.restamp(0..u64::MAX, i64::MIN);
+    store.restamp(0..u64::MAX, i64::MAX);
     store.check();
 }
 

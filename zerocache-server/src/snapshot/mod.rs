@@ -62,6 +62,9 @@ struct Header {
     line: (u64, u64),
     /// The fields of the [`SyncAge`] of each other node: incarnation, age, life.
     ages: Vec<(u64, u64, u64)>,
+    /// How far the clock of the node was ahead of that of its machine, in milliseconds.
+    #[serde(default)]
+    clock_offset_ms: i64,
     /// Whether the node kept the values of some keys only.
     #[serde(default)]
     is_placed: bool,
@@ -81,6 +84,7 @@ impl Header {
             lived_ms: state.lived_ms,
             line: (state.lineage.origin.0, state.lineage.age_ms),
             ages: ages.map(|age| (age.node.0, age.age_ms, age.lived_ms)).collect(),
+            clock_offset_ms: state.clock_offset_ms,
             is_placed: state.is_placed,
             lacks_values: state.lacks_values,
         }
@@ -105,17 +109,16 @@ impl Header {
             lived_ms,
         };
         let ages = self.ages.iter().take(SYNC_AGES_MAX).map(age).collect();
-        let &Self { node, lived_ms, line: (of, ms), retention_ms, .. } = self;
-        let &Self { is_placed, lacks_values, .. } = self;
-        let (node, line) = (Incarnation(node), Lineage { origin: Incarnation(of), age_ms: ms });
-        let (lineage, sync_ages) = (line, ages);
+        let &Self { node, lived_ms, line: (of, age_ms), retention_ms, .. } = self;
+        let &Self { clock_offset_ms, is_placed, lacks_values, .. } = self;
         PersistedState {
-            node,
+            node: Incarnation(node),
             lived_ms,
-            lineage,
+            lineage: Lineage { origin: Incarnation(of), age_ms },
             away_ms,
             retention_ms,
-            sync_ages,
+            sync_ages: ages,
+            clock_offset_ms,
             is_placed,
             lacks_values,
         }

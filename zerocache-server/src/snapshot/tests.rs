@@ -44,6 +44,7 @@ fn state() -> PersistedState {
         away_ms: 0,
         retention_ms,
         sync_ages: vec![age],
+        clock_offset_ms: -3_000,
         is_placed: true,
         lacks_values: true,
     }

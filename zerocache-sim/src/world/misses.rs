@@ -21,6 +21,10 @@ const LIFE_MS: u64 = 1_000;
 /// A node that has been in sync for this long is known to be by its peers, in microseconds.
 const KNOWN_US: u64 = 2 * SECOND_US;
 
+/// What is to be past the retention within this time counts as past it between an outdated node and its source, in
+/// milliseconds.
+const EDGE_MS: u64 = 15_000;
+
 impl World {
     /// Checks an authoritative miss of a node.
     pub(super) fn check_miss(&mut self, host: u32, key: usize) {
@@ -176,9 +180,13 @@ impl World {
         let given_up = process.node.status(self.now_at(host)).repair.entries_dropped > 0;
         let living = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
         // Discarded versions are past the retention of this node, or of the one that did not know
-        // them.
+        // them, or will be soon.
+        let later = Version::new(
+            version.stamp().saturating_sub(EDGE_MS << Version::COUNTER_BITS),
+            version.incarnation(),
+        );
         self.is_forgotten(host as usize, version)
-            || (given_up && living.into_iter().any(|host| self.may_have_forgotten(host, version)))
+            || (given_up && living.into_iter().any(|host| self.may_have_forgotten(host, later)))
     }
 
     /// Checks that a node may hold no value of a version that it knows: it was a delete, it has

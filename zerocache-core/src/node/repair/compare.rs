@@ -14,8 +14,9 @@ use crate::{
     key::{KeyHash, SHARDS},
     node::CallId,
     store::{Backend, KeyVersion, Store},
-    time::Instant,
-    wire::{BLOCK_SECONDS, Bucket, Digests, Request, Resolution, Window},
+    time::{Instant, Now},
+    version::Incarnation,
+    wire::{BLOCK_SECONDS, Bucket, Digests, Lineage, Request, Resolution, Window},
 };
 
 /// How long differences get to disappear by themselves, in milliseconds.
@@ -30,8 +31,17 @@ pub(super) const SECONDS_PER_REQUEST: usize = 256;
 /// The most buckets whose versions are requested at once.
 const BUCKETS_PER_REQUEST: usize = 1_024;
 
+/// The clocks of nodes in sync differ by this at most, in milliseconds: versions up to so far ahead are
+/// being written.
+pub(super) const CLOCKS_DIFFER_MS: u64 = 1_000;
+
 /// What was written in the last seconds, so many, may still be on its way to a partner that lacks it.
 pub(super) const IN_TRANSIT_SECONDS: u64 = 10;
+
+/// The edge of a window: so many of its first seconds, but at most a quarter of it. Where one of the two nodes is
+/// outdated, or may be, what is so old counts as older than the window: it could reach some nodes, and be too old for
+/// rounds before it reaches all. Six region rounds.
+const EDGE_SECONDS: u64 = 15;
 
 /// The next step of a round, or the one in flight.
 #[derive(Debug)]
@@ -48,7 +58,7 @@ pub(super) enum Step {
     },
     /// The versions in differing buckets: those still to be requested, by shard.
     Versions(Vec<Bucket>),
-    /// The versions of values older than the window: the next shard, and those of this one.
+    /// The versions that are older than what is compared: the next shard, and those of this one.
     Verify {
         shard: usize,
         left: Vec<KeyVersion>,
@@ -63,6 +73,8 @@ pub(super) struct Round {
     pub(super) is_remote: bool,
     pub(super) began: Instant,
     pub(super) window: Window,
+    /// Whether the edge of the window is compared.
+    has_edge: bool,
     /// The last second to compare. Later versions are compared in a later round, except those of a clock
     /// that is far ahead.
     pub(super) last_second: u64,
@@ -81,18 +93,72 @@ pub(super) struct Round {
     pub(super) is_complete: bool,
     /// How this node compares with its partner, once that is judged.
     pub(super) verdict: Option<Verdict>,
+    /// Whether this node, being outdated, has begun to drop what the partner does not know.
+    pub(super) drops: bool,
 }
 
 impl Round {
+    /// A round that has not begun to compare.
+    pub(super) fn new(
+        id: Incarnation,
+        is_remote: bool,
+        now: Now,
+        (window, last_second): (Window, u64),
+    ) -> Self {
+        let lineage = Lineage { origin: id, age_ms: 0 };
+        Self {
+            is_remote,
+            began: now.mono,
+            window,
+            has_edge: false,
+            last_second,
+            ahead_from: now.wall_ms.saturating_add(CLOCKS_DIFFER_MS) / 1_000 + 1,
+            partner: Partner { id, lived_ms: 0, lineage, ages: Vec::new() },
+            placed: 0,
+            step: Step::Blocks,
+            call: None,
+            waits_until: now.mono,
+            wanted: VecDeque::new(),
+            fetches: BTreeMap::new(),
+            is_complete: true,
+            verdict: None,
+            drops: false,
+        }
+    }
+
     /// The keys that are being fetched, or about to be.
     pub(super) fn keys_in_flight(self) -> impl Iterator<Item = KeyHash> {
         let in_flight = self.fetches.into_values().flatten();
         self.wanted.into_iter().chain(in_flight).map(|version| version.0)
     }
 
-    /// The first second of versions that rounds compare. Of what is older the source of an outdated node
-    /// decides, but for what may still be on its way to that source.
-    pub(super) fn first_compared(&self) -> u64 {
+    /// Whether everything is compared that the window covers, and this node is to drop what the partner does not know
+    /// of the rest.
+    pub(super) fn is_about_to_drop(&self) -> bool {
+        let has_compared = matches!(self.step, Step::Verify { .. } | Step::Done);
+        has_compared && self.verdict == Some(Verdict::Outdated) && !self.drops
+    }
+
+    /// Has the whole window compared: neither of the two nodes is outdated.
+    pub(super) fn compare_edge(&mut self) {
+        self.has_edge = true;
+    }
+
+    /// The first second of versions that are compared. Of what is older the source of an outdated node decides, but for
+    /// what may still be on its way to that source.
+    fn first_compared(&self) -> u64 {
+        let from = self.window.from;
+        let edge = EDGE_SECONDS.min(self.last_second.saturating_sub(from) / 4);
+        if self.has_edge { from } else { from.saturating_add(edge) }
+    }
+
+    /// The first second of versions that an outdated node keeps, whatever its source knows.
+    fn first_dropped(&self) -> u64 {
+        self.first_compared().min(self.last_second.saturating_sub(IN_TRANSIT_SECONDS))
+    }
+
+    /// The first second of versions about which an outdated node remembers deletes.
+    pub(super) fn first_known(&self) -> u64 {
         self.window.from.min(self.last_second.saturating_sub(IN_TRANSIT_SECONDS))
     }
 
@@ -102,7 +168,8 @@ impl Round {
         store: &Store<B>,
         last_sync: Option<Instant>,
     ) -> Option<Request> {
-        let (window, first) = (self.window, self.first_compared());
+        let window = self.window;
+        let (known, first) = (self.first_known(), self.first_dropped());
         let digests =
             |resolution, last_sync_ms| Some(Request::Digests { window, resolution, last_sync_ms });
         loop {
@@ -129,7 +196,7 @@ impl Round {
                 }
                 Step::Verify { shard, left, asked } => {
                     while left.is_empty() && *shard < SHARDS {
-                        *left = store.values_before(*shard, first);
+                        *left = store.versions_before(*shard, first, known);
                         *shard += 1;
                     }
                     if left.is_empty() {
@@ -161,7 +228,7 @@ impl Round {
         if own.len() != theirs.digests.len() {
             return None;
         }
-        let first = self.window.from / BLOCK_SECONDS;
+        let first = self.first_compared() / BLOCK_SECONDS;
         let mut blocks = differing(window.blocks(), &own, &theirs.digests);
         blocks.retain(|block| *block >= first);
         let is_equal = blocks.is_empty();
@@ -184,7 +251,8 @@ impl Round {
         }
         let mut left = differing(windows.flat_map(|w| w.from..=w.to), &own, &theirs.digests);
         let is_compared = |second: u64| second <= self.last_second || second >= self.ahead_from;
-        left.retain(|second| *second >= self.window.from && is_compared(*second));
+        let first = self.first_compared();
+        left.retain(|second| *second >= first && is_compared(*second));
         Some(shards_of(left, None))
     }
 
@@ -202,7 +270,8 @@ impl Round {
         let own = store.digests_by_shard(&asked);
         let both = own.chunks_exact(SHARDS).zip(theirs.digests.chunks_exact(SHARDS));
         let both = asked.iter().zip(both);
-        for (second, (own, theirs)) in both.filter(|(s, _)| **s >= self.window.from) {
+        let first = self.first_compared();
+        for (second, (own, theirs)) in both.filter(|(s, _)| **s >= first) {
             let shards = (0..SHARDS).filter(|shard| own[*shard] != theirs[*shard]);
             let bucket = |shard| Bucket { second: *second, shard: shard as u8 };
             differing.extend(shards.map(bucket));

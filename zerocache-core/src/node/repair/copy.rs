@@ -16,14 +16,15 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{CopySource, Repair, RepairCall, is_partner, persisted::Restored, repairs};
+use super::{
+    CopySource, Repair, RepairCall, is_partner, persisted::Restored, repairs, sync_ages::AGE_MS_MAX,
+};
 use crate::{
     call::CallResult,
     cluster::{Member, View},
     key::SHARDS,
     node::{
         CallId, Effect, Event,
-        clocks::Clocks,
         local::{CallPurpose, Context, Local},
     },
     store::{Backend, CopyCursor, CopyRange},
@@ -93,6 +94,7 @@ impl Start {
 #[derive(Debug)]
 pub(in crate::node) struct Copying {
     source: Incarnation,
+    began: Instant,
     is_remote: bool,
     /// What is to be requested, one page of each shard at a time.
     due: VecDeque<Section>,
@@ -152,6 +154,7 @@ impl Copying {
     fn new(source: &Member, own_region: &str, now: Instant) -> Self {
         Self {
             source: source.info.incarnation,
+            began: now,
             is_remote: source.info.region != own_region,
             due: sections(0, CopyRange::default()),
             calls: BTreeMap::new(),
@@ -275,6 +278,7 @@ impl Repair {
                 None => Copying::new(source, own_region, now),
             };
             self.miss_source(copying.source);
+            self.begin_to_copy(now);
             self.start = Start::Copying(Box::new(copying));
             return self.continue_copy(cx, view);
         }
@@ -289,6 +293,12 @@ impl Repair {
             return self.wake_by(cx.local, now.plus_ms(BUSY_MS));
         }
         self.start_complete(cx.local, cx.now);
+    }
+
+    /// Notes that the node begins to have what is as old as it can be, of nodes that it cannot name: until its source has
+    /// told what it had of others.
+    fn begin_to_copy(&mut self, now: Instant) {
+        (self.unshared_since, self.unshared_ms) = (now, AGE_MS_MAX);
     }
 
     /// Notes that the node lacks what `id` has, until a copy is complete.
@@ -322,8 +332,8 @@ impl Repair {
         if self.start.is_done() {
             let now = cx.now.mono;
             let copying = Copying::new(source, cx.local.region(), now);
-            // What is left of what it alone knew is as new as its rounds reach.
-            self.unshared_since = now;
+            self.copied = now;
+            self.begin_to_copy(now);
             self.start = Start::Copying(Box::new(Copying { is_again: true, ..copying }));
             self.continue_copy(cx, view);
         }
@@ -379,10 +389,11 @@ impl Repair {
     ) {
         let (source, entries) = (copying.source, self.counts.entries_copied);
         self.lacks_values &= copying.is_remote;
-        // Copied data is no more complete than its source.
-        cx.replica.store.forget_before(copying.knows_from);
+        // Copied data is no more complete than its source, which knows the present.
+        cx.replica.store.forget_before(copying.knows_from.min(cx.now.wall_ms / 1_000));
         cx.out.push(Effect::Event(Event::CopyComplete { source, entries }));
-        self.copy_source = Some(CopySource { id: source, next: cx.now.mono });
+        let (next, began) = (cx.now.mono, copying.began);
+        self.copy_source = Some(CopySource { id: source, began, next });
         self.start_complete(cx.local, cx.now);
         self.peer_up(cx.local, view, cx.now, source);
     }
@@ -403,7 +414,9 @@ impl Repair {
         match result {
             // A node with another time is no source, whatever was thought of its clock: what it forgot
             // would count as forgotten up to then.
-            Ok(Response::Items { from_second, .. }) if !Clocks::is_present(cx.now, from_second) => {
+            Ok(Response::Items { from_second, .. })
+                if !cx.local.clocks.is_present(cx.now, from_second) =>
+            {
                 let Some(copying) = self.start.take_copying() else { return };
                 return self.source_failed(cx, copying);
             }

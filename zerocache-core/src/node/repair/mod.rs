@@ -19,6 +19,7 @@ mod compare;
 mod copy;
 mod fetch;
 mod handover;
+mod judge;
 mod page;
 mod persisted;
 mod round;
@@ -122,6 +123,8 @@ impl Peer {
 #[derive(Clone, Copy, Debug)]
 struct CopySource {
     id: Incarnation,
+    /// When the copy began.
+    began: Instant,
     /// When a round with it may begin.
     next: Instant,
 }
@@ -142,8 +145,11 @@ pub(super) struct Repair {
     /// The nodes that copy from this one, and when each last asked.
     copiers: BTreeMap<Incarnation, Instant>,
     counts: RepairCounts,
-    /// Since when the node has known versions that no other node knows.
+    /// Since when the node has known versions that no other node knows, and how much older they may be, in milliseconds.
     unshared_since: Instant,
+    unshared_ms: u64,
+    /// When the node last began to copy because it was outdated.
+    copied: Instant,
     /// The node from which this one's data descends, and since when that one was in sync.
     lineage: (Incarnation, Instant),
     /// Nodes that have what this one lacks: still to be copied from, or gone in the middle of the copy.
@@ -172,6 +178,8 @@ impl Repair {
             copiers: BTreeMap::new(),
             counts: RepairCounts::default(),
             unshared_since: now,
+            unshared_ms: 0,
+            copied: now,
             lineage: (own, now),
             missing_sources: Vec::new(),
             copy_source: None,
@@ -203,19 +211,26 @@ impl Repair {
         self.copy_source.filter(|source| repairs(source.id))
     }
 
+    /// For how long this node has known versions that no other node knows, in milliseconds.
+    fn lived_ms(&self, now: Instant) -> u64 {
+        now.since_ms(self.unshared_since).saturating_add(self.unshared_ms)
+    }
+
     /// This node, as it describes itself in a round.
     fn describe(&self, local: &Local, now: Now) -> Partner {
         let (origin, since) = self.lineage;
         Partner {
             id: local.id(),
-            lived_ms: now.mono.since_ms(self.unshared_since),
+            lived_ms: self.lived_ms(now.mono),
             lineage: Lineage { origin, age_ms: now.mono.since_ms(since) },
             ages: self.ages.report(now.mono),
         }
     }
 
-    /// Restarts all rounds: versions changed, and what was found out of differences is void.
+    /// Restarts all rounds: versions changed, and what was found out of differences is void. What this node had of
+    /// others has other versions at them now, unless their clocks have moved in the same way.
     pub(super) fn versions_changed(&mut self, local: &mut Local, view: &View, now: Now) {
+        self.forget_syncs(now.mono);
         self.abort_rounds(local, view, now);
         self.restart_rounds(local, view, now);
         local.readiness.misses_are_authoritative = false;

@@ -30,6 +30,8 @@ pub struct PersistedState {
     pub retention_ms: u64,
     /// When it last had everything that others knew, as of then.
     pub sync_ages: Vec<SyncAge>,
+    /// How far its clock was ahead of that of its machine, in milliseconds.
+    pub clock_offset_ms: i64,
     /// Whether it kept the values of some keys only, or may have been the only one to have some.
     pub is_placed: bool,
     /// Whether values may be missing that the process had in memory alone: it had not ended in order.
@@ -108,7 +110,8 @@ impl Repair {
         self.restored = Restored::Nothing;
         if let Some(state) = state.filter(|_| is_whole) {
             let PersistedState { node, lived_ms, lineage, away_ms, .. } = state;
-            let PersistedState { retention_ms, sync_ages, is_placed, lacks_values, .. } = state;
+            let PersistedState { retention_ms, sync_ages, clock_offset_ms, .. } = state;
+            let PersistedState { is_placed, lacks_values, .. } = state;
             self.lacks_values = lacks_values;
             let now = cx.now;
             if is_placed {
@@ -122,6 +125,11 @@ impl Repair {
             self.ages.restore(&[own], away_ms, now.mono);
             let age_ms = lineage.age_ms.saturating_add(away_ms);
             self.lineage = (lineage.origin, now.mono.minus_ms(age_ms));
+            // With another time it does not know what was stamped by the one of now.
+            let clocks = &mut cx.local.clocks;
+            if clocks.agrees_with(clock_offset_ms) {
+                clocks.since = clocks.since.min(self.lineage.1);
+            }
             self.restored = Restored::Everything;
         }
         if matches!(self.start, Start::Restoring) {
@@ -139,17 +147,16 @@ impl Repair {
     ) -> PersistedState {
         let Partner { id: node, lived_ms, lineage, ages: sync_ages } = self.describe(local, now);
         let is_placed = view.placement().id() != 0 || self.placed() != 0;
-        let away_ms = 0;
-        let lacks_values = self.lacks_values;
         PersistedState {
             node,
             lived_ms,
             lineage,
-            away_ms,
+            away_ms: 0,
             retention_ms,
             sync_ages,
+            clock_offset_ms: local.clocks.offset_ms(),
             is_placed,
-            lacks_values,
+            lacks_values: self.lacks_values,
         }
     }
 }

@@ -6,14 +6,11 @@
 //! items that are newer there. A node that turns out to be outdated then requests the versions of all its
 //! older values.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
     Peer, Repair, RepairCall,
-    compare::{IN_TRANSIT_SECONDS, Round, Step},
+    compare::{CLOCKS_DIFFER_MS, IN_TRANSIT_SECONDS, Round, Step},
     is_partner,
     sync_ages::{Partner, Verdict, is_older},
 };
@@ -23,13 +20,12 @@ use crate::{
     cluster::View,
     node::{
         CallId, Effect, Event,
-        clocks::Clocks,
         local::{CallPurpose, Context, Local},
     },
     store::{Backend, KeyVersion},
     time::Now,
     version::Incarnation,
-    wire::{Digests, Lineage, NodeState, Request, Response, Window},
+    wire::{Digests, Lineage, Request, Response, Window},
 };
 
 /// How long a comparison may take, in milliseconds; three round trips are added.
@@ -40,10 +36,6 @@ const WANTED_MAX: usize = 65_536;
 
 /// Versions further ahead of the clock than this do not fall behind it in a moment, in milliseconds.
 const AHEAD_OF_CLOCK_MS: u64 = 500;
-
-/// The clocks of nodes in sync differ by this at most, in milliseconds: versions up to so far ahead are
-/// being written.
-const CLOCKS_DIFFER_MS: u64 = 1_000;
 
 /// The window begins this much later than what is completely known, in seconds: that bound moves while the
 /// round runs.
@@ -76,23 +68,8 @@ impl Repair {
         let last_second = to.max(from).max(self.first_replicated_second(now, id));
         // The seconds of a clock ahead do not end for up to a minute, and may be lacked already.
         let latest = now.wall_ms.saturating_add(AHEAD_MS_MAX) / 1_000 + 1;
-        let lineage = Lineage { origin: id, age_ms: 0 };
-        let round = Round {
-            is_remote,
-            began: now.mono,
-            window: Window { from, to: last_second.max(latest) },
-            last_second,
-            ahead_from: now.wall_ms.saturating_add(CLOCKS_DIFFER_MS) / 1_000 + 1,
-            partner: Partner { id, lived_ms: 0, lineage, ages: Vec::new() },
-            placed: 0,
-            step: Step::Blocks,
-            call: None,
-            waits_until: now.mono,
-            wanted: VecDeque::new(),
-            fetches: BTreeMap::new(),
-            is_complete: true,
-            verdict: None,
-        };
+        let window = Window { from, to: last_second.max(latest) };
+        let round = Round::new(id, is_remote, now, (window, last_second));
         self.rounds.insert(id, round);
         self.continue_round(cx, view, id);
     }
@@ -125,6 +102,9 @@ impl Repair {
             }
             let last_sync = self.ages.last_sync(round.partner.id);
             let request = round.next_request(&cx.replica.store, last_sync);
+            if round.is_about_to_drop() {
+                self.begin_to_drop(cx, view, &mut round);
+            }
             let Some(request) = request else { break };
             let kind = RepairCall::Compare;
             round.call = Self::ask(cx, view, (id, kind), request, COMPARE_TIMEOUT_MS);
@@ -193,8 +173,8 @@ impl Repair {
     ) -> Option<()> {
         // Digests of more than was requested would size what they are compared with; and those of a node
         // with another time mean nothing.
-        if theirs.from_second < round.window.from || !Clocks::is_present(cx.now, theirs.from_second)
-        {
+        let is_present = cx.local.clocks.is_present(cx.now, theirs.from_second);
+        if theirs.from_second < round.window.from || !is_present {
             return None;
         }
         let step = core::mem::replace(&mut round.step, Step::Done);
@@ -221,31 +201,6 @@ impl Repair {
             Step::Versions(_) | Step::Verify { .. } | Step::Done => return None,
         };
         Some(())
-    }
-
-    /// Judges whether this node is outdated, unless it is about to copy anyway, or has still to hear what
-    /// the source of its copy had of others.
-    fn judge<B: Backend>(&mut self, cx: &Context<'_, B>, view: &View, round: &mut Round) {
-        let id = round.partner.id;
-        let source = self.copy_source(cx.local, view);
-        if !self.start.is_done() || source.is_some_and(|source| source.id != id) {
-            return;
-        }
-        let member = view.member(id);
-        let is_in_sync = member.is_some_and(|member| member.info.state == NodeState::InSync);
-        let is_judged = source.is_none() && is_in_sync && cx.replica.store.detects_outdated();
-        let verdict = match is_judged {
-            true => {
-                let from_ms = round.window.from.saturating_mul(1_000);
-                let retention_ms = cx.now.wall_ms.saturating_sub(from_ms);
-                self.describe(cx.local, cx.now).compare(&round.partner, retention_ms)
-            }
-            false => Verdict::Equal,
-        };
-        if verdict == Verdict::Outdated {
-            self.miss_source(id);
-        }
-        round.verdict = Some(verdict);
     }
 
     /// Takes the versions that a partner knows; `None` if they do not belong to the present step.
@@ -301,14 +256,8 @@ impl Repair {
     fn complete<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View, round: Round) {
         let is_starting = !self.start.is_done();
         match &round.verdict {
-            // The node has copied since.
-            Some(Verdict::Outdated) if round.began < self.unshared_since => {
-                self.counts.rounds_aborted += 1;
-            }
             Some(Verdict::Outdated) => {
                 self.counts.full_resyncs += 1;
-                // No round passes on what is older: its deletes would hide what is copied, and be forgotten then.
-                cx.replica.store.forget_before(round.first_compared());
                 let (peer, entries_dropped) = (round.partner.id, self.counts.entries_dropped);
                 cx.out.push(Effect::Event(Event::FullResync { peer, entries_dropped }));
                 self.copy_again(cx, view, peer);
@@ -341,11 +290,13 @@ impl Repair {
         let own = Lineage { origin, age_ms: began.since_ms(since) };
         let is_copy_source = self.copy_source.take_if(|source| source.id == partner.id).is_some();
         if is_copy_source {
-            cx.local.clocks.since = cx.local.clocks.since.min(theirs.1);
+            // What it alone knows is as new as its rounds reach.
+            (self.unshared_since, self.unshared_ms) = (began, 0);
         }
-        // Both know the same now: they are of one lineage.
+        // Both know the same now: they are of one lineage, and what either has was stamped by the same time.
         if is_copy_source || is_older(partner.lineage, own) {
             self.lineage = theirs;
         }
+        cx.local.clocks.since = cx.local.clocks.since.min(theirs.1);
     }
 }

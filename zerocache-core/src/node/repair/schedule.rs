@@ -69,13 +69,15 @@ impl Repair {
     /// Begins the round with the source of the copy. If that fails at once, because nothing listens at the
     /// source's address any more, the next attempt waits.
     fn begin_copy_source_round<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
-        let Some(CopySource { id, next }) = self.copy_source(cx.local, view) else { return };
+        let Some(source) = self.copy_source(cx.local, view) else { return };
+        let CopySource { id, next, .. } = source;
         if self.rounds.contains_key(&id) {
             return;
         }
         let now = cx.now.mono;
         if next <= now {
-            self.copy_source = Some(CopySource { id, next: now.plus_ms(COPY_SOURCE_EVERY_MS) });
+            self.copy_source =
+                Some(CopySource { next: now.plus_ms(COPY_SOURCE_EVERY_MS), ..source });
             let member = view.member(id);
             let is_remote = member.is_some_and(|m| m.info.region != cx.local.region());
             self.begin_round(cx, view, id, is_remote);

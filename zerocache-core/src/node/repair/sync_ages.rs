@@ -21,7 +21,7 @@ const LAG_MS_MIN: u64 = 15_000;
 
 /// Older syncs are not reported, in milliseconds: two hours, twice the longest retention. Nothing is left of
 /// nodes that are gone by then.
-const AGE_MS_MAX: u64 = 7_200_000;
+pub(super) const AGE_MS_MAX: u64 = 7_200_000;
 
 /// Lineages that began within this time began at once, in milliseconds: their ages are reported with an
 /// error of the transit time.
@@ -95,7 +95,8 @@ impl Partner {
             false => is_older(other.lineage, self.lineage),
         };
         match missed.is_empty() {
-            true => Verdict::Equal,
+            true if has.is_empty() => Verdict::Equal,
+            true => Verdict::Source(missed),
             false if has.is_empty() || is_other_source => Verdict::Outdated,
             false => Verdict::Source(missed),
         }
@@ -109,7 +110,7 @@ pub(super) enum Verdict {
     Equal,
     /// The partner is the source: this node drops what the partner does not know, and copies the rest.
     Outdated,
-    /// This node is the source, although it has missed what these nodes know. Of that only what the rounds
+    /// This node is the source, although it may have missed what these nodes know. Of that only what the rounds
     /// reach counts.
     Source(BTreeSet<Incarnation>),
 }
@@ -131,6 +132,11 @@ impl SyncAges {
     /// When this node last had everything that `id` knew.
     pub(super) fn last_sync(&self, id: Incarnation) -> Option<Instant> {
         self.syncs.get(&id).map(|sync| sync.at)
+    }
+
+    /// How long the longest-lived node had lived of which this one had something, in milliseconds.
+    pub(super) fn life_ms_max(&self, now: Instant) -> u64 {
+        self.report(now).iter().map(|age| age.lived_ms).max().unwrap_or(0)
     }
 
     /// The ages as they are reported to others, the latest first if there are too many.

@@ -21,6 +21,7 @@ mod placement;
 mod purges;
 mod refusals;
 mod repair;
+mod resyncs;
 mod snapshots;
 mod starts;
 

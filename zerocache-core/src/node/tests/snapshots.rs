@@ -5,7 +5,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use super::{
     network::{Network, address, key},
     prelude::*,
-    repair::{keys, state, version},
+    repair::{disagreements, keys, set_links, state, version},
 };
 use crate::{store::StoredItem, wire::Ack};
 
@@ -170,4 +170,34 @@ fn value_of_a_snapshot_counts_where_its_version_came_first() {
     restore(&mut network, 1, saved, 1_000);
     network.run(1_000);
     assert_eq!(network.get(1, "k1").as_deref(), Some("v"));
+}
+
+#[test]
+fn versions_of_a_snapshot_move_with_the_clock_that_stamped_them() {
+    let mut network = Network::default();
+    network.retention_ms = Some(60_000);
+    set_links(&mut network, &[1, 2], &[3, 4], false);
+    for n in [1, 2] {
+        network.start(n, "a", &[1, 2, 3, 4]);
+    }
+    network.run(3_000);
+    for name in keys(50) {
+        network.put_long(1, &name, "v", Ack::Region);
+    }
+    network.run(1_000);
+    let saved = stop(&mut network, 1);
+    network.run(3_000);
+    start_with_snapshot(&mut network, 1, &[2, 3, 4]);
+    restore(&mut network, 1, saved, 3_000);
+    network.run(60_000);
+    for n in [3, 4] {
+        network.ahead_ms.insert(address(n), 3_600_000);
+        network.start(n, "a", &[1, 2, 3, 4]);
+    }
+    network.run(5_000);
+    set_links(&mut network, &[1, 2], &[3, 4], true);
+    network.run(30_000);
+    assert!(network.nodes[&address(1)].local.clocks.offset_ms() > 3_590_000);
+    assert_eq!(disagreements(&network, &keys(50)), 0);
+    assert!(network.nodes.values().all(|node| node.replica.store.entry_count() == 50));
 }

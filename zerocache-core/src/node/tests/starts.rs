@@ -13,7 +13,7 @@ use crate::{cluster::Member, store::Capacity, ttl::Ttl, wire::Ack};
 const HOUR_MS: u64 = 3_600_000;
 
 /// Writes values that outlive every test, of so many bytes.
-fn put_all(network: &mut Network, n: u64, names: &[String], bytes: usize) {
+pub(super) fn put_all(network: &mut Network, n: u64, names: &[String], bytes: usize) {
     let ttl = Ttl::from_secs(86_400).unwrap();
     for name in names {
         let value = Bytes::from("v".repeat(bytes));
@@ -21,12 +21,12 @@ fn put_all(network: &mut Network, n: u64, names: &[String], bytes: usize) {
     }
 }
 
-fn named(prefix: &str, count: usize) -> Vec<String> {
+pub(super) fn named(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}{n}")).collect()
 }
 
 /// How many of the keys have a value on a node.
-fn held(network: &Network, n: u64, names: &[String]) -> usize {
+pub(super) fn held(network: &Network, n: u64, names: &[String]) -> usize {
     let node = &network.nodes[&address(n)];
     names.iter().filter(|name| node.replica.store.peek(&key(name), network.now()).is_hit()).count()
 }
@@ -36,7 +36,7 @@ fn is_final(network: &Network, n: u64) -> bool {
 }
 
 /// Whether all nodes have all keys, and every node says so.
-fn all_have(network: &Network, names: &[String]) -> bool {
+pub(super) fn all_have(network: &Network, names: &[String]) -> bool {
     (network.nodes.values()).all(|node| node.state() == NodeState::InSync)
         && network.nodes.values().all(Node::misses_are_authoritative)
         && disagreements(network, names) == 0
@@ -333,6 +333,24 @@ fn delete_by_a_wrong_clock_survives_the_correction() {
         assert!(network.values("k").iter().all(Option::is_none), "{:?}", network.values("k"));
         assert_eq!(disagreements(&network, &keys(0)), 0);
     }
+}
+
+#[test]
+fn clocks_that_differ_by_much_of_the_retention_are_corrected_without_losing_entries() {
+    let mut network = Network::default();
+    network.retention_ms = Some(40_000);
+    network.ahead_ms.insert(address(2), 28_000);
+    network.set_link(1, 2, false);
+    network.start(1, "a", &[]);
+    network.run(1_000);
+    let names = named("behind", 50);
+    put_all(&mut network, 1, &names, 10);
+    network.run(8_000);
+    network.start(2, "a", &[1]);
+    network.run(5_000);
+    network.set_link(1, 2, true);
+    network.run(10_000);
+    assert!(all_have(&network, &names));
 }
 
 #[test]

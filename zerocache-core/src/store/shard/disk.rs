@@ -325,14 +325,14 @@ impl<P: Pages> Shard<P> {
         }
     }
 
-    /// Gives up the records on disk of entries with a stamp of `from` or later: their versions change, those of the
-    /// records do not. What is on disk alone is dropped.
-    pub fn give_up_records(&mut self, from: u64) {
+    /// Gives up the records on disk of entries with such versions, because those change and the records do not. What is on
+    /// disk alone is dropped.
+    pub fn give_up_records(&mut self, of: impl Fn(Version) -> bool) {
         for index in (0..self.entries.len() as u32).rev() {
             let slot = self.entries.slot(index);
             let version = slot.version;
             let is_on_disk = slot.is_on_disk();
-            if version.stamp() < from || slot.class != Class::Disk && slot.disk_copy().is_none() {
+            if !of(version) || slot.class != Class::Disk && slot.disk_copy().is_none() {
                 continue;
             }
             if is_on_disk {

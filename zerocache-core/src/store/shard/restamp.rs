@@ -1,5 +1,7 @@
 //! The correction of versions that a wrong clock has stamped.
 
+use core::ops::Range;
+
 use super::Shard;
 use crate::{
     store::{backend::Pages, digests::Digests},
@@ -7,17 +9,17 @@ use crate::{
 };
 
 impl<P: Pages> Shard<P> {
-    /// Corrects the versions with a stamp of `from` or later by `by_ms`, and moves the retention floor with
-    /// them. Returns the number of corrected entries.
-    pub fn restamp(&mut self, from: u64, by_ms: i64) -> usize {
-        self.give_up_records(from);
-        let restamped = |version: Version| match version.stamp() >= from {
+    /// Corrects the versions with these stamps by `by_ms`, and moves the retention floor with them. Returns the number of
+    /// corrected entries.
+    pub fn restamp(&mut self, stamps: &Range<u64>, by_ms: i64) -> usize {
+        self.give_up_records(|version| stamps.contains(&version.stamp()));
+        let restamped = |version: Version| match stamps.contains(&version.stamp()) {
             true => version.restamped(by_ms),
             false => version,
         };
         let mut entries = 0;
         self.entries.restamp(|version| {
-            entries += usize::from(version.stamp() >= from);
+            entries += usize::from(stamps.contains(&version.stamp()));
             restamped(version)
         });
         self.tombstones.restamp(restamped, by_ms);
