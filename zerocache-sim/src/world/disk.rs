@@ -333,6 +333,8 @@ impl World {
         }
         self.checker.forgot(host, key);
         self.checker.relearns(host, key);
+        // Nobody else may have it.
+        self.healing.iter_mut().for_each(|healing| healing.lose(key, entry.version));
     }
 
     /// Returns whether the value of a key is on disk alone.

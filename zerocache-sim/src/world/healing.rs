@@ -46,6 +46,14 @@ pub(super) struct Healing {
     copied: Option<u64>,
 }
 
+impl Healing {
+    /// Notes that a node has lost a version, as it may.
+    pub(super) fn lose(&mut self, key: usize, version: Version) {
+        let had = self.had.iter_mut().map(|keys| &mut keys[key]);
+        had.filter(|had| **had == Some(version)).for_each(|had| *had = None);
+    }
+}
+
 impl World {
     /// Looks whether nodes agree again.
     pub(super) fn watch_healing(&mut self) {
