@@ -66,6 +66,10 @@ impl World {
 
     /// A node took another one out of its rotation, or forgot it.
     fn member_removed(&mut self, host: u32, removed: Incarnation) {
+        let has_ended = !self.nodes.iter().flatten().any(|process| process.incarnation == removed);
+        if has_ended && self.checker.host_of(removed).is_some() {
+            return;
+        }
         let now = self.now_at(host);
         let nodes =
             self.nodes[host as usize].as_ref().map(|process| process.node.status(now).nodes);
