@@ -262,6 +262,9 @@ mod tests {
         assert!(is_outdated(&alone(9, 2_000), &alone(1, 2 * HOUR_MS)));
         assert!(!is_outdated(&alone(1, 2 * HOUR_MS), &alone(9, 2_000)));
         assert!(!is_outdated(&alone(9, 2_000), &alone(1, 14_000)));
+        // The source has missed nothing, but knows that the other one has.
+        let verdict = alone(1, 2 * HOUR_MS).compare(&alone(9, 2_000), HOUR_MS);
+        assert_eq!(verdict, Verdict::Source(BTreeSet::new()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod claims;
+mod clocks;
 mod computed;
 mod conditions;
 mod drain;

@@ -6,6 +6,7 @@ use super::{
     repair::{counts, set_links, state},
     starts::{all_have, held, named, put_all},
 };
+use crate::wire::Ack;
 
 /// Runs until a node has copied so often because it was outdated.
 fn run_until_resynced(network: &mut Network, n: u64, most_ms: u64) {
@@ -127,4 +128,69 @@ fn value_that_is_about_to_be_too_old_for_rounds_reaches_all_or_none() {
         }
         assert!(all_have(&network, &late), "{cut_ms} ms");
     }
+}
+
+#[test]
+fn delete_that_its_source_lacks_does_not_hide_what_an_outdated_node_copies() {
+    // Some of the deletes reach the source, some are about to be too old for that, and some are too old.
+    for cut_ms in (40_000..62_000).step_by(500) {
+        let mut network = Network::default();
+        network.retention_ms = Some(60_000);
+        let names = named("k", 20);
+        for n in [1, 2, 3] {
+            network.start(n, "a", &[1, 2, 3]);
+        }
+        network.run(3_000);
+        put_all(&mut network, 1, &names, 10);
+        network.run(1_000);
+        set_links(&mut network, &[1, 2], &[3], false);
+        for name in &names {
+            network.write(3, name, WriteOp::Delete, Ack::Local);
+        }
+        network.run(cut_ms);
+        network.set_link(1, 3, true);
+        network.run(1_000);
+        network.set_link(2, 3, true);
+        network.run(80_000);
+        let first = held(&network, 1, &names);
+        for n in [2, 3] {
+            assert_eq!(held(&network, n, &names), first, "node {n}, {cut_ms} ms");
+        }
+    }
+}
+
+#[test]
+fn nodes_of_which_none_is_outdated_compare_the_edge_of_their_window() {
+    let mut network = Network::default();
+    network.retention_ms = Some(18_000);
+    for n in [1, 2] {
+        network.start(n, "a", &[1, 2]);
+    }
+    network.run(30_000);
+    network.set_link(1, 2, false);
+    let names = named("edge", 20);
+    put_all(&mut network, 1, &names, 10);
+    network.run(13_000);
+    network.set_link(1, 2, true);
+    network.run(5_000);
+    assert!(all_have(&network, &names));
+}
+
+#[test]
+fn edge_of_a_short_window_is_a_quarter_of_it() {
+    let mut network = Network::default();
+    network.retention_ms = Some(30_000);
+    for n in [1, 2, 3] {
+        network.start(n, "a", &[1, 2, 3]);
+    }
+    network.run(30_000);
+    set_links(&mut network, &[1, 2], &[3], false);
+    network.run(24_000);
+    let names = named("late", 20);
+    put_all(&mut network, 3, &names, 10);
+    network.run(16_000);
+    set_links(&mut network, &[1, 2], &[3], true);
+    network.run(10_000);
+    assert!(counts(&network, 3).full_resyncs > 0);
+    assert!(all_have(&network, &names));
 }

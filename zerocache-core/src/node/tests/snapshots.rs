@@ -1,6 +1,6 @@
 //! Starts with what an earlier process saved, on a virtual network.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, vec, vec::Vec};
 
 use super::{
     network::{Network, address, key},
@@ -174,30 +174,67 @@ fn value_of_a_snapshot_counts_where_its_version_came_first() {
 
 #[test]
 fn versions_of_a_snapshot_move_with_the_clock_that_stamped_them() {
+    for others in [&[2][..], &[]] {
+        let own = [&[1], others].concat();
+        let mut network = Network::default();
+        network.retention_ms = Some(60_000);
+        set_links(&mut network, &own, &[3, 4], false);
+        for n in &own {
+            network.start(*n, "a", &[1, 2, 3, 4]);
+        }
+        network.run(3_000);
+        for name in keys(50) {
+            network.put_long(1, &name, "v", Ack::Region);
+        }
+        network.run(1_000);
+        let saved = stop(&mut network, 1);
+        network.run(3_000);
+        start_with_snapshot(&mut network, 1, &[2, 3, 4]);
+        restore(&mut network, 1, saved, 3_000);
+        network.run(30_000);
+        for n in [3, 4] {
+            network.ahead_ms.insert(address(n), 3_600_000);
+            network.start(n, "a", &[1, 2, 3, 4]);
+        }
+        network.run(5_000);
+        set_links(&mut network, &own, &[3, 4], true);
+        network.run(30_000);
+        assert!(network.nodes[&address(1)].local.clocks.offset_ms() > 3_590_000);
+        assert_eq!(disagreements(&network, &keys(50)), 0);
+        assert!(network.nodes.values().all(|node| node.replica.store.entry_count() == 50));
+    }
+}
+
+#[test]
+fn delete_of_a_snapshot_stays_as_new_as_it_is_if_another_clock_stamped_it() {
     let mut network = Network::default();
     network.retention_ms = Some(60_000);
-    set_links(&mut network, &[1, 2], &[3, 4], false);
-    for n in [1, 2] {
-        network.start(n, "a", &[1, 2, 3, 4]);
+    network.ahead_ms.insert(address(1), 20_000);
+    for n in [2, 3, 1] {
+        network.start(n, "a", &[1, 2, 3]);
+        network.run(2_000);
     }
-    network.run(3_000);
+    network.run(34_000);
+    assert!(network.nodes[&address(1)].local.clocks.offset_ms() < -19_000);
     for name in keys(50) {
-        network.put_long(1, &name, "v", Ack::Region);
+        network.put_long(2, &name, "v", Ack::Region);
+    }
+    network.run(1_000);
+    set_links(&mut network, &[1], &[2, 3], false);
+    for name in keys(50) {
+        network.write(1, &name, WriteOp::Delete, Ack::Local);
     }
     network.run(1_000);
     let saved = stop(&mut network, 1);
-    network.run(3_000);
-    start_with_snapshot(&mut network, 1, &[2, 3, 4]);
-    restore(&mut network, 1, saved, 3_000);
-    network.run(60_000);
-    for n in [3, 4] {
-        network.ahead_ms.insert(address(n), 3_600_000);
-        network.start(n, "a", &[1, 2, 3, 4]);
-    }
+    // Alone, the next process does not know that the clock of its machine is ahead.
+    start_with_snapshot(&mut network, 1, &[2, 3]);
+    restore(&mut network, 1, saved, 0);
     network.run(5_000);
-    set_links(&mut network, &[1, 2], &[3, 4], true);
-    network.run(30_000);
-    assert!(network.nodes[&address(1)].local.clocks.offset_ms() > 3_590_000);
-    assert_eq!(disagreements(&network, &keys(50)), 0);
-    assert!(network.nodes.values().all(|node| node.replica.store.entry_count() == 50));
+    assert_eq!(network.nodes[&address(1)].local.clocks.offset_ms(), 0);
+    set_links(&mut network, &[1], &[2, 3], true);
+    network.run(10_000);
+    assert!(network.nodes[&address(1)].local.clocks.offset_ms() < -19_000);
+    for name in keys(50) {
+        assert_eq!(network.values(&name), vec![None; 3], "{name}");
+    }
 }
