@@ -9,15 +9,15 @@
 //! may move the clock returns the present moment by the new one: judged by the old one, the next look at the
 //! store would forget what the move has kept.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{Effect, Event, Node, Parts};
 use crate::{
     clock::{AHEAD_MS_MAX, LEAD_MS_MAX},
-    cluster::{Member, View},
-    store::Backend,
+    cluster::{MEMBERS_MAX, Member, View},
+    store::{Backend, Store},
     time::{Instant, Now},
-    version::WALL_MS_MAX,
+    version::{Incarnation, Version, WALL_MS_MAX},
     wire::NodeState,
 };
 
@@ -59,13 +59,16 @@ pub(super) struct Clocks {
     next_check: Instant,
     /// Since when the data here was stamped by this clock, or by clocks with the same time.
     pub(super) since: Instant,
+    /// Who stamped, by another clock, what an earlier process of this node has left.
+    foreign: BTreeSet<Incarnation>,
 }
 
 impl Clocks {
     /// A clock for versions that rounds compare for `retention_ms`.
     pub(super) fn new(now: Instant, retention_ms: u64) -> Self {
         let same_ms_max = AHEAD_MS_MAX.min(retention_ms / SAME_FRACTION);
-        Self { offset_ms: 0, same_ms_max, is_set: false, next_check: now, since: now }
+        let foreign = BTreeSet::new();
+        Self { offset_ms: 0, same_ms_max, is_set: false, next_check: now, since: now, foreign }
     }
 
     /// A moment in cluster time.
@@ -94,9 +97,25 @@ impl Clocks {
         self.differs_ms(member) <= self.same_ms_max
     }
 
-    /// Whether this clock has the same time as one with another offset to the same machine.
-    pub(super) fn agrees_with(&self, offset_ms: i64) -> bool {
-        self.offset_ms.abs_diff(offset_ms) <= self.same_ms_max
+    /// Takes in that of an earlier process, which knew versions since then: they were stamped by the same time, or stay as
+    /// they are when this clock is corrected.
+    pub(super) fn restore<B: Backend>(
+        &mut self,
+        (offset_ms, since): (i64, Instant),
+        store: &Store<B>,
+        (own, now): (Incarnation, Now),
+    ) {
+        if self.offset_ms.abs_diff(offset_ms) <= self.same_ms_max {
+            self.since = self.since.min(since);
+        } else {
+            self.foreign = store.incarnations_from(self.since_ms(now), MEMBERS_MAX);
+            self.foreign.remove(&own);
+        }
+    }
+
+    /// The time of this clock since which the data here was stamped by it, in milliseconds.
+    fn since_ms(&self, now: Now) -> u64 {
+        now.wall_ms.saturating_sub(now.mono.since_ms(self.since))
     }
 
     /// Converts a second of a member's clock, if that is ahead: the member has forgotten no more than that.
@@ -230,7 +249,7 @@ impl<B: Backend> Node<B> {
             .then(|| self.restamp(now, by_ms, out));
         if restamped.is_none() && by_ms < 0 {
             // What was forgotten by a clock that was ahead was younger than it seemed.
-            self.replica.store.restamp(0..0, by_ms);
+            self.replica.store.restamp(|_| false, by_ms);
         }
         out.push(Effect::Event(Event::ClockMoved { by_ms, restamped }));
         Now { wall_ms: right_ms, ..now }
@@ -240,13 +259,17 @@ impl<B: Backend> Node<B> {
     /// then it is as new as it is, and others accept it. Returns the number of entries.
     fn restamp(&mut self, now: Now, by_ms: i64, out: &mut Vec<Effect>) -> usize {
         let by_ms = by_ms.div_euclid(RESTAMP_UNIT_MS).saturating_mul(RESTAMP_UNIT_MS);
-        let wrong_ms = now.mono.since_ms(self.local.clocks.since);
         let right_ms = now.wall_ms.saturating_add_signed(by_ms);
-        let from_ms = now.wall_ms.saturating_sub(wrong_ms).min(right_ms);
+        let from_ms = self.local.clocks.since_ms(now).min(right_ms);
         // What is ahead of a clock that was behind, others have stamped by the right one.
         let to_ms = if by_ms > 0 { now.wall_ms.saturating_add(LEAD_MS_MAX) } else { u64::MAX };
         let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
-        let restamped = cx.replica.store.restamp(from_ms..to_ms, by_ms);
+        let foreign = &cx.local.clocks.foreign;
+        let is_wrong = |version: Version| {
+            (from_ms..to_ms).contains(&version.wall_ms())
+                && !foreign.contains(&version.incarnation())
+        };
+        let restamped = cx.replica.store.restamp(is_wrong, by_ms);
         cx.replica.clock.restamp(by_ms);
         cx.end_leases();
         // Followers know higher versions, or will not recognise these.

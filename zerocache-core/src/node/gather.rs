@@ -1,4 +1,5 @@
-//! Items for nodes of other regions: what this node keeps, and from the owners of the other keys what they keep.
+//! Items for nodes that fetch them: what this node keeps, and for those of other regions from the owners of the other
+//! keys what they keep.
 //!
 //! A node of another region knows a few nodes here, and not who owns what. So a round with it brings it every value
 //! that this region has, whichever node it asks.
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::{
     call::CallResult,
+    cluster::Member,
     key::KeyHash,
     store::{Backend, StoredItem},
     time::Now,
@@ -45,6 +47,15 @@ struct Gathering {
 pub(super) struct Gatherings(BTreeMap<RequestId, Gathering>);
 
 impl<B: Backend> Node<B> {
+    /// Returns whether a node that fetches a key gets the value: a local peer that does not keep it gets the version alone.
+    /// This node does keep it, or offers it to those who do.
+    pub(super) fn fetches_value(&self, from: Option<Incarnation>, key: KeyHash) -> bool {
+        let view = &self.membership.view;
+        let is_local = |member: &Member| member.info.region == self.local.region();
+        let peer = from.filter(|id| view.member(*id).is_some_and(is_local));
+        peer.is_none_or(|peer| view.placement().keeps(peer, key))
+    }
+
     /// Responds with the items of some keys, now or when the owners of keys have given theirs.
     pub(super) fn fetch_for(
         &mut self,
@@ -67,18 +78,8 @@ impl<B: Backend> Node<B> {
         // That there is no value this node can tell only if its misses are authoritative.
         let is_settled = !is_for_owner || self.misses_are_authoritative();
         if !is_gathered || self.gatherings.0.len() >= GATHERINGS_MAX {
-            // A local peer gets the versions alone of what others keep: this node does, or offers it to them.
-            let peer = from.filter(|id| !is_for_owner && !is_remote(*id));
-            let given = |item: StoredItem| match item {
-                StoredItem::Value(record) => Some(match peer {
-                    Some(peer) if !view.keeps(peer, &record.key) => {
-                        StoredItem::Tombstone(record.key.hash(), record.version)
-                    }
-                    _ => StoredItem::Value(record),
-                }),
-                version => Some(version).filter(|_| is_settled),
-            };
-            return Some(serve_fetch(&self.replica.store, now, &keys, given));
+            let keeps = |key| is_for_owner || self.fetches_value(from, key);
+            return Some(serve_fetch(&self.replica.store, now, &keys, keeps, is_settled));
         }
         let Parts { mut cx, membership, gatherings, .. } = self.parts(now, out);
         let (own, placement) = (cx.local.id(), membership.view.placement());

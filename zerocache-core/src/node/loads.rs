@@ -92,9 +92,12 @@ impl<B: Backend> Node<B> {
             Input::Request { message, .. } => match &message.request {
                 Request::Get { key } | Request::Lease { key, .. } => of_key(key),
                 Request::Conditional(write) => of_key(&write.key),
-                Request::Fetch(keys) | Request::Adopt(keys) => {
-                    self.first_on_disk(keys.iter().copied(), now)
+                Request::Fetch(keys) => {
+                    let from = message.envelope.from;
+                    let keys = keys.iter().copied();
+                    self.first_on_disk(keys.filter(|key| self.fetches_value(from, *key)), now)
                 }
+                Request::Adopt(keys) => self.first_on_disk(keys.iter().copied(), now),
                 Request::Locate { keys, digest: true, .. } => {
                     self.first_on_disk(keys.iter().map(Key::hash), now)
                 }

@@ -5,12 +5,9 @@
 //! judgements end at one comparison, of the entry's version with the latest purge of its kind.
 
 use alloc::{boxed::Box, collections::BTreeMap};
-use core::{
-    ops::Range,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Acquire, Release},
-    },
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
 };
 
 use super::{
@@ -330,9 +327,9 @@ impl<B: Backend> Purges<B> {
         });
     }
 
-    /// Moves the versions that were stamped at `from` or later, as those of entries.
-    pub fn restamp(&self, stamps: &Range<u64>, by_ms: i64) {
-        let restamped = |bound: Bound| match stamps.contains(&bound.version.stamp()) {
+    /// Moves the versions that are `wrong`, as those of entries.
+    pub fn restamp(&self, wrong: impl Fn(Version) -> bool, by_ms: i64) {
+        let restamped = |bound: Bound| match wrong(bound.version) {
             true => Bound { version: bound.version.restamped(by_ms), ..bound },
             false => bound,
         };

@@ -22,7 +22,7 @@ use super::{
     ghosts::Ghosts,
     outcome::ApplyOutcome,
     sizes::Sizes,
-    slot::{Class, NewEntry, SlotRef},
+    slot::{Class, NewEntry, RESTORED, SlotRef},
     stats::{Counts, Usage},
     table_hasher::TableHasher,
     tombstones::Tombstones,
@@ -117,7 +117,8 @@ impl<P: Pages> Shard<P> {
         }
         match class {
             Class::Read => Probe::Hit(index),
-            Class::Unread if self.take_restored(index) => Probe::Hit(index),
+            // The read for which it came back does not move it.
+            Class::Unread if self.entries.slot(index).uses == RESTORED => Probe::Hit(index),
             Class::Unread => Probe::MovingHit(index),
             Class::Reserved => Probe::Absent,
             Class::Disk if self.entries.slot(index).is_on_disk() => Probe::OnDisk,

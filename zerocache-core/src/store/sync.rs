@@ -1,7 +1,6 @@
 //! Access to the whole content of a store for repair, the copy at start, and snapshots.
 
-use alloc::vec::Vec;
-use core::ops::Range;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use bytes::Bytes;
 
@@ -18,7 +17,7 @@ use crate::{
     key::{Key, KeyHash, SHARDS},
     purge::TargetId,
     time::Now,
-    version::Version,
+    version::{Incarnation, Version},
 };
 
 /// The hash of a key, and the known version of the key.
@@ -169,7 +168,17 @@ impl<B: Backend> Store<B> {
     /// Returns the value or tombstone of a key. A value that has expired or was purged is a tombstone.
     #[must_use]
     pub fn item(&self, hash: KeyHash, now: Now) -> Option<StoredItem> {
+        self.item_for(hash, now, true)
+    }
+
+    /// Returns the same for a node that `keeps` the value of the key, or else its version alone: also of a value that is
+    /// on disk. Of what nodes alone write every node keeps the values.
+    #[must_use]
+    pub fn item_for(&self, hash: KeyHash, now: Now, keeps: bool) -> Option<StoredItem> {
         self.shard(hash.shard()).with(|shard| match shard.entry(hash) {
+            Some(slot) if !keeps && slot.class != Class::Reserved => {
+                Some(StoredItem::Tombstone(hash, slot.version))
+            }
             // On disk alone: nothing is said of it before it has been put back.
             Some(slot) if self.is_given(slot, now, Broken::PurgedRepaired) => {
                 Some(StoredItem::Value(record(slot)?))
@@ -243,13 +252,28 @@ impl<B: Backend> Store<B> {
         })
     }
 
-    /// Corrects the stamps of a clock that was wrong by `by_ms`: all versions stamped in `wall_ms` move by that much, and
-    /// the retention floor. Returns the number of corrected entries.
-    pub fn restamp(&self, wall_ms: Range<u64>, by_ms: i64) -> usize {
-        let stamp = |ms: u64| ms.min(u64::MAX >> Version::COUNTER_BITS) << Version::COUNTER_BITS;
-        let stamps = stamp(wall_ms.start)..stamp(wall_ms.end);
-        self.purges.restamp(&stamps, by_ms);
-        let restamp = |index| self.change(index, |shard| shard.restamp(&stamps, by_ms));
+    /// Returns who stamped the versions that were stamped at `wall_ms` or later, at most `most` of them.
+    pub fn incarnations_from(&self, wall_ms: u64, most: usize) -> BTreeSet<Incarnation> {
+        let mut found = BTreeSet::new();
+        for index in 0..SHARDS {
+            self.shard(index).with(|shard| {
+                let values = shard.slots().map(|slot| slot.version);
+                let versions = values.chain(shard.tombstones().map(|(_, version)| version));
+                for version in versions.filter(|version| version.wall_ms() >= wall_ms) {
+                    if found.len() < most {
+                        found.insert(version.incarnation());
+                    }
+                }
+            });
+        }
+        found
+    }
+
+    /// Corrects the stamps of a clock that was wrong by `by_ms`: all versions that are `wrong` move by that much, and the
+    /// retention floor. Returns the number of corrected entries.
+    pub fn restamp(&self, wrong: impl Fn(Version) -> bool, by_ms: i64) -> usize {
+        self.purges.restamp(&wrong, by_ms);
+        let restamp = |index| self.change(index, |shard| shard.restamp(&wrong, by_ms));
         let entries = (0..SHARDS).map(restamp).sum();
         if entries > 0 {
             self.keep_purges();

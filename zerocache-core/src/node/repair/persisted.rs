@@ -125,11 +125,9 @@ impl Repair {
             self.ages.restore(&[own], away_ms, now.mono);
             let age_ms = lineage.age_ms.saturating_add(away_ms);
             self.lineage = (lineage.origin, now.mono.minus_ms(age_ms));
-            // With another time it does not know what was stamped by the one of now.
-            let clocks = &mut cx.local.clocks;
-            if clocks.agrees_with(clock_offset_ms) {
-                clocks.since = clocks.since.min(self.lineage.1);
-            }
+            let own = cx.local.id();
+            let clock = (clock_offset_ms, self.lineage.1);
+            cx.local.clocks.restore(clock, &cx.replica.store, (own, now));
             self.restored = Restored::Everything;
         }
         if matches!(self.start, Start::Restoring) {

@@ -7,7 +7,7 @@ use crate::{
     cluster::View,
     key::KeyHash,
     node::local::{Context, Local},
-    store::{Backend, Store, StoredItem},
+    store::{Backend, Store},
     time::{Instant, Now},
     version::Incarnation,
     wire::{
@@ -124,20 +124,24 @@ impl Repair {
     }
 }
 
-/// Responds with what is `given` of the items of some keys.
+/// Responds with the items of some keys: with the values of those that the caller `keeps`, and with the versions of others
+/// if they are `settled`.
 pub(in crate::node) fn serve_fetch<B: Backend>(
     store: &Store<B>,
     now: Now,
     keys: &[KeyHash],
-    given: impl Fn(StoredItem) -> Option<StoredItem>,
+    keeps: impl Fn(KeyHash) -> bool,
+    settled: bool,
 ) -> Response {
     let (mut items, mut bytes, mut covered) = (Vec::new(), 0, 0);
     for key in keys {
+        let keeps = keeps(*key);
         // Not among the first ones, which were put back for this request: the caller asks again for the rest.
-        if store.find_on_disk(*key, now).is_some() && !items.is_empty() {
+        if keeps && store.find_on_disk(*key, now).is_some() && !items.is_empty() {
             break;
         }
-        if let Some(item) = store.item(*key, now).and_then(&given) {
+        let item = store.item_for(*key, now, keeps);
+        if let Some(item) = item.filter(|item| settled || item.is_value()) {
             let item = FetchedItem::of(item, now.mono);
             bytes += item.payload_bytes();
             if bytes > ITEMS_BYTES_MAX && !items.is_empty() {

@@ -206,6 +206,44 @@ fn versions_of_a_snapshot_move_with_the_clock_that_stamped_them() {
 }
 
 #[test]
+fn values_of_a_snapshot_stay_as_old_as_they_are_if_another_clock_stamped_them() {
+    let mut network = Network::default();
+    network.retention_ms = Some(60_000);
+    for n in [2, 3] {
+        network.ahead_ms.insert(address(n), 20_000);
+    }
+    for n in [2, 3, 1] {
+        network.start(n, "a", &[1, 2, 3]);
+        network.run(2_000);
+    }
+    assert!(network.nodes[&address(1)].local.clocks.offset_ms() > 19_000);
+    for name in keys(50) {
+        network.put_long(2, &name, "v", Ack::Region);
+    }
+    network.run(1_000);
+    let saved = stop(&mut network, 1);
+    set_links(&mut network, &[1], &[2, 3], false);
+    for name in keys(50) {
+        network.write(2, &name, WriteOp::Delete, Ack::Region);
+    }
+    // Alone, the next process does not know that the clock of its machine is behind.
+    start_with_snapshot(&mut network, 1, &[2, 3]);
+    restore(&mut network, 1, saved, 0);
+    network.run(25_000);
+    assert_eq!(network.nodes[&address(1)].local.clocks.offset_ms(), 0);
+    network.put_long(1, "own", "v", Ack::Local);
+    network.run(1_000);
+    let own = version(&network, 1, "own");
+    set_links(&mut network, &[1], &[2, 3], true);
+    network.run(10_000);
+    assert!(network.nodes[&address(1)].local.clocks.offset_ms() > 19_000);
+    for name in keys(50) {
+        assert_eq!(network.values(&name), vec![None; 3], "{name}");
+    }
+    assert!(version(&network, 1, "own") > own);
+}
+
+#[test]
 fn delete_of_a_snapshot_stays_as_new_as_it_is_if_another_clock_stamped_it() {
     let mut network = Network::default();
     network.retention_ms = Some(60_000);

@@ -55,11 +55,6 @@ impl<P: Pages> Entries<P> {
         self.slots[index].uses = RESTORED;
     }
 
-    /// Counts an entry as not used.
-    pub fn reset_uses(&mut self, index: u32) {
-        self.slots[index].uses = 0;
-    }
-
     /// Changes the place of an entry on disk. One whose value is in memory has none afterwards if `copy` is none.
     pub fn set_copy(&mut self, index: u32, copy: Option<DiskCopy>) {
         let slot = &mut self.slots[index];

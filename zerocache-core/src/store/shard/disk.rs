@@ -7,7 +7,7 @@ use crate::{
         backend::Pages,
         disk::{DISK_HEAD_BYTES_MAX, DiskCopy, DiskJob, DiskPlace, DiskTerms, DiskVerdict},
         outcome::ApplyOutcome,
-        slot::{Class, NewEntry, RESTORED, SlotRef},
+        slot::{Class, NewEntry, SlotRef},
         sync::record,
         variant::StoreVariant,
     },
@@ -342,15 +342,6 @@ impl<P: Pages> Shard<P> {
                 self.depart(index, version, Departure::Forgotten);
                 self.entries.set_copy(index, None);
             }
-        }
-    }
-
-    /// Returns whether an unread entry came back from disk for the read that finds it now.
-    #[inline]
-    pub(super) fn take_restored(&mut self, index: u32) -> bool {
-        self.entries.slot(index).uses == RESTORED && {
-            self.entries.reset_uses(index);
-            true
         }
     }
 }

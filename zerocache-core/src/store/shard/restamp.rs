@@ -1,7 +1,5 @@
 //! The correction of versions that a wrong clock has stamped.
 
-use core::ops::Range;
-
 use super::Shard;
 use crate::{
     store::{backend::Pages, digests::Digests},
@@ -9,17 +7,17 @@ use crate::{
 };
 
 impl<P: Pages> Shard<P> {
-    /// Corrects the versions with these stamps by `by_ms`, and moves the retention floor with them. Returns the number of
+    /// Corrects the versions that are `wrong` by `by_ms`, and moves the retention floor with them. Returns the number of
     /// corrected entries.
-    pub fn restamp(&mut self, stamps: &Range<u64>, by_ms: i64) -> usize {
-        self.give_up_records(|version| stamps.contains(&version.stamp()));
-        let restamped = |version: Version| match stamps.contains(&version.stamp()) {
+    pub fn restamp(&mut self, wrong: impl Fn(Version) -> bool, by_ms: i64) -> usize {
+        self.give_up_records(&wrong);
+        let restamped = |version: Version| match wrong(version) {
             true => version.restamped(by_ms),
             false => version,
         };
         let mut entries = 0;
         self.entries.restamp(|version| {
-            entries += usize::from(stamps.contains(&version.stamp()));
+            entries += usize::from(wrong(version));
             restamped(version)
         });
         self.tombstones.restamp(restamped, by_ms);
