@@ -25,6 +25,9 @@ const KNOWN_US: u64 = 2 * SECOND_US;
 /// milliseconds.
 const EDGE_MS: u64 = 15_000;
 
+/// A node that is outdated drops what its source does not know within this time, in microseconds.
+const DROPS_US: u64 = 2 * SECOND_US;
+
 impl World {
     /// Checks an authoritative miss of a node.
     pub(super) fn check_miss(&mut self, host: u32, key: usize) {
@@ -175,18 +178,21 @@ impl World {
 
     /// Returns whether a node may have forgotten a version: past the retention, or discarded as
     /// outdated.
-    fn may_forget(&self, host: u32, version: Version) -> bool {
-        let Some(process) = self.nodes[host as usize].as_ref() else { return true };
-        let given_up = process.node.status(self.now_at(host)).repair.entries_dropped > 0;
-        let living = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
-        // Discarded versions are past the retention of this node, or of the one that did not know
-        // them, or will be soon.
-        let later = Version::new(
-            version.stamp().saturating_sub(EDGE_MS << Version::COUNTER_BITS),
-            version.incarnation(),
-        );
+    fn may_forget(&mut self, host: u32, version: Version) -> bool {
+        let (now, now_us) = (self.now_at(host), self.now_us);
+        let Some(process) = self.nodes[host as usize].as_mut() else { return true };
+        let dropped = process.node.status(now).repair.entries_dropped;
+        if dropped != process.dropped.0 {
+            process.dropped = (dropped, now_us);
+        }
+        let is_dropping = dropped > 0 && now_us <= process.dropped.1 + DROPS_US;
+        // Discarded versions are past the retention of this node, or of the one that did not know them, or will be soon.
+        let edge_ms = if is_dropping { EDGE_MS } else { 0 };
+        let stamp = version.stamp().saturating_sub(edge_ms << Version::COUNTER_BITS);
+        let discarded = Version::new(stamp, version.incarnation());
+        let mut living = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
         self.is_forgotten(host as usize, version)
-            || (given_up && living.into_iter().any(|host| self.may_have_forgotten(host, later)))
+            || dropped > 0 && living.any(|host| self.may_have_forgotten(host, discarded))
     }
 
     /// Checks that a node may hold no value of a version that it knows: it was a delete, it has

@@ -85,6 +85,8 @@ pub(super) struct Process {
     pub(super) tampered: TamperedCalls,
     /// What it has of a disk.
     pub(super) disk: Option<Tier>,
+    /// How many entries it had dropped as an outdated node when that was last looked at, and when that had changed.
+    pub(super) dropped: (u64, u64),
 }
 
 /// The destination of a response.
@@ -139,6 +141,7 @@ impl World {
             pending: Vec::new(),
             tampered: TamperedCalls::default(),
             disk: terms.map(|_| Tier::default()),
+            dropped: (0, 0),
         });
         trace!(self, "{host} starts as {incarnation} in {}", region_name(plan.region));
         self.counts.processes += 1;

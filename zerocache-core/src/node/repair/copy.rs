@@ -16,9 +16,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{
-    CopySource, Repair, RepairCall, is_partner, persisted::Restored, repairs, sync_ages::AGE_MS_MAX,
-};
+use super::{CopySource, Repair, RepairCall, is_partner, persisted::Restored, repairs};
 use crate::{
     call::CallResult,
     cluster::{Member, View},
@@ -278,7 +276,7 @@ impl Repair {
                 None => Copying::new(source, own_region, now),
             };
             self.miss_source(copying.source);
-            self.begin_to_copy(now);
+            self.unshared_since = None;
             self.start = Start::Copying(Box::new(copying));
             return self.continue_copy(cx, view);
         }
@@ -293,12 +291,6 @@ impl Repair {
             return self.wake_by(cx.local, now.plus_ms(BUSY_MS));
         }
         self.start_complete(cx.local, cx.now);
-    }
-
-    /// Notes that the node begins to have what is as old as it can be, of nodes that it cannot name: until its source has
-    /// told what it had of others.
-    fn begin_to_copy(&mut self, now: Instant) {
-        (self.unshared_since, self.unshared_ms) = (now, AGE_MS_MAX);
     }
 
     /// Notes that the node lacks what `id` has, until a copy is complete.
@@ -332,8 +324,7 @@ impl Repair {
         if self.start.is_done() {
             let now = cx.now.mono;
             let copying = Copying::new(source, cx.local.region(), now);
-            self.copied = now;
-            self.begin_to_copy(now);
+            self.unshared_since = None;
             self.start = Start::Copying(Box::new(Copying { is_again: true, ..copying }));
             self.continue_copy(cx, view);
         }
@@ -389,8 +380,8 @@ impl Repair {
     ) {
         let (source, entries) = (copying.source, self.counts.entries_copied);
         self.lacks_values &= copying.is_remote;
-        // Copied data is no more complete than its source, which knows the present.
-        cx.replica.store.forget_before(copying.knows_from.min(cx.now.wall_ms / 1_000));
+        // Copied data is no more complete than its source.
+        cx.replica.store.forget_before(copying.knows_from);
         cx.out.push(Effect::Event(Event::CopyComplete { source, entries }));
         let (next, began) = (cx.now.mono, copying.began);
         self.copy_source = Some(CopySource { id: source, began, next });

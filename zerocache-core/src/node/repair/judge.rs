@@ -1,15 +1,9 @@
-//! Whether this node is outdated, as it finds out in a round; and what it does not claim any more when it drops what it
-//! has.
+//! Whether this node is outdated, as it finds out in a round.
 //!
-//! Invariants: a node claims to have had everything of another one only while it has it. One round at a time drops
-//! values, and none that was judged before a copy.
+//! Invariant: one round at a time drops what its partner does not know.
 
-use super::{
-    Repair,
-    compare::Round,
-    sync_ages::{SyncAges, Verdict},
-};
-use crate::{cluster::View, node::local::Context, store::Backend, time::Instant, wire::NodeState};
+use super::{Repair, compare::Round, sync_ages::Verdict};
+use crate::{cluster::View, node::local::Context, store::Backend, wire::NodeState};
 
 impl Repair {
     /// Judges whether this node is outdated. A round that is not judged does not show what this node has: it is about to
@@ -30,8 +24,8 @@ impl Repair {
             self.copy_source = None;
         }
         let source = self.copy_source(cx.local, view);
-        let is_stale = self.is_resyncing() || round.began < self.copied;
-        if !self.start.is_done() || is_stale || source.is_some_and(|source| source.id != id) {
+        let is_other = source.is_some_and(|source| source.id != id);
+        if !self.start.is_done() || self.is_resyncing() || is_other {
             return;
         }
         let is_trusted = source.is_some() || !cx.replica.store.detects_outdated();
@@ -69,17 +63,8 @@ impl Repair {
         self.rounds.values().any(|round| round.verdict == Some(Verdict::Outdated))
     }
 
-    /// Notes that this node does not have what it had of others any more, or has it in other versions. What is left of it
-    /// others may lack.
-    pub(super) fn forget_syncs(&mut self, now: Instant) {
-        self.unshared_ms = self.lived_ms(now).max(self.ages.life_ms_max(now));
-        self.unshared_since = now;
-        self.ages = SyncAges::default();
-    }
-
-    /// Notes that this node begins to drop what its source does not know. It has synced with none then, until it has copied
-    /// from the source. Rounds that are under way show nothing either, and would bring back what is dropped. And it forgets
-    /// deletes that no round passes on: they would hide what is copied, and be forgotten then.
+    /// Notes that this node begins to drop what its source does not know. Rounds that are under way would bring it back. And
+    /// it forgets deletes that no round passes on: they would hide what is copied, and be forgotten then.
     pub(super) fn begin_to_drop<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
@@ -87,7 +72,6 @@ impl Repair {
         round: &mut Round,
     ) {
         round.drops = true;
-        self.forget_syncs(cx.now.mono);
         self.abort_rounds(cx.local, view, cx.now);
         cx.replica.store.forget_before(round.first_known());
     }

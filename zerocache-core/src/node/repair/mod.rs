@@ -36,7 +36,7 @@ use self::{
     persisted::Restored,
     scan::Scans,
     schedule::RegionRound,
-    sync_ages::{Partner, SyncAges},
+    sync_ages::{AGE_MS_MAX, Partner, SyncAges},
 };
 pub(in crate::node) use self::{
     copy::Start,
@@ -145,11 +145,8 @@ pub(super) struct Repair {
     /// The nodes that copy from this one, and when each last asked.
     copiers: BTreeMap<Incarnation, Instant>,
     counts: RepairCounts,
-    /// Since when the node has known versions that no other node knows, and how much older they may be, in milliseconds.
-    unshared_since: Instant,
-    unshared_ms: u64,
-    /// When the node last began to copy because it was outdated.
-    copied: Instant,
+    /// Since when the node has known versions that no other node knows; none while it copies what is as old as it can be.
+    unshared_since: Option<Instant>,
     /// The node from which this one's data descends, and since when that one was in sync.
     lineage: (Incarnation, Instant),
     /// Nodes that have what this one lacks: still to be copied from, or gone in the middle of the copy.
@@ -177,9 +174,7 @@ impl Repair {
             scans: Scans::default(),
             copiers: BTreeMap::new(),
             counts: RepairCounts::default(),
-            unshared_since: now,
-            unshared_ms: 0,
-            copied: now,
+            unshared_since: Some(now),
             lineage: (own, now),
             missing_sources: Vec::new(),
             copy_source: None,
@@ -213,7 +208,7 @@ impl Repair {
 
     /// For how long this node has known versions that no other node knows, in milliseconds.
     fn lived_ms(&self, now: Instant) -> u64 {
-        now.since_ms(self.unshared_since).saturating_add(self.unshared_ms)
+        self.unshared_since.map_or(AGE_MS_MAX, |since| now.since_ms(since))
     }
 
     /// This node, as it describes itself in a round.
@@ -230,7 +225,7 @@ impl Repair {
     /// Restarts all rounds: versions changed, and what was found out of differences is void. What this node had of
     /// others has other versions at them now, unless their clocks have moved in the same way.
     pub(super) fn versions_changed(&mut self, local: &mut Local, view: &View, now: Now) {
-        self.forget_syncs(now.mono);
+        self.ages = SyncAges::default();
         self.abort_rounds(local, view, now);
         self.restart_rounds(local, view, now);
         local.readiness.misses_are_authoritative = false;

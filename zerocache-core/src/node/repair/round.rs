@@ -291,7 +291,7 @@ impl Repair {
         let is_copy_source = self.copy_source.take_if(|source| source.id == partner.id).is_some();
         if is_copy_source {
             // What it alone knows is as new as its rounds reach.
-            (self.unshared_since, self.unshared_ms) = (began, 0);
+            self.unshared_since = Some(began);
         }
         // Both know the same now: they are of one lineage, and what either has was stamped by the same time.
         if is_copy_source || is_older(partner.lineage, own) {

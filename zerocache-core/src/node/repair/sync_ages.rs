@@ -134,11 +134,6 @@ impl SyncAges {
         self.syncs.get(&id).map(|sync| sync.at)
     }
 
-    /// How long the longest-lived node had lived of which this one had something, in milliseconds.
-    pub(super) fn life_ms_max(&self, now: Instant) -> u64 {
-        self.report(now).iter().map(|age| age.lived_ms).max().unwrap_or(0)
-    }
-
     /// The ages as they are reported to others, the latest first if there are too many.
     pub(super) fn report(&self, now: Instant) -> Vec<SyncAge> {
         let recent = self.syncs.iter().filter(|(_, sync)| now.since_ms(sync.at) <= AGE_MS_MAX);
