@@ -8,6 +8,7 @@
 `cycles`    Some folders of a package do not import each other.
 `citations` Tests, files and folders that the documentation names exist.
 `versions`  README.md, CONTRIBUTING.md and every Cargo.toml name the same Rust versions.
+`rules`     The alert rules of the Kustomize component are those of alerts.yml.
 """
 
 import re
@@ -275,12 +276,21 @@ def check_versions():
         fail("versions", f"fuzz/Cargo.toml needs Rust {fuzz}, Cargo.toml {workspace}")
 
 
+def check_rules():
+    # Kustomize reads no files outside its folder, and a rule of Kubernetes is not a list of files.
+    copy = Path("deploy/kustomize/components/monitoring/rules.yaml")
+    rules = read("deploy/prometheus/alerts.yml").partition("groups:\n")[2]
+    if read(copy).partition("  groups:\n")[2] != "".join(f"  {line}" for line in rules.splitlines(True)):
+        fail("rules", f"{copy}: below `groups`, not the text of deploy/prometheus/alerts.yml")
+
+
 CHECKS = {
     "words": check_words,
     "lengths": check_lengths,
     "cycles": check_cycles,
     "citations": check_citations,
     "versions": check_versions,
+    "rules": check_rules,
 }
 
 for name in sys.argv[1:] or CHECKS:
