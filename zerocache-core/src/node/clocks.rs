@@ -263,13 +263,14 @@ impl<B: Backend> Node<B> {
         let from_ms = self.local.clocks.since_ms(now).min(right_ms);
         // What is ahead of a clock that was behind, others have stamped by the right one.
         let to_ms = if by_ms > 0 { now.wall_ms.saturating_add(LEAD_MS_MAX) } else { u64::MAX };
-        let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
+        let Parts { mut cx, membership, replication, repair, .. } = self.parts(now, out);
         let foreign = &cx.local.clocks.foreign;
         let is_wrong = |version: Version| {
             (from_ms..to_ms).contains(&version.wall_ms())
                 && !foreign.contains(&version.incarnation())
         };
         let restamped = cx.replica.store.restamp(is_wrong, by_ms);
+        replication.restamp(is_wrong, by_ms);
         cx.replica.clock.restamp(by_ms);
         cx.end_leases();
         // Followers know higher versions, or will not recognise these.

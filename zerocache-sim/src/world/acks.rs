@@ -25,6 +25,8 @@ pub(super) struct PendingWrite {
     id: WriteId,
     ack: Ack,
     token: Option<Version>,
+    /// Whether its node gave it another version: replicas have it with the one of before, and so may the answer.
+    pub(super) is_restamped: bool,
 }
 
 impl World {
@@ -51,7 +53,7 @@ impl World {
             }
             _ => return None,
         };
-        Some(PendingWrite { key, id, ack: *ack, token })
+        Some(PendingWrite { key, id, ack: *ack, token, is_restamped: false })
     }
 
     /// Checks the answer of a node to a write.
@@ -62,7 +64,10 @@ impl World {
         if self.variant.forgets_newer() && written.status == Status::Superseded {
             written.status = Status::Stored;
         }
-        let PendingWrite { key, id, ack, token } = write;
+        let PendingWrite { key, id, ack, token, is_restamped } = write;
+        if is_restamped {
+            return;
+        }
         let after = process.store.version(self.keys[key].hash());
         let before = process.before.get(&key).copied().unwrap_or(after);
         // Witnesses are no replicas.

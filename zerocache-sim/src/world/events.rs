@@ -1,6 +1,10 @@
 //! Feeds the events of nodes to the event log, the counters and the checker.
 
-use zerocache_core::{node::Event, version::Incarnation, wire::Request};
+use zerocache_core::{
+    node::{Effect, Event},
+    version::Incarnation,
+    wire::Request,
+};
 
 use super::{World, trace};
 use crate::checker::Path;
@@ -99,4 +103,9 @@ pub(super) fn repair_request(request: &Request) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whether a node has given what it had stamped other versions.
+pub(super) fn restamps(effect: &Effect) -> bool {
+    matches!(effect, Effect::Event(Event::ClockMoved { restamped: Some(_), .. }))
 }

@@ -28,7 +28,7 @@ use super::{
     connection::Latency,
     dial::{CLUSTER, region_name},
     disk::{HostDisk, Tier},
-    events::repair_request,
+    events::{repair_request, restamps},
     leases::LeaseTable,
     replication::{Cause, PendingReplication},
     tampering::TamperedCalls,
@@ -228,6 +228,9 @@ impl World {
         let mut effects = Vec::new();
         process.node.handle_all(now, inputs, &mut effects);
         process.handled_at = now.mono;
+        if effects.iter().any(restamps) {
+            process.writes.values_mut().for_each(|write| write.is_restamped = true);
+        }
         let touched = std::mem::take(&mut process.touched);
         self.record_touched(host, &touched, effects.iter().any(refuses));
         for effect in effects {

@@ -33,7 +33,7 @@ use crate::{
     rendezvous,
     store::{Backend, Broken},
     time::{Instant, Now},
-    version::Incarnation,
+    version::{Incarnation, Version},
     wire::{Ack, NodeState, Receipt, ReplicatedRecord, Request, Response},
 };
 
@@ -120,6 +120,11 @@ impl Replication {
     /// Adds a write that waits for its replicas.
     pub(super) fn await_replicas(&mut self, id: RequestId, write: PendingWrite) {
         self.pending.insert(id, write);
+    }
+
+    /// Gives the writes that wait the versions that their entries have got.
+    pub(super) fn restamp(&mut self, is_wrong: impl Fn(Version) -> bool, by_ms: i64) {
+        self.pending.restamp(is_wrong, by_ms);
     }
 
     /// Opens the outbox of a peer.

@@ -56,6 +56,13 @@ impl PendingWrites {
         self.writes.len() >= PENDING_MAX
     }
 
+    /// Gives the writes that wait the versions that their entries have got.
+    pub(super) fn restamp(&mut self, is_wrong: impl Fn(Version) -> bool, by_ms: i64) {
+        for write in self.writes.values_mut().filter(|write| is_wrong(write.version)) {
+            write.version = write.version.restamped(by_ms);
+        }
+    }
+
     /// Notes that one replica has the write, or never will. Returns the response once no replica is
     /// outstanding.
     pub(super) fn complete_one(

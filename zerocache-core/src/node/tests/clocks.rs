@@ -6,7 +6,10 @@ use super::{
     repair::{set_links, version},
     starts::{all_have, held, named, put_all},
 };
-use crate::node::clocks::Clocks;
+use crate::{
+    node::clocks::Clocks,
+    wire::{Ack, Status},
+};
 
 #[test]
 fn versions_of_others_stay_when_a_clock_that_was_behind_is_corrected() {
@@ -74,4 +77,38 @@ fn clocks_have_the_same_time_within_a_quarter_of_the_retention() {
     let now = Now::new(0, 1_000_000);
     assert!(clocks.is_present(now, 1_010));
     assert!(!clocks.is_present(now, 1_012));
+}
+
+#[test]
+fn write_that_waits_while_its_clock_is_corrected_is_answered_with_the_version_it_got() {
+    for ahead in [&[1, 2][..], &[3, 4, 5]] {
+        let mut network = Network::default();
+        for n in ahead {
+            network.ahead_ms.insert(address(*n), 3_600_000);
+        }
+        set_links(&mut network, &[1, 2], &[3, 4, 5], false);
+        for n in [1, 2, 3, 4, 5] {
+            network.start(n, "a", &[1, 2, 3, 4, 5]);
+        }
+        network.run(5_000);
+        set_links(&mut network, &[1, 2], &[3, 4, 5], true);
+        network.frozen.insert(address(2));
+        let before = network.nodes[&address(1)].local.clocks.offset_ms();
+        let has_moved =
+            |network: &Network| network.nodes[&address(1)].local.clocks.offset_ms() != before;
+        let mut writes = Vec::new();
+        while !has_moved(&network) {
+            let name = alloc::format!("{}", writes.len());
+            writes.push((network.put(1, &name, "v", Ack::Region), name));
+            network.run(50);
+        }
+        assert!(writes.iter().filter(|(id, _)| network.written(*id).is_none()).count() > 5);
+        network.frozen.clear();
+        network.run(1_000);
+        for (id, name) in writes {
+            let written = network.written(id).unwrap();
+            assert_eq!(written.status, Status::Stored, "{name}");
+            assert_eq!(written.version, version(&network, 1, &name), "{name}");
+        }
+    }
 }
