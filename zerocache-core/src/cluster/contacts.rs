@@ -17,11 +17,13 @@ pub enum ContactState {
     Usable,
     /// It does not respond.
     Silent,
+    /// It stays one in any case, because of its release: it says nothing of others, and does not compare what it has.
+    Early,
 }
 
 /// Chooses the contacts of a node: the nodes of its region, and of each other region those that rank highest
 /// by rendezvous hashing, so that nodes do not all choose the same, and one that goes is replaced by one
-/// other. Silent ones do not count.
+/// other. Silent ones do not count, nor do those of early releases.
 pub fn choose_contacts<'a>(
     own: &NodeInfo,
     others: impl IntoIterator<Item = &'a NodeInfo>,
@@ -39,11 +41,12 @@ pub fn choose_contacts<'a>(
     }
     for mut region in remote.into_values() {
         region.sort_unstable_by(|a, b| b.cmp(a));
-        let (mut usable, mut silent) = (0, 0);
+        let (mut usable, mut silent, mut early) = (0, 0, 0);
         for (_, id) in region {
             let (count, most) = match state(id) {
                 ContactState::Usable => (&mut usable, CONTACTS_PER_REGION),
                 ContactState::Silent => (&mut silent, SILENT_PER_REGION),
+                ContactState::Early => (&mut early, usize::MAX),
             };
             *count += 1;
             if *count <= most {
@@ -100,6 +103,15 @@ mod tests {
         assert!(before.iter().all(|id| after.contains(id)));
         let none = choose_contacts(&all[0], &all[10..], |_| ContactState::Silent);
         assert_eq!(none.len(), SILENT_PER_REGION);
+    }
+
+    #[test]
+    fn nodes_of_early_releases_take_no_places_of_others() {
+        let all: Vec<_> = (0..20).map(|n| info(n, n / 10)).collect();
+        let is_early = |id: Incarnation| (10..18).contains(&id.0);
+        let early = |id| if is_early(id) { ContactState::Early } else { ContactState::Usable };
+        let chosen: BTreeSet<_> = choose_contacts(&all[0], &all[10..], early).into_iter().collect();
+        assert_eq!(chosen, (10..20).map(Incarnation).collect());
     }
 
     #[test]

@@ -280,6 +280,7 @@ impl Membership {
         self.directory.next_choice = now.plus_ms(CHOOSE_EVERY_MS);
         let (gossip, view) = (&self.directory.gossip, &self.view);
         let state = |id| match view.member(id) {
+            Some(member) if member.features & features::GOSSIP == 0 => ContactState::Early,
             Some(member) if member.reach == Reachability::Unreachable => ContactState::Silent,
             Some(_) => ContactState::Usable,
             None => {

@@ -94,9 +94,8 @@ impl Repair {
         (key, version): KeyVersion,
     ) {
         let adoption = &mut self.handover.adoption;
-        let owners = view.placement().owners(key);
         let is_known = adoption.lacking.get(&key).is_some_and(|lack| lack.version >= version);
-        if is_known || !owners.contains(&cx.local.id()) {
+        if is_known || !view.placement().keeps(cx.local.id(), key) {
             return;
         }
         if adoption.lacking.len() >= LACKING_MAX {
@@ -166,8 +165,9 @@ impl Repair {
             // What came and was evicted is not lacking: it would come and go again and again.
             let has_come = adoption.done.get(&key) >= Some(&lack.version) || store.has_value(key);
             let is_gone = store.version(key) != Some(lack.version) || has_come;
-            let owners = view.placement().owners(key);
-            let others = || owners.iter().filter(|owner| **owner != own);
+            let keeps = view.placement().keeps(own, key);
+            let owners = others_who_keep(view, cx.local, key);
+            let others = || owners.iter();
             // Whoever comes back is asked again.
             lack.without.retain(|owner| view.takes_writes(*owner));
             let is_there = |owner: &&Incarnation| view.takes_writes(**owner);
@@ -185,7 +185,7 @@ impl Repair {
             // Owners that are gone may have it.
             let are_there = others().all(|owner| view.takes_writes(*owner));
             let is_over = are_there && next.is_none() && !is_open;
-            if is_gone || is_over || passed_ms >= LACKING_MS || !owners.contains(&own) {
+            if is_gone || is_over || passed_ms >= LACKING_MS || !keeps {
                 adoption.open -= usize::from(is_open);
                 adoption.lacking.remove(&key);
                 continue;
@@ -285,6 +285,17 @@ impl Repair {
 /// Whether a node is in another region.
 fn is_remote(local: &Local, view: &View, id: Incarnation) -> bool {
     view.member(id).is_some_and(|member| member.info.region != local.region())
+}
+
+/// The other nodes of the region that keep the value of a key.
+fn others_who_keep(view: &View, local: &Local, key: KeyHash) -> Vec<Incarnation> {
+    let placement = view.placement();
+    let mut keepers: Vec<_> = match placement.is_everyone() {
+        true => view.writable_in(local.region()).map(|member| member.info.incarnation).collect(),
+        false => placement.owners(key).iter().copied().collect(),
+    };
+    keepers.retain(|id| *id != local.id());
+    keepers
 }
 
 /// The nodes of each other region that can be asked.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{Repair, RepairCall, compare::Round};
 use crate::{
     call::CallResult,
-    cluster::View,
+    cluster::{Replicas, View},
     node::{CallId, local::Context},
     store::{Backend, KeyVersion, Store, StoredItem},
     version::Incarnation,
@@ -82,7 +82,7 @@ impl Repair {
             return self.abort(cx.local, view, cx.now, round);
         };
         let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(versions.len());
-        let (bytes, are_all_taken) = self.take_items(cx, view, items);
+        let (bytes, are_all_taken) = self.take_items(cx, view, (id, items));
         round.is_complete &= are_all_taken;
         self.charge_bandwidth(cx.now.mono, round.is_remote, bytes);
         self.fetch_ended(versions[..covered].iter().map(|version| version.0));
@@ -97,14 +97,16 @@ impl Repair {
     }
 
     /// Merges fetched items. Returns their bytes, and whether none was refused. The value of a key that others own is
-    /// a guest; that of an own key, of which the partner knows the version alone, other owners may have.
+    /// a guest; that of an own key, of which the partner knows the version alone, others may have, unless it keeps
+    /// everything.
     fn take_items<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
         view: &View,
-        items: Vec<FetchedItem>,
+        (from, items): (Incarnation, Vec<FetchedItem>),
     ) -> (u64, bool) {
         let (mut bytes, mut are_all_taken) = (0, true);
+        let keeps_all = view.member(from).is_none_or(|node| node.info.replicas == Replicas::All);
         for item in items {
             bytes += item.payload_bytes() as u64;
             match item.into_stored(cx.now.mono) {
@@ -119,7 +121,9 @@ impl Repair {
                 StoredItem::Tombstone(key, version) => {
                     self.counts.tombstones_fetched += 1;
                     are_all_taken &= cx.replica.receive_tombstone(cx.now, key, version);
-                    self.note_lacking(cx, view, (key, version));
+                    if !keeps_all {
+                        self.note_lacking(cx, view, (key, version));
+                    }
                 }
             }
         }
