@@ -16,8 +16,8 @@ use common::{
     names,
 };
 use zerocache_core::{
+    hot_keys::HotKeys,
     key::{KeyHash, SHARDS},
-    store::HotKeys,
     time::Instant,
 };
 

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod compression;
 pub mod condition;
 pub mod entry;
+pub mod hot_keys;
 pub mod key;
 pub mod limits;
 pub mod locate;

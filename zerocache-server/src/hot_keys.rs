@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 use zerocache_core::{
+    hot_keys::{HOT_KEY_NAME_BYTES_MAX, HotKeys},
     key::{KeyHash, SHARDS},
-    store::{HOT_KEY_NAME_BYTES_MAX, HotKeys},
     time::Instant,
 };
 use zerocache_net::clock;

@@ -131,6 +131,12 @@ const AFTER_FAULT_US: u64 = 6 * SECOND_US;
 pub const AFTER_US: u64 = 18 * SECOND_US;
 
 impl Plan {
+    /// Whether every key counts as read much: in half of the clusters. Then clients ask all nodes of their region, and
+    /// nodes keep what they pass on.
+    pub fn is_hot(&self) -> bool {
+        self.seed % 2 == 1
+    }
+
     /// The plan of a seed.
     #[must_use]
     pub fn of(seed: u64, profile: Profile) -> Self {

@@ -94,6 +94,7 @@ impl Driver {
             warm_max_ms: 5_000,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
             changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
+            hot_forwards_per_s: NodeConfig::HOT_FORWARDS_PER_S,
             features: features::ALL,
             requires_tls: false,
             has_snapshot: false,

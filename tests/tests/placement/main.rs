@@ -2,6 +2,7 @@
 
 mod capacity;
 mod changes;
+mod hot;
 mod load;
 mod loss;
 mod names;

@@ -39,6 +39,7 @@ pub fn start(cluster: &str, store: Arc<Storage>) -> Node<Mutexes> {
         warm_max_ms: 0,
         outbox_bytes_max: 1 << 20,
         changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
+        hot_forwards_per_s: NodeConfig::HOT_FORWARDS_PER_S,
         features: 0,
         requires_tls: false,
         has_snapshot: false,

@@ -115,7 +115,7 @@ impl KeyRules for ReadRules {
         state: &mut ClientState,
         step: &Step,
         result: CallResult,
-        _: Instant,
+        now: Instant,
     ) -> (Verdict<ReadResult>, AttemptResult) {
         match result {
             Ok(Response::Found { value, metadata, version, remaining_ms }) => {
@@ -125,7 +125,7 @@ impl KeyRules for ReadRules {
                     self.known = self.known.max(version.stamp());
                     return (Verdict::Continue, AttemptResult::Older);
                 }
-                state.directory_mut().record_hit(step.node);
+                state.directory_mut().record_hit(step.node, self.key, now);
                 let found = FoundItem { value, metadata, version, remaining_ms };
                 (Verdict::Complete(ReadResult::Found(*step, found)), AttemptResult::Answered)
             }

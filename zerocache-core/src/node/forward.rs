@@ -277,15 +277,15 @@ impl Forwards {
         self.pending.insert(id, forward);
     }
 
-    /// Passes the answer of an owner on, or asks the next one.
+    /// Passes the answer of an owner on, or asks the next one. Returns the entry that a read found.
     pub(super) fn call_completed<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
         view: &View,
         id: RequestId,
         result: CallResult,
-    ) {
-        let Some(mut forward) = self.pending.remove(&id) else { return };
+    ) -> Option<Record> {
+        let mut forward = self.pending.remove(&id)?;
         let is_write = matches!(forward.request, Request::Conditional(_));
         let response = match result {
             Ok(Response::NotFound { warming, known }) => {
@@ -306,12 +306,16 @@ impl Forwards {
             Err(CallFailure::NoAnswer) if is_write => Some(Response::Unconfirmed),
             Err(_) => None,
         };
+        let is_read = matches!(forward.request, Request::Get { .. });
+        let found = response.as_ref().filter(|_| is_read);
+        let found = found.and_then(|response| forward.found(response, cx.now));
         match response {
             Some(response) => self.end(cx, view, (id, forward), response),
             // Nobody waits any more.
             None if forward.connection.is_none() => {}
             None => self.ask(cx, view, id, forward),
         }
+        found
     }
 
     /// Gives the caller its response, and remembers a lease that it gets.
@@ -400,15 +404,20 @@ impl Forward {
         let is_before = |version| store.version(self.key.hash()) > Some(version);
         match response {
             Response::NotMet { current: Some(current) } => is_before(*current),
-            Response::Found { value, metadata, version, remaining_ms } => {
-                let expires = cx.now.mono.plus_ms(*remaining_ms);
-                let (value, metadata) = (value.clone(), metadata.clone());
-                let change = Change::Put { value, metadata, expires };
-                let record = Record { key: self.key.clone(), version: *version, change };
-                is_before(*version) || store.is_purged(&record, cx.now)
-            }
-            _ => false,
+            _ => self.found(response, cx.now).is_some_and(|record| {
+                is_before(record.version) || store.is_purged(&record, cx.now)
+            }),
         }
+    }
+
+    /// The entry of a response that has one.
+    fn found(&self, response: &Response, now: Now) -> Option<Record> {
+        let Response::Found { value, metadata, version, remaining_ms } = response else {
+            return None;
+        };
+        let (value, metadata) = (value.clone(), metadata.clone());
+        let change = Change::Put { value, metadata, expires: now.mono.plus_ms(*remaining_ms) };
+        Some(Record { key: self.key.clone(), version: *version, change })
     }
 
     /// The response when no owner has answered.

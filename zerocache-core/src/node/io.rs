@@ -31,6 +31,9 @@ pub struct NodeConfig {
     /// Followers get changes at most this often, in milliseconds, so that changes are sent in batches: a server has
     /// [`CHANGES_EVERY_MS`](Self::CHANGES_EVERY_MS). With 0 they get each one at once, whether time passes or not.
     pub changes_every_ms: u64,
+    /// A node keeps the value of a key of others for a while when it passes on so many reads of it per second, over 4
+    /// to 8 s: a server has [`HOT_FORWARDS_PER_S`](Self::HOT_FORWARDS_PER_S). With 0 it keeps what it passes on.
+    pub hot_forwards_per_s: u32,
     /// Its optional [`features`](crate::wire::features); `SEALED_DATAGRAMS` follows from `requires_tls`.
     pub features: u64,
     /// Whether it speaks TLS only. Then its datagrams are encrypted too, with peers of which the same holds.
@@ -44,6 +47,9 @@ pub struct NodeConfig {
 impl NodeConfig {
     /// The usual value of `changes_every_ms`.
     pub const CHANGES_EVERY_MS: u64 = 5;
+
+    /// The usual value of `hot_forwards_per_s`.
+    pub const HOT_FORWARDS_PER_S: u32 = 5;
 }
 
 /// Identifies a request until its response.

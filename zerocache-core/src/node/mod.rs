@@ -295,8 +295,10 @@ impl<B: Backend> Node<B> {
                 searches.call_completed(&mut cx, membership, (request, member), result);
             }
             CallPurpose::Forward { request } => {
-                let Parts { mut cx, membership, forwards, .. } = self.parts(now, out);
-                forwards.call_completed(&mut cx, &membership.view, request, result);
+                let Parts { mut cx, membership, forwards, repair, .. } = self.parts(now, out);
+                let view = &membership.view;
+                let found = forwards.call_completed(&mut cx, view, request, result);
+                found.into_iter().for_each(|record| repair.note_read(&mut cx, record));
             }
             CallPurpose::Gather { request, keys } => {
                 let Parts { mut cx, gatherings, .. } = self.parts(now, out);

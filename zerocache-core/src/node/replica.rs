@@ -104,6 +104,20 @@ impl<B: Backend> Replica<B> {
     /// Imports an item that another node, or an earlier life of this one, has held for a while. Returns
     /// false if its version is too far ahead.
     pub(super) fn import(&mut self, now: Now, item: StoredItem) -> bool {
+        self.import_by(now, item, Store::import)
+    }
+
+    /// The same for an entry that is read much.
+    pub(super) fn keep(&mut self, now: Now, record: Record) -> bool {
+        self.import_by(now, StoredItem::Value(record), Store::keep)
+    }
+
+    fn import_by(
+        &mut self,
+        now: Now,
+        item: StoredItem,
+        store: impl FnOnce(&Store<B>, &Record, Now) -> ApplyOutcome,
+    ) -> bool {
         let (key, version) = item.key_version();
         if self.clock.observe(version, now.wall_ms).is_err() {
             return false;
@@ -111,7 +125,7 @@ impl<B: Backend> Replica<B> {
         let is_known = self.store.version(key) == Some(version);
         let before = self.targets(|| key);
         let outcome = match &item {
-            StoredItem::Value(record) => self.store.import(record, now),
+            StoredItem::Value(record) => store(&self.store, record, now),
             StoredItem::Tombstone(key, version) => self.store.apply_tombstone(*key, *version, now),
         };
         if !matches!(outcome, ApplyOutcome::Applied | ApplyOutcome::Purged) || !self.is_observed() {

@@ -89,6 +89,8 @@ pub struct PlacementStatus {
     pub is_complete: bool,
     /// The values that this node holds until the owners of their keys have them, as far as they came with writes.
     pub guests: u64,
+    /// The values of keys of others that this node has for a while because many reads of them were passed on.
+    pub hot_guests: u64,
     /// The names that two nodes have at the same time: neither owns keys.
     pub conflicts: Vec<String>,
     /// The names of nodes that are gone and own keys still: they may be back in a moment.
@@ -211,6 +213,7 @@ impl<B: Backend> Node<B> {
             id: placement.id(),
             is_complete: self.repair.placed() == placement.id(),
             guests: self.repair.guests(),
+            hot_guests: self.repair.hot_guests(),
             conflicts: self.membership.residents().conflicts().to_vec(),
             absent: absent.into_iter().map(|node| node.name).collect(),
             forwarded: self.forwards.count,

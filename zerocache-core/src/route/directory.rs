@@ -8,7 +8,10 @@
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::SocketAddr;
 
-use super::tiers::{Step, Tier};
+use super::{
+    rotation::Turns,
+    tiers::{Step, Tier},
+};
 use crate::{
     cluster::{AddressSource, Candidates, Latency, Placement, Ranking, Residents},
     time::Instant,
@@ -134,8 +137,7 @@ pub struct Directory {
     residents: Residents,
     /// The nodes are in the client's process: they answer at once, or are gone.
     are_in_process: bool,
-    pub(super) next_read: usize,
-    pub(super) next_write: usize,
+    pub(super) turns: Turns,
     pub(super) next_watch: usize,
 }
 
@@ -152,8 +154,7 @@ impl Directory {
             placement: Placement::everyone(),
             residents: Residents::default(),
             are_in_process: false,
-            next_read: 0,
-            next_write: 0,
+            turns: Turns::default(),
             next_watch: 0,
         }
     }
@@ -403,13 +404,6 @@ impl Directory {
     pub fn members_learned(&mut self, node: Incarnation, view: u64) {
         if let Some(entry) = self.nodes.get_mut(&node) {
             entry.view = Some(view);
-        }
-    }
-
-    /// Counts a read that a node answered with a value.
-    pub fn record_hit(&mut self, node: Incarnation) {
-        if let Some(entry) = self.nodes.get_mut(&node) {
-            entry.hits += 1;
         }
     }
 

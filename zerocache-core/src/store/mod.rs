@@ -31,7 +31,6 @@ mod entries;
 mod eviction;
 mod expiry_index;
 mod ghosts;
-mod hot_keys;
 mod listing;
 mod log;
 #[cfg(test)]
@@ -69,7 +68,6 @@ pub use self::{
         EntryOnDisk, LeavingEntry,
     },
     eviction::{EvictionPolicy, UnknownPolicy},
-    hot_keys::{HOT_KEY_COUNTERS, HOT_KEY_NAME_BYTES_MAX, HOT_KEYS_HALVED_MS, HotKey, HotKeys},
     listing::{InvalidCursor, KeyCursor, KeyInfo, KeyPage, KeyPageLimits},
     outcome::{ApplyOutcome, Lookup},
     sizes::ENTRY_OVERHEAD_BYTES,

@@ -212,12 +212,21 @@ impl<B: Backend> Store<B> {
     /// retention is accepted, too, and one of which the version alone is known, because it was evicted or another node
     /// told the version first. Without room for it, a tombstone remains.
     pub fn import(&self, record: &Record, now: Now) -> ApplyOutcome {
-        let (hash, tick) = (record.key.hash(), self.totals.next_cold_tick());
+        self.take_in((record, self.totals.next_cold_tick()), true, now)
+    }
+
+    /// Stores a copied entry as one that was written now. Otherwise as [`import`](Self::import).
+    pub fn keep(&self, record: &Record, now: Now) -> ApplyOutcome {
+        self.take_in((record, self.totals.next_tick()), false, now)
+    }
+
+    fn take_in(&self, (record, tick): (&Record, u64), is_cold: bool, now: Now) -> ApplyOutcome {
+        let hash = record.key.hash();
         let is_ended = self.purges.ends(record, now);
         let floor_ms = self.floor_ms(now);
         let outcome = self.change(hash.shard(), |shard| {
             shard.raise_tombstone_floor(floor_ms, DROPPED_MAX);
-            shard.import((hash, record), now, tick, is_ended)
+            shard.import((hash, record), now, (tick, is_cold), is_ended)
         });
         if outcome == ApplyOutcome::Applied {
             self.note_purge(record, now);

@@ -70,6 +70,7 @@ pub(super) fn node_config(
         warm_max_ms: config.warm_max.as_millis() as u64,
         outbox_bytes_max: outbox as usize,
         changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
+        hot_forwards_per_s: NodeConfig::HOT_FORWARDS_PER_S,
         features: features::ALL,
         requires_tls: false,
         has_snapshot: false,

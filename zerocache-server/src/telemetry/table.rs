@@ -118,6 +118,7 @@ pub(super) const METRICS: &[Metric] = &[
         Value::Unsigned(s.node.placement.is_complete.into())
     }),
     gauge("guests", "Values that wait for the owners of their keys.", read!(node.placement.guests)),
+    gauge("hot_guests", "Guests that are read much.", read!(node.placement.hot_guests)),
     counter(
         "adopted",
         "Values fetched because this node owns their keys.",

@@ -169,10 +169,15 @@ impl World {
 
     /// A record goes from one node to another.
     pub(super) fn record_hop(&mut self, (from, to): (u32, u32), record: &Record, latency: Latency) {
-        if let Change::Put { value, .. } = &record.change
-            && let Some(id) = write_of(value)
-        {
-            self.checker.replicated((from, to), id, latency.fastest_us);
+        if let Change::Put { value, .. } = &record.change {
+            self.record_journey((from, to), value, latency);
+        }
+    }
+
+    /// A value goes from a node to another, or to a client.
+    pub(super) fn record_journey(&mut self, ends: (u32, u32), value: &[u8], latency: Latency) {
+        if let Some(id) = write_of(value) {
+            self.checker.replicated(ends, id, latency.fastest_us);
         }
     }
 

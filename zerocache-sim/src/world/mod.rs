@@ -213,7 +213,11 @@ impl World {
             random,
             network,
             nodes: plan.nodes.iter().map(|_| None).collect(),
-            clients: plan.clients.iter().map(|client| Client::new(client, variant)).collect(),
+            clients: plan
+                .clients
+                .iter()
+                .map(|client| Client::new(client, &plan, variant))
+                .collect(),
             hosts,
             connections: Vec::new(),
             stalls: VecDeque::new(),

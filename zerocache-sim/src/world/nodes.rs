@@ -184,6 +184,7 @@ impl World {
             warm_max_ms: WARM_MAX_MS,
             outbox_bytes_max: self.variant.outbox_bytes_max(plan.outbox_bytes_max),
             changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
+            hot_forwards_per_s: if self.plan.is_hot() { 0 } else { NodeConfig::HOT_FORWARDS_PER_S },
         }
     }
 

@@ -239,6 +239,10 @@ impl World {
                 trace!(self, "{from} sends {host} {} items", items.len());
                 self.record_fetched((from, host), items, latency);
             }
+            if let Ok(Response::Found { value, .. }) = &result {
+                // A node may keep what an owner gives.
+                self.record_journey((from, host), value, latency);
+            }
             self.end_call(host, token, result);
         }
     }

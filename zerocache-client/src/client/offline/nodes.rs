@@ -309,6 +309,7 @@ fn node_config(cluster: &str, region: &str, at: SocketAddr, warm_max_ms: u64) ->
         outbox_bytes_max: OUTBOX_BYTES_MAX,
         // The clock of a test may stand still.
         changes_every_ms: 0,
+        hot_forwards_per_s: NodeConfig::HOT_FORWARDS_PER_S,
         // Nothing is lost between them, so that pings are enough.
         features: features::ALL & !features::DATAGRAMS,
         requires_tls: false,

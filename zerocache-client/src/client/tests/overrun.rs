@@ -65,6 +65,7 @@ impl Standing {
             warm_max_ms: 1,
             outbox_bytes_max: 1 << 20,
             changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
+            hot_forwards_per_s: NodeConfig::HOT_FORWARDS_PER_S,
             features: features::ALL,
             requires_tls: false,
             has_snapshot: false,

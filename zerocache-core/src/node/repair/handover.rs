@@ -14,11 +14,13 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Repair, RepairCall, adoption::Adoption, fetch::KEYS_PER_REQUEST, page::Page};
+use super::{
+    Repair, RepairCall, adoption::Adoption, fetch::KEYS_PER_REQUEST, hot::HotGuests, page::Page,
+};
 use crate::{
     call::CallResult,
     cluster::{MEMBERS_MAX, Placement, View},
-    entry::Change,
+    entry::{Change, Record},
     key::{KeyHash, SHARDS},
     node::{CallId, Effect, Event, local::Context},
     store::Backend,
@@ -84,6 +86,7 @@ pub(super) struct Handover {
     /// The keys of guests, and when they came, in their order.
     guests: VecDeque<(KeyHash, Instant)>,
     page: Page,
+    hot: HotGuests,
     pub(super) adoption: Adoption,
     pub(super) counts: HandoverCounts,
 }
@@ -156,6 +159,24 @@ impl Repair {
         self.handover.note_guest(key, now);
     }
 
+    /// The values of keys of others that are kept because they are read much.
+    pub(in crate::node) fn hot_guests(&self) -> u64 {
+        self.handover.hot.len() as u64
+    }
+
+    /// Notes what an owner gave to a read that was passed on.
+    pub(in crate::node) fn note_read<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        record: Record,
+    ) {
+        let (key, now) = (record.key.hash(), cx.now.mono);
+        if self.handover.hot.keep(cx, record) {
+            self.handover.note_guest(key, now);
+            self.wake_by(cx.local, now);
+        }
+    }
+
     /// Notes the values that come from a peer for keys that others own.
     pub(in crate::node) fn note_guests<B: Backend>(
         &mut self,
@@ -202,6 +223,12 @@ impl Repair {
     pub(super) fn continue_handover<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
         self.retry_lacking(cx, view);
         self.fetch_adopted(cx, view);
+        while let Some(key) = self.handover.hot.take_over(cx.now.mono) {
+            self.handover.note_guest(key, cx.now.mono);
+        }
+        if let Some(at) = self.handover.hot.next_over() {
+            self.wake_by(cx.local, at);
+        }
         if !self.page_is_due(cx) || !self.agrees(cx.local, view, cx.now) {
             return;
         }
@@ -387,7 +414,7 @@ impl Repair {
                 if !page.is_of_walk && handover.guests.len() < GUESTS_MAX {
                     handover.guests.push_back((key, cx.now.mono));
                 }
-            } else if cx.replica.store.displace(key, version) {
+            } else if !handover.hot.keeps(key) && cx.replica.store.displace(key, version) {
                 handover.adoption.dropped(key);
                 handover.counts.displaced += 1;
             }

@@ -19,6 +19,7 @@ mod compare;
 mod copy;
 mod fetch;
 mod handover;
+mod hot;
 mod judge;
 mod page;
 mod persisted;

@@ -11,6 +11,7 @@ mod feed;
 mod forward;
 mod gossip;
 mod heartbeat;
+mod hot;
 mod introductions;
 mod joining;
 mod keys;

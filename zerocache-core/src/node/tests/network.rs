@@ -176,6 +176,7 @@ impl Network {
             warm_max_ms,
             outbox_bytes_max: 1 << 20,
             changes_every_ms: NodeConfig::CHANGES_EVERY_MS,
+            hot_forwards_per_s: NodeConfig::HOT_FORWARDS_PER_S,
             features: features::ALL & !self.without,
             requires_tls: self.requires_tls,
             has_snapshot: self.has_snapshot,

@@ -20,13 +20,13 @@ impl<P: Pages> Shard<P> {
         self.entries.find_queued(table_bits, tick).map(|index| self.entries.slot(index))
     }
 
-    /// Stores a copied entry at the cold end of the unread class, so that it is evicted before all present
+    /// Stores a copied entry, if `is_cold` at the cold end of the unread class, so that it is evicted before all present
     /// entries. An entry older than the retention is accepted, too, and one of which the version alone is known.
     pub fn import(
         &mut self,
         (hash, record): (KeyHash, &Record),
         now: Now,
-        tick: u64,
+        (tick, is_cold): (u64, bool),
         ended: bool,
     ) -> ApplyOutcome {
         let Change::Put { value, metadata, expires } = &record.change else {
@@ -56,8 +56,8 @@ impl<P: Pages> Shard<P> {
         self.remove_tombstone(hash);
         let class = Class::of_new(key);
         match class {
-            Class::Reserved => self.entries.insert(hash, &entry, class, tick),
-            _ => self.entries.insert_cold(hash, &entry, tick),
+            Class::Unread if is_cold => self.entries.insert_cold(hash, &entry, tick),
+            _ => self.entries.insert(hash, &entry, class, tick),
         }
         self.usage.add(class, weight);
         ApplyOutcome::Applied

@@ -34,7 +34,10 @@ use super::{
     CallToken, Event, World,
     dial::{CLUSTER, region_name},
 };
-use crate::{plan::ClientPlan, variants::Variant};
+use crate::{
+    plan::{ClientPlan, Plan},
+    variants::Variant,
+};
 
 /// The interval of a client's background work, in microseconds.
 const TICK_US: u64 = 50_000;
@@ -95,11 +98,14 @@ enum Purpose {
 }
 
 impl Client {
-    pub(super) fn new(plan: &ClientPlan, variant: Variant) -> Self {
+    pub(super) fn new(plan: &ClientPlan, of: &Plan, variant: Variant) -> Self {
         let (region, bounds) = (plan.region, TierBounds::default());
         let now = Instant::default();
         let mut state = ClientState::new(&region_name(region), bounds, plan.hedge, now);
         state.break_rule(variant.of_client());
+        if of.is_hot() {
+            state.directory_mut().set_hot_hits(0);
+        }
         Self {
             region,
             state,

@@ -1,4 +1,4 @@
-//! The keys of a shard that are read most: a space-saving sketch (Metwally, Agrawal, El Abbadi, 2005) whose
+//! The keys that are read most: a space-saving sketch (Metwally, Agrawal, El Abbadi, 2005) whose
 //! counts are halved from time to time, so that it follows the load.
 //!
 //! A key that is not in the sketch takes over the lowest counter; what that had counted is the error of the
@@ -20,12 +20,13 @@ pub const HOT_KEY_NAME_BYTES_MAX: usize = 256;
 /// The shortest time for which a rate is computed, in milliseconds.
 const WINDOW_MS_MIN: u64 = 1_000;
 
-/// A sketch of the keys of one shard that are read most.
+/// A sketch of the keys that are read most.
 #[derive(Debug)]
 pub struct HotKeys {
     counters: Vec<Counter>,
     counters_max: usize,
     keeps_names: bool,
+    halved_every_ms: u64,
     halved: Instant,
     /// The time before `halved` that the counts stand for, each halving taken into account, in milliseconds.
     window_ms: u64,
@@ -39,6 +40,13 @@ struct Counter {
     error: u32,
     key_bytes: u32,
     name: Option<Box<[u8]>>,
+}
+
+impl Counter {
+    /// Whether its key was certainly read: most of the count is its own.
+    fn is_certain(&self) -> bool {
+        self.error <= self.count / 2
+    }
 }
 
 /// A key that is read often.
@@ -62,7 +70,16 @@ impl HotKeys {
     }
 
     const fn with_counters(counters_max: usize, now: Instant, keeps_names: bool) -> Self {
-        Self { counters: Vec::new(), counters_max, keeps_names, halved: now, window_ms: 0 }
+        let halved_every_ms = HOT_KEYS_HALVED_MS;
+        let counters = Vec::new();
+        Self { counters, counters_max, keeps_names, halved_every_ms, halved: now, window_ms: 0 }
+    }
+
+    /// Halves the counts at this interval instead of [`HOT_KEYS_HALVED_MS`], in milliseconds, at least 1: what a key has
+    /// counts for once or twice as long.
+    #[must_use]
+    pub fn halved_every(self, halved_every_ms: u64) -> Self {
+        Self { halved_every_ms, ..self }
     }
 
     /// Counts a read of `key`, whose hash is `hash`.
@@ -72,6 +89,21 @@ impl HotKeys {
             counter.count = counter.count.saturating_add(1);
             return;
         }
+        self.add(hash, key);
+    }
+
+    /// Returns how often a key was read per second, over one or two intervals of halving: what was recorded for it and no
+    /// other key, and 0 if that is less than half of its count.
+    #[must_use]
+    pub fn reads_per_s(&self, hash: KeyHash, now: Instant) -> f64 {
+        let counter = self.counters.iter().find(|counter| counter.hash == hash);
+        counter.filter(|counter| counter.is_certain()).map_or(0.0, |counter| {
+            f64::from(counter.count - counter.error) * 1e3 / self.window_ms(now) as f64
+        })
+    }
+
+    /// Counts the first read of a key that has no counter.
+    fn add(&mut self, hash: KeyHash, key: &[u8]) {
         let is_full = self.counters.len() >= self.counters_max;
         let lowest = self.counters.iter().enumerate().filter(|_| is_full);
         let lowest = lowest.min_by_key(|(_, counter)| counter.count).map(|(index, _)| index);
@@ -96,8 +128,8 @@ impl HotKeys {
     /// Returns the keys that are certainly read, in no order: those of whose counts most are their own.
     pub fn list(&mut self, now: Instant) -> impl Iterator<Item = HotKey<'_>> {
         self.age(now);
-        let window_ms = (self.window_ms + now.since_ms(self.halved)).max(WINDOW_MS_MIN);
-        let hot = self.counters.iter().filter(|counter| counter.error <= counter.count / 2);
+        let window_ms = self.window_ms(now);
+        let hot = self.counters.iter().filter(|counter| counter.is_certain());
         hot.map(move |counter| HotKey {
             hash: counter.hash,
             key_bytes: counter.key_bytes,
@@ -106,17 +138,22 @@ impl HotKeys {
         })
     }
 
+    /// The time that the counts stand for, in milliseconds.
+    fn window_ms(&self, now: Instant) -> u64 {
+        (self.window_ms + now.since_ms(self.halved)).max(WINDOW_MS_MIN)
+    }
+
     /// Halves the counts as often as it is due.
     fn age(&mut self, now: Instant) {
-        let times = now.since_ms(self.halved) / HOT_KEYS_HALVED_MS;
+        let times = now.since_ms(self.halved) / self.halved_every_ms;
         if times == 0 {
             return;
         }
-        self.halved = self.halved.plus_ms(times * HOT_KEYS_HALVED_MS);
+        self.halved = self.halved.plus_ms(times * self.halved_every_ms);
         // After more halvings than bits there is nothing left, and the window no longer changes.
         let times = times.min(32) as u32;
         for _ in 0..times {
-            self.window_ms = self.window_ms.midpoint(HOT_KEYS_HALVED_MS);
+            self.window_ms = self.window_ms.midpoint(self.halved_every_ms);
         }
         for counter in &mut self.counters {
             counter.count = counter.count.checked_shr(times).unwrap_or(0);
