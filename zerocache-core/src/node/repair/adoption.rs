@@ -256,8 +256,13 @@ impl Repair {
                     }
                 }
                 StoredItem::Tombstone(key, version) => {
+                    let is_newer = cx.replica.store.version(key) < Some(version);
                     cx.replica.receive_tombstone(cx.now, key, version);
                     absent.insert(key);
+                    // It may be of a later value, which that node does not own either.
+                    if is_newer {
+                        self.note_lacking(cx, view, (key, version));
+                    }
                 }
             }
         }
