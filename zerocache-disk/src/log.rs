@@ -9,13 +9,13 @@ use zerocache_core::{key::KeyHash, version::Version};
 
 use crate::{
     active::{Active, BUFFER_BYTES},
-    directory::{Directory, SegmentFile},
+    directory::Directory,
     error::WriteError,
     format::{Address, ENTRY_HEAD, Head, Record, TRAILER, VALUE_HEAD, body_checksum},
     marker,
     options::{LogOptions, LogStats},
     reader::Reader,
-    segments::{Handle, Segment, Shared, Table, name, publish, salt},
+    segments::{Handle, Segment, Shared, Table, Unsynced, name, publish, salt},
 };
 
 /// The largest note: what is gathered before it is written has room for it.
@@ -45,7 +45,7 @@ pub struct Log<D: Directory> {
     /// Erases and notes for the next segment, as a list.
     pub(crate) pending: Vec<u8>,
     /// Sealed segments that were not synced.
-    pub(crate) unsynced: Vec<(u32, Arc<Handle<D::File>>)>,
+    pub(crate) unsynced: Unsynced<D::File>,
     /// The counts of this life; those of segments are computed.
     pub(crate) totals: LogStats,
     /// Until so many bytes are written, the file system is taken to have room.
@@ -119,18 +119,15 @@ impl<D: Directory> Log<D> {
     /// Flushes, and returns when all of it would survive a power failure.
     ///
     /// # Errors
-    /// As [`flush`](Self::flush). What was not synced is tried again by the next call.
+    /// As [`flush`](Self::flush), and as [`Checkpoint::run`](crate::Checkpoint::run).
     pub fn sync(&mut self) -> Result<(), WriteError> {
         self.flush()?;
-        while let Some((_, handle)) = self.unsynced.last() {
-            handle.file.sync()?;
-            self.unsynced.pop();
-        }
-        if let Some(active) = self.active.as_mut().filter(|active| active.unsynced) {
-            active.handle.file.sync()?;
-            active.unsynced = false;
-        }
-        Ok(())
+        Ok(self.checkpoint(None).run()?)
+    }
+
+    /// Notes that a segment is complete and was not synced.
+    pub(crate) fn note_unsynced(&self, number: u32, handle: Arc<Handle<D::File>>) {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).push((number, handle));
     }
 
     /// Returns the number of the oldest segment, which may be the one that is written.
@@ -248,7 +245,7 @@ impl<D: Directory> Log<D> {
             let number = self.next;
             self.next = number.saturating_add(1);
             let file = self.directory.create(&name(number))?;
-            let handle = Arc::new(Handle { file, salt: salt(self.salt, number) });
+            let handle = Arc::new(Handle::new(file, salt(self.salt, number)));
             publish(&self.handles, number, Some(Arc::clone(&handle)));
             self.active = Some(Active::new(number, handle, Vec::new(), 0));
         }
@@ -272,7 +269,7 @@ impl<D: Directory> Log<D> {
             self.totals.bytes_written += active.bytes_written;
             let segment = Segment { bytes, counts: active.counts, complete: true };
             self.table.insert(active.number, segment);
-            self.unsynced.push((active.number, active.handle));
+            self.note_unsynced(active.number, active.handle);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::{
     marker,
     options::{LogOptions, LogStats},
     scan::{self, Listing},
-    segments::{Counts, Handle, Segment, Shared, Table, name, number, publish, salt},
+    segments::{Counts, Handle, Segment, Shared, Table, Unsynced, name, number, publish, salt},
 };
 
 /// A record of a log that is opened.
@@ -84,7 +84,7 @@ impl<D: Directory> Log<D> {
             active: None,
             next: numbers.last().map_or(1, |last| last.saturating_add(1)),
             pending: Vec::new(),
-            unsynced: Vec::new(),
+            unsynced: Unsynced::default(),
             totals: LogStats::default(),
             has_space_until: 0,
         };
@@ -103,7 +103,7 @@ impl<D: Directory> Log<D> {
     ) -> io::Result<()> {
         let file = self.directory.open(&name(number))?;
         let len = file.len()?;
-        let handle = Arc::new(Handle { file, salt: salt(self.salt, number) });
+        let handle = Arc::new(Handle::new(file, salt(self.salt, number)));
         let listing = scan::list(&handle.file, len, handle.salt);
         self.totals.damaged += listing.damaged;
         self.totals.gaps += u64::from(listing.gap);
@@ -135,7 +135,7 @@ impl<D: Directory> Log<D> {
         let bytes = if is_left { len } else { seal(&handle, &listing, len) };
         self.table.insert(number, Segment { bytes, counts, complete: !listing.gap });
         // Sealed or not, an earlier process may have ended before it was synced.
-        self.unsynced.push((number, handle));
+        self.note_unsynced(number, handle);
         Ok(())
     }
 }

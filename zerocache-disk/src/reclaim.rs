@@ -101,7 +101,7 @@ impl<D: Directory> Log<D> {
         self.totals.bytes_written += active.bytes_written;
         let segment = Segment { bytes: active.end(), counts: active.counts, complete: true };
         self.table.insert(active.number, segment);
-        self.unsynced.push((active.number, active.handle));
+        self.note_unsynced(active.number, active.handle);
     }
 
     fn keep_pending(&mut self, offset: u32, record: Record<'_>) {
@@ -177,7 +177,6 @@ impl<D: Directory> Log<D> {
         report(&departure, &copies, judge);
         publish(&self.handles, number, None);
         self.table.remove(number);
-        self.unsynced.retain(|(unsynced, _)| *unsynced != number);
         self.totals.segments_removed += 1;
         self.has_space_until = 0;
         Ok(())
@@ -253,7 +252,7 @@ impl<D: Directory> Log<D> {
         active.write_out()?;
         if is_durable || changes && !departure.is_oldest {
             // After a power failure the older segments are there: so must be what erases their values, and what is to last.
-            active.handle.file.sync()?;
+            active.handle.sync()?;
         }
         Ok(())
     }

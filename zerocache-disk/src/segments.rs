@@ -2,9 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    io,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use crate::directory::SegmentFile;
 use crate::format::{Address, ERASE_BYTES, Entries, Record};
 
 /// A segment that goes before the oldest has at least so many hundredths of its bytes to give back.
@@ -15,7 +20,30 @@ const MOSTLY_DEAD_PERCENT: u64 = 60;
 pub(crate) struct Handle<F> {
     pub(crate) file: F,
     pub(crate) salt: u32,
+    /// Whether a sync has failed. The system may have dropped then what it had not written, and take the next sync for
+    /// done: Linux reports an error once.
+    has_failed: AtomicBool,
 }
+
+impl<F: SegmentFile> Handle<F> {
+    pub(crate) fn new(file: F, salt: u32) -> Self {
+        Self { file, salt, has_failed: AtomicBool::new(false) }
+    }
+
+    /// Returns when what was written would survive a power failure.
+    ///
+    /// # Errors
+    /// It may not, nor what was written before. All further calls fail.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        if self.has_failed.load(Ordering::Relaxed) {
+            return Err(io::Error::other("an earlier sync of the segment failed"));
+        }
+        self.file.sync().inspect_err(|_| self.has_failed.store(true, Ordering::Relaxed))
+    }
+}
+
+/// The segments that were written and not synced.
+pub(crate) type Unsynced<F> = Arc<Mutex<Vec<(u32, Arc<Handle<F>>)>>>;
 
 /// The segments that can be read, shared with the readers.
 pub(crate) type Shared<F> = Arc<RwLock<HashMap<u32, Arc<Handle<F>>>>>;

@@ -255,6 +255,25 @@ fn failing_device_is_an_error_and_nothing_else() {
 }
 
 #[test]
+fn sync_that_failed_or_was_left_out_is_not_forgotten() {
+    let directory = MemoryDirectory::new();
+    let (mut log, _) = open(directory.clone(), settings()).unwrap();
+    append(&mut log, 1, 1, 500).unwrap();
+    log.flush().unwrap();
+    drop(log.checkpoint(None));
+    directory.set_failing(true);
+    assert!(log.checkpoint(None).run().is_err());
+    directory.set_failing(false);
+    // The system may take it for done now.
+    assert!(log.checkpoint(Some(b"state".to_vec())).run().is_err() && log.sync().is_err());
+    assert_eq!(log.read_state().unwrap(), None);
+    let segment = log.oldest_segment().unwrap();
+    log.remove_segment(segment, &mut All::default()).unwrap();
+    log.checkpoint(Some(b"state".to_vec())).run().unwrap();
+    assert_eq!(log.read_state().unwrap().as_deref(), Some(&b"state"[..]));
+}
+
+#[test]
 fn bytes_of_a_value_do_not_pass_for_records() {
     // A value that is a whole log with the same salt, and damage right before it.
     let directory = MemoryDirectory::new();

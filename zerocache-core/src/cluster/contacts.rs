@@ -41,12 +41,15 @@ pub fn choose_contacts<'a>(
     }
     for mut region in remote.into_values() {
         region.sort_unstable_by(|a, b| b.cmp(a));
-        let (mut usable, mut silent, mut early) = (0, 0, 0);
+        let (mut usable, mut silent) = (0, 0);
         for (_, id) in region {
             let (count, most) = match state(id) {
                 ContactState::Usable => (&mut usable, CONTACTS_PER_REGION),
                 ContactState::Silent => (&mut silent, SILENT_PER_REGION),
-                ContactState::Early => (&mut early, usize::MAX),
+                ContactState::Early => {
+                    chosen.push(id);
+                    continue;
+                }
             };
             *count += 1;
             if *count <= most {

@@ -287,6 +287,7 @@ impl Forwards {
     ) -> Option<Record> {
         let mut forward = self.pending.remove(&id)?;
         let is_write = matches!(forward.request, Request::Conditional(_));
+        let mut found = result.as_ref().ok().and_then(|response| forward.found(response, cx.now));
         let response = match result {
             Ok(Response::NotFound { warming, known }) => {
                 forward.known = forward.known.max(known);
@@ -297,8 +298,9 @@ impl Forwards {
                 RefusalCode::Warming | RefusalCode::WrongNode | RefusalCode::Overloaded => None,
                 _ => Some(Response::Refused(refusal)),
             },
-            Ok(response) if forward.is_outdated(cx, &response) => {
+            Ok(response) if forward.is_outdated(cx, &response, found.as_ref()) => {
                 forward.is_behind = true;
+                found = None;
                 None
             }
             Ok(response) => Some(response),
@@ -307,15 +309,13 @@ impl Forwards {
             Err(_) => None,
         };
         let is_read = matches!(forward.request, Request::Get { .. });
-        let found = response.as_ref().filter(|_| is_read);
-        let found = found.and_then(|response| forward.found(response, cx.now));
         match response {
             Some(response) => self.end(cx, view, (id, forward), response),
             // Nobody waits any more.
             None if forward.connection.is_none() => {}
             None => self.ask(cx, view, id, forward),
         }
-        found
+        found.filter(|_| is_read)
     }
 
     /// Gives the caller its response, and remembers a lease that it gets.
@@ -399,14 +399,19 @@ impl Forward {
 
     /// Whether this node knows that the key has changed since, or a purge that has ended the value in a response. The
     /// owner knows in a moment.
-    fn is_outdated<B: Backend>(&self, cx: &Context<'_, B>, response: &Response) -> bool {
+    fn is_outdated<B: Backend>(
+        &self,
+        cx: &Context<'_, B>,
+        response: &Response,
+        found: Option<&Record>,
+    ) -> bool {
         let store = &cx.replica.store;
         let is_before = |version| store.version(self.key.hash()) > Some(version);
+        let is_ended =
+            |record: &Record| is_before(record.version) || store.is_purged(record, cx.now);
         match response {
             Response::NotMet { current: Some(current) } => is_before(*current),
-            _ => self.found(response, cx.now).is_some_and(|record| {
-                is_before(record.version) || store.is_purged(&record, cx.now)
-            }),
+            _ => found.is_some_and(is_ended),
         }
     }
 

@@ -6,6 +6,9 @@ use zerocache_disk::{Crash, Directory};
 use super::World;
 use crate::{clock::SECOND_US, disks::DiskFault, faults::Fault};
 
+/// A client takes a node for silent after this time, and asks another one, in microseconds.
+const PATIENCE_US: u64 = 100_000;
+
 impl World {
     /// A process is about to end at once. If only it is killed, a write may be cut.
     pub(super) fn tear_disk(&mut self, host: u32, is_quiet: bool) {
@@ -80,12 +83,16 @@ impl World {
         }
     }
 
-    /// Returns whether the disk of a node had a fault in an interval, or shortly before.
+    /// Returns whether reads of a node's disk may have failed, or come too late for its clients, in an interval.
     pub(super) fn had_disk_fault(&self, host: u32, (from_us, until_us): (u64, u64)) -> bool {
-        self.plan.faults.iter().any(|planned| {
-            let is_of_disk = matches!(planned.fault, Fault::Disk { node, .. } if node == host);
-            is_of_disk && planned.at_us <= until_us && from_us <= planned.until_us + 5 * SECOND_US
-        })
+        let is_slow = self.disks.get(&host).is_some_and(|disk| disk.plan.latency_us >= PATIENCE_US);
+        is_slow
+            || self.plan.faults.iter().any(|planned| {
+                let is_of_disk = matches!(planned.fault, Fault::Disk { node, .. } if node == host);
+                is_of_disk
+                    && planned.at_us <= until_us
+                    && from_us <= planned.until_us + 5 * SECOND_US
+            })
     }
 
     /// Returns whether nodes may lack a version that another one has on disk: rounds do not reach it at one of them.

@@ -167,12 +167,11 @@ impl Repair {
             let is_gone = store.version(key) != Some(lack.version) || has_come;
             let keeps = view.placement().keeps(own, key);
             let owners = others_who_keep(view, cx.local, key);
-            let others = || owners.iter();
             // Whoever comes back is asked again.
             lack.without.retain(|owner| view.takes_writes(*owner));
             let is_there = |owner: &&Incarnation| view.takes_writes(**owner);
             let may_have = |owner: &&Incarnation| is_there(owner) && !lack.without.contains(owner);
-            let fit: Vec<_> = others().filter(may_have).copied().collect();
+            let fit: Vec<_> = owners.iter().filter(may_have).copied().collect();
             let next = lack.asked.checked_rem(fit.len()).map(|at| fit[at]);
             let passed_ms = now.since_ms(lack.since);
             let is_open = next.is_some() || passed_ms < NOWHERE_MS;
@@ -183,7 +182,7 @@ impl Repair {
             let elsewhere = regions.get_or_insert_with(|| remote_nodes(view));
             let next = next.or_else(|| lack.next_remote(key, elsewhere));
             // Owners that are gone may have it.
-            let are_there = others().all(|owner| view.takes_writes(*owner));
+            let are_there = owners.iter().all(|owner| view.takes_writes(*owner));
             let is_over = are_there && next.is_none() && !is_open;
             if is_gone || is_over || passed_ms >= LACKING_MS || !keeps {
                 adoption.open -= usize::from(is_open);

@@ -97,8 +97,8 @@ impl Repair {
     }
 
     /// Merges fetched items. Returns their bytes, and whether none was refused. The value of a key that others own is
-    /// a guest; that of an own key, of which the partner knows the version alone, others may have, unless it keeps
-    /// everything.
+    /// a guest; that of an own key, of which the partner knows the version alone, others may have, if nodes here or
+    /// there keep some values only.
     fn take_items<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
@@ -106,7 +106,8 @@ impl Repair {
         (from, items): (Incarnation, Vec<FetchedItem>),
     ) -> (u64, bool) {
         let (mut bytes, mut are_all_taken) = (0, true);
-        let keeps_all = view.member(from).is_none_or(|node| node.info.replicas == Replicas::All);
+        let keeps_some = !view.placement().is_everyone()
+            || view.member(from).is_some_and(|node| node.info.replicas != Replicas::All);
         for item in items {
             bytes += item.payload_bytes() as u64;
             match item.into_stored(cx.now.mono) {
@@ -121,7 +122,7 @@ impl Repair {
                 StoredItem::Tombstone(key, version) => {
                     self.counts.tombstones_fetched += 1;
                     are_all_taken &= cx.replica.receive_tombstone(cx.now, key, version);
-                    if !keeps_all {
+                    if keeps_some {
                         self.note_lacking(cx, view, (key, version));
                     }
                 }

@@ -29,7 +29,6 @@ const HALVED_MS: u64 = 4_000;
 pub(super) struct HotGuests {
     reads: HotKeys,
     kept: BTreeMap<KeyHash, Kept>,
-    bytes: u64,
 }
 
 /// A value that is kept.
@@ -42,7 +41,7 @@ struct Kept {
 impl Default for HotGuests {
     fn default() -> Self {
         let reads = HotKeys::new(Instant::from_millis(0), false).halved_every(HALVED_MS);
-        Self { reads, kept: BTreeMap::new(), bytes: 0 }
+        Self { reads, kept: BTreeMap::new() }
     }
 }
 
@@ -61,31 +60,35 @@ impl HotGuests {
     pub(super) fn keep<B: Backend>(&mut self, cx: &mut Context<'_, B>, record: Record) -> bool {
         let (now, key, version) = (cx.now.mono, record.key.hash(), record.version);
         self.reads.record(key, &[], now);
-        let bytes = record.payload_bytes() as u64;
-        let before = self.kept.get(&key).map_or(0, |kept| kept.bytes);
         let least = f64::from(cx.local.config.hot_forwards_per_s);
-        let has_room = (before > 0 || self.kept.len() < KEPT_MAX)
-            && self.bytes - before + bytes <= cx.local.config.info.bytes_max / KEPT_FRACTION;
         let is_current = cx.local.readiness.read_policy().values_are_current;
-        if !has_room || !is_current || self.reads.reads_per_s(key, now) < least {
+        let bytes = record.payload_bytes() as u64;
+        if self.reads.reads_per_s(key, now) < least || !is_current || !self.has_room(cx, key, bytes)
+        {
             return false;
         }
         cx.replica.keep(cx.now, record);
         let store = &cx.replica.store;
         let is_kept = store.version(key) == Some(version) && store.has_value(key);
         if is_kept {
-            self.bytes = self.bytes - before + bytes;
             self.kept.insert(key, Kept { until: now.plus_ms(KEPT_MS), bytes });
         }
         is_kept
     }
 
+    /// Whether a value of this size may be kept beside those of other keys.
+    fn has_room<B: Backend>(&self, cx: &Context<'_, B>, key: KeyHash, bytes: u64) -> bool {
+        let others = || self.kept.iter().filter(|(other, _)| **other != key);
+        let taken: u64 = others().map(|(_, kept)| kept.bytes).sum();
+        let most = cx.local.config.info.bytes_max / KEPT_FRACTION;
+        others().count() < KEPT_MAX && taken + bytes <= most
+    }
+
     /// Takes one of the keys whose values have been kept for long enough.
     pub(super) fn take_over(&mut self, now: Instant) -> Option<KeyHash> {
-        let (key, kept) = self.kept.iter().find(|(_, kept)| kept.until <= now)?;
-        let (key, bytes) = (*key, kept.bytes);
+        let (key, _) = self.kept.iter().find(|(_, kept)| kept.until <= now)?;
+        let key = *key;
         self.kept.remove(&key);
-        self.bytes -= bytes;
         Some(key)
     }
 
