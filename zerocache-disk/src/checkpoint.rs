@@ -31,11 +31,8 @@ impl<D: Directory> Log<D> {
             active.unsynced = false;
             (active.number, Arc::clone(&active.handle))
         });
-        let mut handles = {
-            let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *unsynced)
-        };
-        // What is gone need not last.
+        let mut handles = self.with_unsynced(std::mem::take);
+        // What went while another one had it need not last.
         let active = self.active.as_ref().map(|active| active.number);
         handles.retain(|(number, _)| active == Some(*number) || self.table.get(*number).is_some());
         handles

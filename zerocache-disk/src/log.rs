@@ -125,9 +125,12 @@ impl<D: Directory> Log<D> {
         Ok(self.checkpoint(None).run()?)
     }
 
-    /// Notes that a segment is complete and was not synced.
-    pub(crate) fn note_unsynced(&self, number: u32, handle: Arc<Handle<D::File>>) {
-        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).push((number, handle));
+    /// Changes the list of segments that were not synced.
+    pub(crate) fn with_unsynced<T>(
+        &self,
+        change: impl FnOnce(&mut Vec<(u32, Arc<Handle<D::File>>)>) -> T,
+    ) -> T {
+        change(&mut self.unsynced.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns the number of the oldest segment, which may be the one that is written.
@@ -269,7 +272,7 @@ impl<D: Directory> Log<D> {
             self.totals.bytes_written += active.bytes_written;
             let segment = Segment { bytes, counts: active.counts, complete: true };
             self.table.insert(active.number, segment);
-            self.note_unsynced(active.number, active.handle);
+            self.with_unsynced(|unsynced| unsynced.push((active.number, active.handle)));
         }
         Ok(())
     }

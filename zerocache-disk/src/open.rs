@@ -135,7 +135,7 @@ impl<D: Directory> Log<D> {
         let bytes = if is_left { len } else { seal(&handle, &listing, len) };
         self.table.insert(number, Segment { bytes, counts, complete: !listing.gap });
         // Sealed or not, an earlier process may have ended before it was synced.
-        self.note_unsynced(number, handle);
+        self.with_unsynced(|unsynced| unsynced.push((number, handle)));
         Ok(())
     }
 }

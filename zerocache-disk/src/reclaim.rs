@@ -101,7 +101,7 @@ impl<D: Directory> Log<D> {
         self.totals.bytes_written += active.bytes_written;
         let segment = Segment { bytes: active.end(), counts: active.counts, complete: true };
         self.table.insert(active.number, segment);
-        self.note_unsynced(active.number, active.handle);
+        self.with_unsynced(|unsynced| unsynced.push((active.number, active.handle)));
     }
 
     fn keep_pending(&mut self, offset: u32, record: Record<'_>) {
@@ -177,6 +177,8 @@ impl<D: Directory> Log<D> {
         report(&departure, &copies, judge);
         publish(&self.handles, number, None);
         self.table.remove(number);
+        // Its file takes space as long as it is open.
+        self.with_unsynced(|unsynced| unsynced.retain(|(other, _)| *other != number));
         self.totals.segments_removed += 1;
         self.has_space_until = 0;
         Ok(())

@@ -66,7 +66,7 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         }
         Variant::OffersClaimed => (Profile::Placement, &[Rule::Authoritative, Rule::Quiet]),
         Variant::OffersIgnored => (Profile::Placement, &[Rule::Placed, Rule::Quiet]),
-        Variant::OwnersApart => (Profile::Placement, &[Rule::Placed]),
+        Variant::OwnersApart => (Profile::Placement, &[Rule::Placed, Rule::Agreement]),
         Variant::DiskErasesDropped
         | Variant::DiskAcksEarly
         | Variant::DiskErasesIgnored
@@ -78,7 +78,7 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         // Before it, this one is caught for what is copied still.
         Variant::OffersClaimed => 13,
         // Owners ask each other for what they lack, whatever is said of it: it shows seldom.
-        Variant::OffersConfirmed => 255,
+        Variant::OffersConfirmed => 95,
         _ => 0,
     };
     (profile, first, rules)
