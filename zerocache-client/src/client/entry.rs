@@ -51,11 +51,13 @@ pub(crate) struct ReadAnswer {
     pub(crate) entry: Option<Entry>,
     /// The highest stamp of a version of the key that they named; 0 if none.
     pub(crate) known: u64,
+    /// Whether there is no entry, and none of them could tell that there is none.
+    pub(crate) is_doubtful: bool,
 }
 
 impl From<Entry> for ReadAnswer {
     fn from(entry: Entry) -> Self {
-        Self { known: entry.version.stamp(), entry: Some(entry) }
+        Self { known: entry.version.stamp(), entry: Some(entry), is_doubtful: false }
     }
 }
 

@@ -174,8 +174,9 @@ impl Get {
             return Poll::Ready(Ok(entry.into()));
         }
         let found = ready!(self.poll_nodes(context));
-        if let Ok(ReadAnswer { entry, .. }) = &found {
-            self.near.answered(self.client.local_state(), &self.key, entry.as_ref());
+        if let Ok(ReadAnswer { entry, is_doubtful, .. }) = &found {
+            let answer = (entry.as_ref(), *is_doubtful);
+            self.near.answered(self.client.local_state(), &self.key, answer);
         }
         Poll::Ready(found)
     }

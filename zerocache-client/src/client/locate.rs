@@ -284,7 +284,9 @@ impl Engine {
                 }
                 ReadResult::Found(step, FoundItem { value, metadata, version, remaining_ms })
             }
-            Ok(Response::NotFound { known, .. }) => ReadResult::Miss { known },
+            Ok(Response::NotFound { known, warming }) => {
+                ReadResult::Miss { known, is_doubtful: warming }
+            }
             Ok(Response::Refused(refusal)) => match Denial::from_refusal_code(refusal.code) {
                 Some(denial) => ReadResult::Denied(denial, refusal.text),
                 None => ReadResult::Unreachable { timed_out: false },

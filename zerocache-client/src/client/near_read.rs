@@ -71,12 +71,17 @@ impl NearRead {
         }
     }
 
-    /// Keeps what nodes gave, and drops what they know better.
-    pub(super) fn answered(&self, local: &LocalState, key: &[u8], found: Option<&Entry>) {
+    /// Keeps what nodes gave, and drops what they know better; that is nothing if they could not tell.
+    pub(super) fn answered(
+        &self,
+        local: &LocalState,
+        key: &[u8],
+        (found, is_doubtful): (Option<&Entry>, bool),
+    ) {
         if let Some(found) = found {
             self.keep(local, key, found);
         }
-        if let Some(near) = &local.near {
+        if let Some(near) = local.near.as_ref().filter(|_| !is_doubtful) {
             near.near.node_answered(key, found.map(|found| found.version));
         }
     }

@@ -63,6 +63,7 @@ impl Engine {
             last.outcome = decoded;
         }
         let known = read.as_ref().map_or(0, |read| read.known);
+        let is_doubtful = read.as_ref().is_ok_and(|read| read.is_doubtful);
         let result = read.map(|read| read.entry);
         let outcome = match &result {
             Ok(Some(entry)) if entry.freshness == Freshness::Fresh => ReadOutcome::Hit,
@@ -71,7 +72,8 @@ impl Engine {
             Err(_) => ReadOutcome::Failed,
         };
         let total = clock::elapsed().saturating_sub(started);
-        ExplainedGet { result, report: ReadReport { outcome, attempts, total }, known }
+        let report = ReadReport { outcome, attempts, total };
+        ExplainedGet { result, report, known, is_doubtful }
     }
 
     /// Reads keys within `total_ms`. No node is asked for keys that are [near](crate::ops::Get::near), if that
@@ -95,8 +97,9 @@ impl Engine {
             let request = |index: usize| Request::Get { key: keys[index].clone() };
             for (index, outcome) in self.drive_batch(asked, total_ms, request).await {
                 let read = self.read_outcome(&options, outcome).0;
-                if let Ok(ReadAnswer { entry, .. }) = &read {
-                    nears[index].answered(&self.local, keys[index].as_bytes(), entry.as_ref());
+                if let Ok(ReadAnswer { entry, is_doubtful, .. }) = &read {
+                    let answer = (entry.as_ref(), *is_doubtful);
+                    nears[index].answered(&self.local, keys[index].as_bytes(), answer);
                 }
                 outcomes[index] = Some(read);
             }
@@ -113,9 +116,9 @@ impl Engine {
     ) -> (Result<ReadAnswer, Error>, Option<AttemptOutcome>) {
         let (step, item) = match outcome {
             ReadResult::Found(step, item) => (step, item),
-            ReadResult::Miss { known } => {
+            ReadResult::Miss { known, is_doubtful } => {
                 self.counters.miss();
-                return (Ok(ReadAnswer { entry: None, known }), None);
+                return (Ok(ReadAnswer { entry: None, known, is_doubtful }), None);
             }
             ReadResult::Refused(text) => return (Err(Error::Refused(text)), None),
             ReadResult::Denied(denial, text) => return (Err(self.denied(denial, text)), None),
@@ -126,7 +129,8 @@ impl Engine {
         let known = item.version.stamp();
         let Some(entry) = Entry::unpack(&step, item) else {
             self.counters.unreadable();
-            return (Ok(ReadAnswer { entry: None, known }), Some(AttemptOutcome::Unreadable));
+            let answer = ReadAnswer { entry: None, known, is_doubtful: false };
+            return (Ok(answer), Some(AttemptOutcome::Unreadable));
         };
         if entry.freshness == Freshness::Fresh {
             self.counters.hit(step.tier);
@@ -135,7 +139,8 @@ impl Engine {
         let accepted = options.stale;
         self.counters.stale(step.tier, accepted);
         let entry = accepted.then_some(entry);
-        (Ok(ReadAnswer { entry, known }), Some(AttemptOutcome::Stale { accepted }))
+        let answer = ReadAnswer { entry, known, is_doubtful: false };
+        (Ok(answer), Some(AttemptOutcome::Stale { accepted }))
     }
 
     /// Records how long an operation on many keys took.

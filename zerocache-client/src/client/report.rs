@@ -17,13 +17,15 @@ pub struct ExplainedGet {
     pub report: ReadReport,
     /// The highest stamp of a version of the key that nodes named; 0 if none.
     pub(crate) known: u64,
+    /// Whether no node could tell that there is no value.
+    pub(crate) is_doubtful: bool,
 }
 
 impl ExplainedGet {
     /// Returns the report of a read that the near cache answered.
     pub(super) fn near(entry: Entry, total: Duration) -> Self {
         let report = ReadReport { outcome: ReadOutcome::Near, attempts: Vec::new(), total };
-        Self { known: entry.version.stamp(), result: Ok(Some(entry)), report }
+        Self { known: entry.version.stamp(), result: Ok(Some(entry)), report, is_doubtful: false }
     }
 }
 

@@ -118,7 +118,8 @@ impl ZerocacheClient {
             }
             let explained = engine.explain(&key, options, total_ms).await;
             if let Ok(entry) = &explained.result {
-                near.answered(&engine.local, key.as_bytes(), entry.as_ref());
+                let answer = (entry.as_ref(), explained.is_doubtful);
+                near.answered(&engine.local, key.as_bytes(), answer);
             }
             Ok(explained)
         })

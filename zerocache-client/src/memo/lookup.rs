@@ -237,8 +237,8 @@ async fn read(
     }
     let (answer, report) = if options.explain {
         match get.explain().await {
-            Ok(ExplainedGet { result, report, known }) => {
-                (result.map(|entry| ReadAnswer { entry, known }), Some(report))
+            Ok(ExplainedGet { result, report, known, is_doubtful }) => {
+                (result.map(|entry| ReadAnswer { entry, known, is_doubtful }), Some(report))
             }
             Err(error) => (Err(error), None),
         }
@@ -263,7 +263,11 @@ pub(super) fn answered(
             client.note_use(key, &entry);
             LookupOutcome::Entry(StoredEntry::read(entry, clock::mono()))
         }
-        Ok(ReadAnswer { entry: None, .. }) => LookupOutcome::Miss(None),
+        Ok(ReadAnswer { entry: None, is_doubtful, .. }) => {
+            // Nodes that come back from an outage may not have yet what they had.
+            let payload = is_doubtful.then(|| outage::payload_set_aside(client, key, outage_ms));
+            payload.flatten().map_or(LookupOutcome::Miss(None), LookupOutcome::Outage)
+        }
         Err(error) => {
             let counters = client.memo_counters();
             counters.count_error(&counters.read_errors, &error);

@@ -26,6 +26,16 @@ pub(super) fn payload(client: &ZerocacheClient, key: &[u8], outage_ms: u64) -> O
     Some(Payload::value(bytes))
 }
 
+/// Returns the value of `key`, if it was set aside during an outage and has not been read again since.
+pub(super) fn payload_set_aside(
+    client: &ZerocacheClient,
+    key: &[u8],
+    outage_ms: u64,
+) -> Option<Payload> {
+    let near = client.local_state().near.as_ref()?;
+    if near.near.has_stranded() { payload(client, key, outage_ms) } else { None }
+}
+
 /// Returns the permission to keep a value near that is computed from now on, if it cannot be stored.
 pub(super) fn begin_unstored(
     client: &ZerocacheClient,

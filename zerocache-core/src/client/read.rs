@@ -47,6 +47,8 @@ pub enum ReadResult {
     Miss {
         /// The highest stamp of a version of the key that nodes had; 0 if they named none.
         known: u64,
+        /// Whether none of them could tell that there is no value.
+        is_doubtful: bool,
     },
     /// Nodes do not accept the key, for this reason.
     Refused(String),
@@ -161,12 +163,13 @@ impl KeyRules for ReadRules {
     fn accept_miss(&self, step: &Step) -> Option<ReadResult> {
         let has_version = self.at_least.is_none_or(|least| least.incarnation() == step.node);
         let has_own = self.own.is_none_or(|own| own.is_delete || own.node == step.node);
-        (has_version && has_own).then_some(ReadResult::Miss { known: self.known })
+        (has_version && has_own)
+            .then_some(ReadResult::Miss { known: self.known, is_doubtful: false })
     }
 
     fn exhausted(&self) -> ReadResult {
         if self.is_missed {
-            return ReadResult::Miss { known: self.known };
+            return ReadResult::Miss { known: self.known, is_doubtful: true };
         }
         ReadResult::Unreachable { timed_out: self.is_timed_out }
     }
